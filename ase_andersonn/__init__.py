@@ -1,0 +1,32 @@
+"""Interatomic potentials that are one layer at its fixed point, found with Anderson acceleration.
+
+``import ase_andersonn`` loads neither torch nor ASE; the public names are imported when they are first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ase_andersonn.calculator import AndersoNN
+    from ase_andersonn.models.checkpoint import load_model, save_model
+
+__version__ = "0.1.0"
+__all__ = ["AndersoNN", "__version__", "load_model", "save_model"]
+
+_HOME = {
+    "AndersoNN": "ase_andersonn.calculator",
+    "load_model": "ase_andersonn.models.checkpoint",
+    "save_model": "ase_andersonn.models.checkpoint",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its public names are {', '.join(_HOME)}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

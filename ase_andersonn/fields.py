@@ -1,0 +1,123 @@
+"""Names, shapes and units of every input and output, in one place.
+
+Model cards, ``andersonn info`` and the documentation print this table; the conformance checks hold arrays against it
+with `check_shapes`. A symbol in a shape is one of the package's words: ``n_atoms``, ``n_edges``, ``n_systems``,
+``n_neighbors``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Protocol
+
+Shape = tuple[int | str, ...]
+
+
+class HasShape(Protocol):
+    """A numpy array, a tensor, or anything else with a shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class Field:
+    """One quantity: its name, its shape in symbols, its unit ("" = none) and what it means."""
+
+    name: str
+    shape: Shape
+    unit: str
+    meaning: str
+
+    def __str__(self) -> str:
+        shape = ", ".join(str(size) for size in self.shape)
+        return f"{self.name} [{shape}] {self.unit}".rstrip() if self.shape else f"{self.name} {self.unit}".rstrip()
+
+
+# A structure, as ase.Atoms holds it.
+STRUCTURE = (
+    Field("numbers", ("n_atoms",), "", "atomic numbers"),
+    Field("positions", ("n_atoms", 3), "Å", "Cartesian positions"),
+    Field("cell", (3, 3), "Å", "lattice vectors, one a row"),
+    Field("pbc", (3,), "", "whether the structure repeats along each lattice vector"),
+)
+
+# The directed edges of a structure, sorted by center; vector = positions[other] + offset @ cell - positions[center].
+EDGES = (
+    Field("center", ("n_edges",), "", "atom whose neighbourhood the edge belongs to"),
+    Field("other", ("n_edges",), "", "atom at the other end"),
+    Field("offset", ("n_edges", 3), "", "lattice translations added to the other atom's position"),
+    Field("reverse", ("n_edges",), "", "index of the same pair seen from the other end"),
+)
+
+# A batch of structures as a model sees it.
+GRAPH = (
+    Field("numbers", ("n_atoms",), "", "atomic numbers"),
+    Field(
+        "vectors", ("n_atoms", "n_neighbors", 3), "Å", "edge vectors from the atom to its neighbours; 0 where padded"
+    ),
+    Field("neighbors", ("n_atoms", "n_neighbors"), "", "index of the neighbour; the atom's own index where padded"),
+    Field("mask", ("n_atoms", "n_neighbors"), "", "true where the slot holds an edge"),
+    Field("reverse", ("n_atoms", "n_neighbors"), "", "flat slot of the same pair seen from the other end"),
+    Field("system", ("n_atoms",), "", "structure the atom belongs to, sorted"),
+    Field("volume", ("n_systems",), "Å^3", "cell volume; nan where not periodic in three directions"),
+    Field("n_per_system", ("n_systems",), "", "number of atoms of each structure"),
+)
+
+# What the ASE calculator returns, in ASE's names and shapes.
+RESULTS = (
+    Field("energy", (), "eV", "equilibrium energy L = E(z) + <lambda, f(z) - z>"),
+    Field("free_energy", (), "eV", "the same number; there is no electronic entropy"),
+    Field("energies", ("n_atoms",), "eV", "per-atom terms of the energy"),
+    Field("forces", ("n_atoms", 3), "eV/Å", "-dL/dx"),
+    Field("stress", (6,), "eV/Å^3", "(1/V) dL/dstrain, Voigt order xx yy zz yz xz xy; 3-D periodic cells only"),
+    Field("stresses", ("n_atoms", 6), "eV/Å^3", "per-atom terms of the stress; they sum to it"),
+)
+
+# What a model returns for a batch.
+EVALUATION = (
+    Field("energy", ("n_systems",), "eV", "equilibrium energy of each structure"),
+    Field("energies", ("n_atoms",), "eV", "per-atom terms of the energy"),
+    Field("forces", ("n_atoms", 3), "eV/Å", "-dL/dx"),
+    Field("stress", ("n_systems", 3, 3), "eV/Å^3", "(1/V) dL/dstrain; nan where not periodic in three directions"),
+    Field(
+        "stresses", ("n_atoms", 3, 3), "eV/Å^3", "per-atom terms of the stress; those of a structure sum to its stress"
+    ),
+)
+
+
+def field(name: str, fields: Iterable[Field]) -> Field:
+    """The field of that name; KeyError naming the nearest one where there is none."""
+    by_name = {entry.name: entry for entry in fields}
+    if name not in by_name:
+        near = get_close_matches(name, by_name, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "known names: " + ", ".join(by_name)
+        raise KeyError(f"no field {name!r}; {hint}")
+    return by_name[name]
+
+
+def check_shapes(values: Mapping[str, HasShape], fields: Iterable[Field]) -> dict[str, int]:
+    """Hold arrays against the table and return the sizes found, e.g. ``{"n_atoms": 8}``.
+
+    A symbol has to stand for the same number in all of ``values``. Raises KeyError for a name the table does not have
+    and ValueError for a wrong shape.
+    """
+    fields = tuple(fields)
+    sizes: dict[str, int] = {}
+    for name, value in values.items():
+        entry, given = field(name, fields), tuple(value.shape)
+        expected = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in entry.shape)
+        if len(given) != len(expected) or any(
+            isinstance(e, int) and e != g for e, g in zip(expected, given, strict=True)
+        ):
+            raise ValueError(f"{name} has shape {given}; expected {entry}, with {sizes or 'no size known yet'}")
+        sizes.update({symbol: g for symbol, g in zip(entry.shape, given, strict=True) if isinstance(symbol, str)})
+    return sizes
+
+
+def table(fields: Iterable[Field]) -> str:
+    """The fields as a Markdown table."""
+    rows = [
+        f"| `{f.name}` | {', '.join(map(str, f.shape)) or 'scalar'} | {f.unit or '1'} | {f.meaning} |" for f in fields
+    ]
+    return "\n".join(["| name | shape | unit | meaning |", "|---|---|---|---|", *rows])

@@ -1,0 +1,36 @@
+"""The ``ase.plugins`` entry point: makes AndersoNN known to ASE under the name ``andersonn``.
+
+ASE 3.29 looks for ``__ase_plugins__`` in the module that the entry point names. Its plugin system is experimental and
+lives in a private package, so its absence or a change of its interface leaves the set empty instead of breaking
+``ase info``. The calculator, and torch with it, is imported only when ASE asks the plugin for its class.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ase.calculators.calculator import external_calculators, register_calculator_class
+
+if TYPE_CHECKING:
+    from ase_andersonn.calculator import AndersoNN
+
+NAME = "andersonn"
+
+
+def register() -> type["AndersoNN"]:
+    """Make ``get_calculator_class("andersonn")`` of ASE work and return the class; may be called again."""
+    from ase_andersonn.calculator import AndersoNN
+
+    if NAME not in external_calculators:
+        register_calculator_class(NAME, AndersoNN)
+    return AndersoNN
+
+
+def _ase_plugins() -> set[Any]:
+    try:
+        from ase._4.plugins.plugin import CalculatorPlugin
+
+        return {CalculatorPlugin(name=NAME, citation="ase-andersonn developers", implementation=register)}
+    except (ImportError, TypeError):
+        return set()
+
+
+__ase_plugins__ = _ase_plugins()

@@ -1,0 +1,222 @@
+"""The house: a file imports from its own floor or below, and no room imports what its row of the table forbids.
+
+The check reads the syntax tree, so imports inside functions, under TYPE_CHECKING and by `import_module("...")` count as well. What a
+room must never load from other projects is also held through the package's own modules: a Monte Carlo move that imports a module that
+imports torch does import torch.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "ase_andersonn"
+ROOT = Path(__file__).parents[1] / PACKAGE
+
+FLOORS = {
+    1: {"fields", "config", "backends", "labels", "mc"},
+    2: {"inputs", "solvers"},
+    3: {"nn"},
+    4: {"models", "tiles"},
+    5: {"calculator", "classifier", "training"},
+    6: {"workflows", "testing", "cli", "plugin", "pretrained"},
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+
+NEVER = {
+    "mc": {"torch", "models", "calculator"},
+    "solvers": {"ase", "pymatgen", "torch_geometric", "inputs", "nn"},
+    "inputs": {"nn", "models", "solvers"},
+    "nn": {"ase", "pymatgen", "inputs", "models"},
+    "models": {"calculator", "training", "mc"},
+    "tiles": {"calculator", "training", "mc"},
+    "calculator": {"training", "workflows"},
+    "classifier": {"training", "workflows"},
+    "workflows": {"nn", "solvers", "training"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """`importer` imports `imported` (both dotted modules); `typing_only` where it happens for annotations alone."""
+
+    importer: str
+    imported: str
+    line: int
+    typing_only: bool
+
+
+def room(module: str) -> str | None:
+    """The room of a module of the package; None for the package itself and for other projects."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else None
+
+
+def imports_of(module: str, source: str, *, is_package: bool = False) -> Iterator[Import]:
+    """Every import in a source text, wherever it stands."""
+    tree = ast.parse(source)
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        for name in _imported_names(module, node, is_package):
+            yield Import(module, name, getattr(node, "lineno", 0), id(node) in typing_only)
+
+
+def _imported_names(module: str, node: ast.AST, is_package: bool) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parents = module.split(".")[
+                : None if is_package and node.level == 1 else (1 if is_package else 0) - node.level
+            ]
+            base = ".".join([*parents, *([base] if base else [])])
+        # `from package import room` names a module, `from package.room import thing` a thing: the longer name serves both.
+        return [f"{base}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"import_module", "__import__"}:
+        return [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    return []
+
+
+def read_package(root: Path) -> dict[str, list[Import]]:
+    """Module name -> its imports."""
+    package: dict[str, list[Import]] = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = [root.name, *path.relative_to(root).with_suffix("").parts]
+        is_package = parts[-1] == "__init__"
+        module = ".".join(parts[:-1] if is_package else parts)
+        package[module] = list(imports_of(module, path.read_text(encoding="utf-8"), is_package=is_package))
+    return package
+
+
+def violations(package: Mapping[str, list[Import]]) -> list[str]:
+    """What breaks the house's rules, one text a violation. The package's own `__init__` only names things, and is free to."""
+    found = [
+        f"{module}: {room(module)!r} is no room; add it to a floor"
+        for module in package
+        if room(module) not in (*FLOOR, None)
+    ]
+    for module, imports in package.items():
+        own = room(module)
+        if own not in FLOOR:
+            continue
+        for entry in imports:
+            found += _direct(own, entry)
+        found += _through_own_modules(own, module, package)
+    return sorted(set(found))
+
+
+def _direct(own: str, entry: Import) -> list[str]:
+    there = room(entry.imported)
+    place = f"{entry.importer}, line {entry.line}"
+    if there in NEVER.get(own, ()) or entry.imported.split(".")[0] in NEVER.get(own, ()):
+        return [f"{place}: {own} never imports {there or entry.imported.split('.')[0]}"]
+    if there in FLOOR and FLOOR[there] > FLOOR[own]:
+        return [f"{place}: {own} (floor {FLOOR[own]}) imports {there} (floor {FLOOR[there]})"]
+    return []
+
+
+def _through_own_modules(own: str, module: str, package: Mapping[str, list[Import]]) -> list[str]:
+    forbidden = NEVER.get(own, set()) - FLOOR.keys()
+    seen, queue, found = {module}, [module], []
+    while queue:
+        for entry in package[queue.pop()]:
+            if entry.typing_only:
+                continue
+            if (project := entry.imported.split(".")[0]) in forbidden and entry.importer != module:
+                found.append(f"{module}: {own} never imports {project}, but {entry.importer} does")
+            for loaded in _loaded_modules(entry.imported, package):
+                if loaded not in seen:
+                    seen.add(loaded)
+                    queue.append(loaded)
+    return found
+
+
+def _loaded_modules(imported: str, package: Mapping[str, list[Import]]) -> list[str]:
+    """The package's modules that importing a dotted name runs: the module and the packages around it."""
+    parts = imported.split(".")
+    names = [".".join(parts[:size]) for size in range(1, len(parts) + 1)]
+    return [name for name in names if name in package and name != PACKAGE]
+
+
+def room_cycles(package: Mapping[str, list[Import]]) -> list[str]:
+    """Pairs of different rooms that import each other at run time."""
+    edges = {
+        (room(entry.importer), room(entry.imported))
+        for imports in package.values()
+        for entry in imports
+        if not entry.typing_only and room(entry.importer) in FLOOR and room(entry.imported) in FLOOR
+    }
+    return sorted(f"{a} <-> {b}" for a, b in edges if a < b and (b, a) in edges)
+
+
+def test_package_keeps_the_rules() -> None:
+    assert violations(read_package(ROOT)) == []
+
+
+def test_rooms_do_not_import_each_other_in_circles() -> None:
+    assert room_cycles(read_package(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [
+        ("solvers.base", "import ase", "solvers never imports ase"),
+        ("solvers.base", "def f():\n    from ase.atoms import Atoms", "solvers never imports ase"),
+        ("solvers.base", "from ase_andersonn.nn.deq import DEQ", "solvers never imports nn"),
+        ("solvers.base", "from ..inputs import graph", "solvers never imports inputs"),
+        ("solvers", "from .. import inputs", "solvers never imports inputs"),
+        ("nn.blocks", "if TYPE_CHECKING:\n    from ase import Atoms", "nn never imports ase"),
+        ("nn.blocks", "import_module('ase_andersonn.models.base')", "nn never imports models"),
+        ("mc.moves", "import torch.nn.functional as F", "mc never imports torch"),
+        ("mc.moves", "from ase_andersonn.backends import resolve_device", "mc never imports torch, but"),
+        ("inputs.graph", "from ase_andersonn import calculator", "inputs (floor 2) imports calculator (floor 5)"),
+        ("models.base", "from ase_andersonn.tiles.tiled import Tiled", ""),
+        ("workflows.md", "from ase_andersonn.training import trainer", "workflows never imports training"),
+        ("calculator", "import ase_andersonn.workflows.md", "calculator never imports workflows"),
+        ("calculator", "from ase_andersonn.models.base import EnergyModel\nimport ase", ""),
+        ("kitchen.sink", "", "'kitchen' is no room"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path: Path, module: str, source: str, message: str) -> None:
+    root = tmp_path / PACKAGE
+    path = root / Path(*module.split("."))
+    path = path / "__init__.py" if module in {"solvers"} else path.with_suffix(".py")
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    (root / "backends.py").write_text("import torch\n")
+    found = violations(read_package(root))
+    assert (len(found) == 1 and message in found[0]) if message else found == []
+
+
+def test_typing_imports_load_nothing() -> None:
+    package = {
+        "ase_andersonn.mc.moves": [Import("ase_andersonn.mc.moves", "ase_andersonn.fields.Field", 1, False)],
+        "ase_andersonn.fields": [Import("ase_andersonn.fields", "torch", 1, True)],
+    }
+    assert violations(package) == []
+
+
+def test_a_circle_of_rooms_is_found() -> None:
+    there = Import("ase_andersonn.models.base", "ase_andersonn.tiles.tiled", 1, False)
+    back = Import("ase_andersonn.tiles.tiled", "ase_andersonn.models.base", 1, False)
+    assert room_cycles({"ase_andersonn.models.base": [there], "ase_andersonn.tiles.tiled": [back]}) == [
+        "models <-> tiles"
+    ]
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    heavy = "{'torch', 'ase', 'numpy', 'torch_geometric', 'pymatgen', 'phonopy', 'matplotlib'}"
+    code = f"import sys, ase_andersonn; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
