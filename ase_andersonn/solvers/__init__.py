@@ -1,0 +1,20 @@
+"""Solvers for z = f(z) on plain tensors, with one window, residual and step count per independent problem."""
+
+from .anderson import Anderson
+from .base import Counters, Safeguards, Segments, Solution, Solver, solve
+from .implicit import fixed_point
+from .picard import Picard
+from .predictor import Predictor
+
+__all__ = [
+    "Anderson",
+    "Counters",
+    "Picard",
+    "Predictor",
+    "Safeguards",
+    "Segments",
+    "Solution",
+    "Solver",
+    "fixed_point",
+    "solve",
+]

@@ -1,0 +1,283 @@
+"""The fixed-point loop: residuals, convergence, freezing, safeguards and statistics, written once for every solver.
+
+    z* = f(z*),    residual(z) = |f(z) - z| / (|f(z)| + tiny)
+
+A solver is a value that proposes the next point (`init`, `resume`, `restart`, `step`); it keeps its memory in a state
+that it is handed back. Rows of ``z`` may belong to many independent problems: norms are then taken per problem, and
+every problem has its own window, step count, safeguards and end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which independent problem each row belongs to.
+
+    Args:
+        index: int64 [n_rows], sorted, values in ``range(n)``.
+        n: number of problems.
+    """
+
+    index: Tensor
+    n: int
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Number of rows of each problem, int64 [n]."""
+        return torch.bincount(self.index, minlength=self.n)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """[n, ...] -> [n_rows, ...]: every row gets its problem's value."""
+        return values.index_select(0, self.index)
+
+    def total(self, rows: Tensor) -> Tensor:
+        """[n_rows, k] -> float64 [n, k]: sum over the rows of each problem, in a fixed order (repeatable on a GPU)."""
+        return torch.segment_reduce(rows.double().contiguous(), "sum", lengths=self.lengths, unsafe=True, initial=0)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation of the map: ``z``, ``f = f(z)``, ``r = f - z``, ``squares = (|r|^2, |f|^2)`` float64 [2, n]."""
+
+    z: Tensor
+    f: Tensor
+    r: Tensor
+    squares: Tensor
+
+    @staticmethod
+    def of(z: Tensor, f: Tensor, segments: Segments | None) -> Point:
+        r = f - z
+        if segments is None:
+            flat_r, flat_f = r.reshape(-1), f.reshape(-1)
+            squares = torch.stack((flat_r.dot(flat_r), flat_f.dot(flat_f))).double()[:, None]
+        else:
+            norms = [torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1) for x in (r, f)]
+            squares = segments.total(torch.stack(norms, 1).double().square()).T
+        return Point(z, f, r, squares)
+
+
+class Solver(Protocol):
+    """A fixed-point method as a value. ``problems`` and ``active`` are bool [n], ``damping`` is float [n]."""
+
+    def init(self, z0: Tensor, segments: Segments | None, /) -> Any:
+        """State for a new problem."""
+
+    def resume(self, state: Any, z0: Tensor, segments: Segments | None, /) -> Any:
+        """State for a nearby problem of the same shape, keeping what is still of use."""
+
+    def restart(self, state: Any, problems: Tensor, damping: Tensor, /) -> Any:
+        """Forget the history of some problems and shorten their steps by ``damping``."""
+
+    def step(self, state: Any, point: Point, active: Tensor, /) -> tuple[Tensor, Any]:
+        """The next point to evaluate."""
+
+    def counts(self, state: Any, /) -> dict[str, int]:
+        """Safeguards of its own that the solver used: any of the names of `Counters`."""
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """When the loop goes back to the best point and restarts the solver there.
+
+    Args:
+        growth: the residual norm exceeds that of the best point by this factor.
+        patience: this many evaluations without a better residual norm.
+        min_damping: each return to the best point after the first halves the step, down to this factor.
+    """
+
+    growth: float = 5.0
+    patience: int = 20
+    min_damping: float = 1 / 16
+
+    def __post_init__(self) -> None:
+        if not (self.growth > 1 and self.patience >= 1 and 0 < self.min_damping <= 1):
+            raise ValueError(f"{self}: growth must be > 1, patience >= 1 and min_damping in (0, 1]")
+
+
+@dataclass
+class Counters:
+    """How often each safeguard acted, summed over problems."""
+
+    grown: int = 0
+    nonfinite: int = 0
+    stagnated: int = 0
+    dropped: int = 0
+    capped: int = 0
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What `solve` found.
+
+    Attributes:
+        value: f(z) of the evaluation with the reported residual, shape of ``z0``; never an unevaluated extrapolation.
+        residual: relative residual of each problem, float64 [n]; inf where f was never finite.
+        steps: evaluations until each problem stopped, int64 [n].
+        converged: bool [n].
+        evaluations: applications of f to the whole batch.
+        counters: use of the safeguards.
+        state: the solver's memory, to be passed to the next, nearby problem.
+
+    ``residual``, ``steps`` and ``converged`` lie on the CPU.
+    """
+
+    value: Tensor
+    residual: Tensor
+    steps: Tensor
+    converged: Tensor
+    evaluations: int
+    counters: Counters
+    state: Any = field(default=None, repr=False)
+
+
+class _Record:
+    """Residuals, best points and decisions of one solve; on the host, for all problems at once."""
+
+    def __init__(self, n: int, tol: float, safeguards: Safeguards, segments: Segments | None) -> None:
+        self.tol, self.safeguards, self.segments = tol, safeguards, segments
+        self.active = np.ones(n, bool)
+        self.converged = np.zeros(n, bool)
+        self.residual = np.full(n, np.inf)
+        self.best_norm = np.full(n, np.inf)
+        self.best_at = np.zeros(n, np.int64)
+        self.steps = np.zeros(n, np.int64)
+        self.rollbacks = np.zeros(n, np.int64)
+        self.counters = Counters()
+        self.best: Point | None = None
+
+    def read(self, point: Point, evaluation: int) -> Mask:
+        """Take in one evaluation; returns which problems have to go back to their best point."""
+        squares = point.squares.cpu().numpy()
+        finite = np.isfinite(squares).all(0)
+        norm, f_norm = np.sqrt(np.where(finite, squares, np.inf))
+        residual = np.where(finite, norm / np.where(finite, f_norm + math.ulp(0.0), 1.0), np.inf)
+        done = self.active & (residual <= self.tol)
+        better = self.active & finite & ((norm < self.best_norm) | done)
+        self._keep(point, better)
+        self.residual[better], self.best_norm[better], self.best_at[better] = residual[better], norm[better], evaluation
+        self.steps[self.active] = evaluation
+        self.converged |= done
+        bad = self.active & ~finite
+        grown = self.active & finite & (norm > self.safeguards.growth * self.best_norm)
+        stale = self.active & ~done & ~bad & ~grown & (evaluation - self.best_at >= self.safeguards.patience)
+        self.counters.nonfinite += int(bad.sum())
+        self.counters.grown += int(grown.sum())
+        self.counters.stagnated += int(stale.sum())
+        self.active &= ~done & ~(bad & np.isinf(self.best_norm))  # f is not finite at the start: nothing to go back to
+        back: Mask = self.active & (bad | grown | stale)
+        self.best_at[back] = evaluation
+        self.rollbacks += back
+        return back
+
+    def _keep(self, point: Point, better: Mask) -> None:
+        if self.best is None or better.all():
+            self.best = point
+        elif better.any():
+            self.best = self.mixed(better, point, self.best)
+
+    def mixed(self, mask: Mask, one: Point, other: Point) -> Point:
+        """Rows of ``one`` for the problems in ``mask``, of ``other`` elsewhere."""
+        if self.segments is None:
+            return one if mask[0] else other
+        on = torch.from_numpy(mask).to(one.z.device)
+        rows = self.segments.spread(on).view(-1, *[1] * (one.z.ndim - 1))
+        z, f, r = (torch.where(rows, a, b) for a, b in ((one.z, other.z), (one.f, other.f), (one.r, other.r)))
+        return Point(z, f, r, torch.where(on, one.squares, other.squares))
+
+    def damping(self) -> Tensor:
+        return torch.from_numpy(np.maximum(0.5 ** np.maximum(self.rollbacks - 1.0, 0.0), self.safeguards.min_damping))
+
+
+def _check(z0: Tensor, tol: float, max_steps: int, segments: Segments | None, check_every: int) -> None:
+    if z0.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"z0 is {z0.dtype}; the solvers work in torch.float32 or torch.float64: convert z0")
+    if not tol > 0:
+        raise ValueError(f"tol is {tol}; it must be > 0 (a relative residual, for instance 1e-3)")
+    if max_steps < 1 or check_every < 1:
+        raise ValueError(f"max_steps is {max_steps} and check_every {check_every}; both must be at least 1")
+    if segments is not None and (z0.ndim < 1 or segments.index.shape != z0.shape[:1]):
+        raise ValueError(
+            f"segments.index has shape {tuple(segments.index.shape)}; z0 {tuple(z0.shape)} needs one entry a row"
+        )
+
+
+@torch.no_grad()
+def solve(
+    f: Map,
+    z0: Tensor,
+    *,
+    solver: Solver,
+    tol: float,
+    max_steps: int,
+    segments: Segments | None = None,
+    state: Any = None,
+    check_every: int = 1,
+    safeguards: Safeguards = Safeguards(),
+) -> Solution:
+    """z* = f(z*), to |f(z) - z| <= tol |f(z)| for every problem.
+
+    Args:
+        f: the map; takes and returns tensors of the shape of ``z0``, a new tensor at each call. Rows of different
+            problems must not depend on each other.
+        z0: start, [n_rows, ...], float32 or float64.
+        solver: `Anderson`, `Picard`, `Broyden`, ...
+        tol: relative residual, Frobenius norms over the rows of a problem.
+        max_steps: at most so many evaluations of ``f``.
+        segments: the problem of each row; None for one problem.
+        state: ``Solution.state`` of an earlier, nearby problem of the same shape. It is used up.
+        check_every: residuals are read, and safeguards act, at the first and then every so many evaluations; on a GPU
+            nothing waits for the device in between.
+        safeguards: when to go back to the best point.
+
+    Returns:
+        The `Solution`; a problem that did not converge has the best evaluation that was seen, and ``converged`` False.
+
+    Raises:
+        ValueError: for a dtype, tolerance, limit or segments that make no sense.
+    """
+    _check(z0, tol, max_steps, segments, check_every)
+    z = z0.detach()
+    state = solver.init(z, segments) if state is None else solver.resume(state, z, segments)
+    n = 1 if segments is None else segments.n
+    record = _Record(n, tol, safeguards, segments)
+    active = torch.ones(n, dtype=torch.bool, device=z.device)
+    n_active = n
+    for evaluation in range(1, max_steps + 1):
+        point = Point.of(z, f(z), segments)
+        if (evaluation - 1) % check_every == 0 or evaluation == max_steps:
+            back = record.read(point, evaluation)
+            if evaluation == max_steps or not record.active.any():
+                break
+            assert record.best is not None
+            if (left := int(record.active.sum())) != n_active:
+                n_active, active = left, torch.from_numpy(record.active).to(z.device)
+            if back.any():
+                problems, damping = torch.from_numpy(back).to(z.device), record.damping().to(z.device)
+                point, state = record.mixed(back, record.best, point), solver.restart(state, problems, damping)
+        z, state = solver.step(state, point, active)
+        if n_active < n and segments is not None and record.best is not None:
+            z = torch.where(segments.spread(active).view(-1, *[1] * (z.ndim - 1)), z, record.best.f)
+    assert record.best is not None
+    return Solution(
+        value=record.best.f,
+        residual=torch.from_numpy(record.residual),
+        steps=torch.from_numpy(record.steps),
+        converged=torch.from_numpy(record.converged),
+        evaluations=evaluation,
+        counters=replace(record.counters, **solver.counts(state)),
+        state=state,
+    )

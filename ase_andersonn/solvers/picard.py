@@ -1,0 +1,55 @@
+"""Plain iteration: z_next = z + mixing (f(z) - z)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .base import Point, Segments
+
+
+@dataclass(frozen=True)
+class PicardState:
+    """Shortened steps of each problem, float [n]; None until a safeguard has acted."""
+
+    segments: Segments | None
+    damping: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Picard:
+    """z_next = z + mixing (f(z) - z).
+
+    Args:
+        mixing: in (0, 1]; 1 is the plain iteration.
+
+    Raises:
+        ValueError: for a mixing outside (0, 1].
+    """
+
+    mixing: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mixing <= 1:
+            raise ValueError(f"mixing is {self.mixing}; it must lie in (0, 1]")
+
+    def init(self, _z0: Tensor, segments: Segments | None) -> PicardState:
+        return PicardState(segments)
+
+    def resume(self, _state: PicardState, _z0: Tensor, segments: Segments | None) -> PicardState:
+        return PicardState(segments)
+
+    def restart(self, state: PicardState, _problems: Tensor, damping: Tensor) -> PicardState:
+        return PicardState(state.segments, damping)
+
+    def step(self, state: PicardState, point: Point, _active: Tensor) -> tuple[Tensor, PicardState]:
+        if state.damping is None:
+            return (point.f if self.mixing == 1.0 else point.z + self.mixing * point.r), state
+        share = self.mixing * state.damping.to(point.z.dtype)
+        if state.segments is not None:
+            share = state.segments.spread(share).view(-1, *[1] * (point.z.ndim - 1))
+        return point.z + share * point.r, state
+
+    def counts(self, _state: PicardState) -> dict[str, int]:
+        return {}
