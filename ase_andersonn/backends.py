@@ -101,7 +101,7 @@ class CompiledFunction(Generic[P, T]):
             if not self._fall_back:
                 raise
             value = self.function(*args, **kwargs)  # raises if the fault is in the function or its arguments
-            self.backend, self.reason = "eager", f"compilation failed: {_first_line(error)}"
+            self.backend, self.reason = "eager", f"compilation failed: {_summary(error)}"
             return value
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,8 +143,10 @@ def _compile_errors() -> tuple[type[Exception], ...]:
     return (TorchDynamoException,)
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _summary(error: Exception) -> str:
+    """The first two lines of the text: what failed and why; then come hints on debugging the compiler."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
 
 
 class _MatmulPrecision:

@@ -48,7 +48,8 @@ def read_config(cls: type[C], path: str | Path) -> C:
         data = _loads_json(text) if _suffix(path) == ".json" else _loads_yaml(text)
         return from_dict(cls, {} if data is None else data)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # JSON's subclass cannot be made from a text
+        raise kind(f"{path}: {error}") from error
 
 
 def write_config(config: Config, path: str | Path) -> None:

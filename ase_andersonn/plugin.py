@@ -33,4 +33,9 @@ def _ase_plugins() -> set[Any]:
         return set()
 
 
-__ase_plugins__ = _ase_plugins()
+def __getattr__(name: str) -> object:
+    # ASE's plugin package loads this module while it is itself being imported. Importing it from here at the top would
+    # make ASE read an unfinished module, and pass it over, whenever this module comes first.
+    if name == "__ase_plugins__":
+        return _ase_plugins()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What holds for all tests: `gpu` tests run where there is a CUDA device; hypothesis is repeatable, without deadlines."""
+"""What holds for all tests: `gpu` tests run where there is a CUDA device; hypothesis is repeatable and not timed."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
 """The house: a file imports from its own floor or below, and no room imports what its row of the table forbids.
 
-The check reads the syntax tree, so imports inside functions, under TYPE_CHECKING and by `import_module("...")` count as well. What a
-room must never load from other projects is also held through the package's own modules: a Monte Carlo move that imports a module that
-imports torch does import torch.
+The check reads the syntax tree, so imports inside functions, under TYPE_CHECKING and by `import_module("...")` count as
+well. What a room must never load from other projects is also held through the package's own modules: a Monte Carlo move
+that imports a module that imports torch does import torch.
 """
 
 import ast
@@ -77,11 +77,9 @@ def _imported_names(module: str, node: ast.AST, is_package: bool) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         base = node.module or ""
         if node.level:
-            parents = module.split(".")[
-                : None if is_package and node.level == 1 else (1 if is_package else 0) - node.level
-            ]
-            base = ".".join([*parents, *([base] if base else [])])
-        # `from package import room` names a module, `from package.room import thing` a thing: the longer name serves both.
+            parents = module.split(".") if is_package else module.split(".")[:-1]
+            base = ".".join([*parents[: len(parents) + 1 - node.level], *([base] if base else [])])
+        # `from package import room` names a module, `from package.room import thing` a thing: the longer serves both
         return [f"{base}.{alias.name}" for alias in node.names]
     if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"import_module", "__import__"}:
         return [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
@@ -100,12 +98,9 @@ def read_package(root: Path) -> dict[str, list[Import]]:
 
 
 def violations(package: Mapping[str, list[Import]]) -> list[str]:
-    """What breaks the house's rules, one text a violation. The package's own `__init__` only names things, and is free to."""
-    found = [
-        f"{module}: {room(module)!r} is no room; add it to a floor"
-        for module in package
-        if room(module) not in (*FLOOR, None)
-    ]
+    """What breaks the house's rules, one text a violation; the package's own `__init__` may name what it likes."""
+    strangers = [module for module in package if room(module) not in (*FLOOR, None)]
+    found = [f"{module}: {room(module)!r} is no room; add it to a floor" for module in strangers]
     for module, imports in package.items():
         own = room(module)
         if own not in FLOOR:
