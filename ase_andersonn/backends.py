@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import sysconfig
 import threading
@@ -32,7 +33,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"unknown device {device!r}; use 'auto' or one of {', '.join(available)}") from error
-    if found.type == "cuda" and n_cuda and found.index is None:
+    if str(found) == "cuda" and n_cuda:
         found = torch.device("cuda", torch.cuda.current_device())
     if found.type == "cpu":
         return torch.device("cpu")
@@ -68,8 +69,8 @@ def find_compiler(device: torch.device) -> tuple[str | None, str]:
 
 
 def _find_cxx() -> str | None:
-    named = os.environ.get("CXX")
-    candidates = (named,) if named else ("g++", "clang++", "c++")
+    named = shlex.split(os.environ.get("CXX", ""))
+    candidates = named[:1] or ("g++", "clang++", "c++")
     return next((path for path in map(shutil.which, candidates) if path), None)
 
 
