@@ -1,0 +1,116 @@
+"""What an equilibrium energy model has to be."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..nn.deq import CellWeights, Injection, apply_cell
+
+
+class EnergyModel(nn.Module, ABC):
+    """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
+
+    A model says how the geometry enters (`encode`), which matrices the cell has (`cell_weights`), what energy belongs to the
+    features (`readout`) and what energy depends on the geometry alone (`pair_energies`). Energies, forces and stress follow
+    from these in `derivatives.py`, the same for all models.
+
+    Attributes:
+        cutoff: Å.
+        elements: atomic numbers the model knows, ascending.
+        n_channels: width of `z`.
+        card: the model card, where the model came from a file.
+    """
+
+    def __init__(self, elements: Sequence[int], cutoff: float, n_channels: int) -> None:
+        super().__init__()
+        self.elements = tuple(elements)
+        self.cutoff = cutoff
+        self.n_channels = n_channels
+        self.card: dict[str, Any] = {}
+        lookup = torch.full((max(self.elements) + 1,), -1)
+        lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("species_of_number", lookup, persistent=False)
+
+    @abstractmethod
+    def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
+        """The geometry's part of the cell, for any subset of the atoms (rows).
+
+        Args:
+            vectors: edge vectors [n_rows, n_neighbors, 3], Å.
+            species: [n_rows].
+            neighbor_species: [n_rows, n_neighbors].
+            mask: [n_rows, n_neighbors].
+        """
+
+    @abstractmethod
+    def cell_weights(self) -> CellWeights:
+        """The matrices of the cell, bounded so that it is a contraction."""
+
+    @abstractmethod
+    def readout(self, z: Tensor, species: Tensor) -> Tensor:
+        """Energy of each atom from its features [n_rows], eV."""
+
+    @abstractmethod
+    def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """Energy of each atom that depends on the geometry alone [n_rows], eV."""
+
+    @abstractmethod
+    def reference_energies(self, species: Tensor) -> Tensor:
+        """Energy of each atom that depends on its species alone [n_rows], eV, float64."""
+
+    @abstractmethod
+    def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
+        """Set each element's reference energy (eV/atom) and scale (eV/Å); keys are atomic numbers."""
+
+    def species(self, numbers: Tensor) -> Tensor:
+        """Index of the species of each atom [n_atoms].
+
+        Raises:
+            ValueError: if an element is not one of the model's.
+        """
+        known: Tensor = self.species_of_number
+        inside = (numbers >= 0) & (numbers < len(known))
+        index = torch.where(inside, known[numbers.clamp(0, len(known) - 1)], -1)
+        if bool((index < 0).any()):
+            raise ValueError(unknown_elements(numbers[index < 0].unique().tolist(), self.elements))
+        return index
+
+    def forward(
+        self,
+        vectors: Tensor,
+        z: Tensor,
+        adjoint: Tensor,
+        neighbors: Tensor,
+        species: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
+        """Equilibrium energy of each atom, `e_i(z) + λ_i · (f(z)_i − z_i)`, less its reference [n_atoms], eV.
+
+        Args:
+            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
+            z: features [n_atoms, n_channels].
+            adjoint: λ [n_atoms, n_channels], eV.
+            neighbors: [n_atoms, n_neighbors].
+            species: [n_atoms].
+            mask: [n_atoms, n_neighbors].
+        """
+        neighbor_species = species[neighbors]
+        injection = self.encode(vectors, species, neighbor_species, mask)
+        energies = self.readout(z, species) + self.pair_energies(vectors, species, neighbor_species, mask)
+        return energies + (adjoint * (apply_cell(z, injection, neighbors, self.cell_weights()) - z)).sum(-1)
+
+
+def unknown_elements(numbers: Sequence[int], known: Sequence[int]) -> str:
+    """The text of the error for elements that a model does not know."""
+    from ase.data import chemical_symbols
+
+    def names(zs: Sequence[int]) -> str:
+        return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in zs)
+
+    return (
+        f"The structure contains {names(numbers)}; this model knows {names(known)}. "
+        "Choose or train a model that covers these elements."
+    )

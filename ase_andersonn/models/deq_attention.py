@@ -1,0 +1,122 @@
+"""The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from ..nn.attention import NeighborAttention
+from ..nn.blocks import SpeciesLinear, silu
+from ..nn.deq import CellWeights, ContractiveCell, Injection
+from ..nn.radial import distances
+from ..nn.zbl import zbl_energy
+from .base import EnergyModel
+
+
+@dataclass(frozen=True)
+class DEQAttentionConfig:
+    """Sizes of a DEQ-attention potential.
+
+    Attributes:
+        elements: atomic numbers.
+        cutoff: Å.
+        n_radial: radial functions.
+        l_max: highest Legendre polynomial of the angle between two neighbours.
+        n_channels: width of the equilibrium features.
+        n_edge: width of a neighbour's radial and species part.
+        n_token: width of a neighbour's token after attention.
+        n_heads: attention heads.
+        n_hidden: width of the atoms' injection network.
+        contraction: γ, the bound on the cell's Lipschitz constant.
+    """
+
+    elements: tuple[int, ...]
+    cutoff: float = 5.0
+    n_radial: int = 10
+    l_max: int = 3
+    n_channels: int = 64
+    n_edge: int = 32
+    n_token: int = 64
+    n_heads: int = 4
+    n_hidden: int = 128
+    contraction: float = 0.7
+
+
+class DEQAttention(EnergyModel):
+    """`E = Σ_i [E_Z + s_Z readout(z_i) + ZBL_i]` with `z = f(z, x)`.
+
+    Args:
+        config: sizes and elements.
+    """
+
+    def __init__(self, config: DEQAttentionConfig) -> None:
+        super().__init__(config.elements, config.cutoff, config.n_channels)
+        self.config = config
+        n_species, c = len(config.elements), config.n_channels
+        self.attention = NeighborAttention(
+            n_species=n_species,
+            cutoff=config.cutoff,
+            n_radial=config.n_radial,
+            l_max=config.l_max,
+            n_edge=config.n_edge,
+            n_token=config.n_token,
+            n_heads=config.n_heads,
+            n_channels=c,
+        )
+        self.inject = nn.ModuleList(
+            [
+                SpeciesLinear(self.attention.n_features, config.n_hidden, n_species),
+                SpeciesLinear(config.n_hidden, config.n_hidden, n_species),
+                SpeciesLinear(config.n_hidden, 2 * c, n_species),
+            ]
+        )
+        self.cell = ContractiveCell(c, config.contraction)
+        self.hidden = SpeciesLinear(c, c, n_species)
+        self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
+        numbers = torch.tensor(config.elements)
+        self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_species))
+        self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
+        self.register_buffer("radius", torch.tensor(covalent_radii[list(config.elements)]).float(), persistent=False)
+
+    def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
+        """See `EnergyModel.encode`."""
+        features, gates = self.attention(vectors, species, neighbor_species, mask)
+        first, second, last = self.inject
+        x = silu(first(features, species))
+        x = x + silu(second(x, species))
+        u, v = last(x, species).chunk(2, -1)
+        return Injection(u, v, gates)
+
+    def cell_weights(self) -> CellWeights:
+        """See `EnergyModel.cell_weights`."""
+        return self.cell.weights()
+
+    def readout(self, z: Tensor, species: Tensor) -> Tensor:
+        """`s_Z w_Z · silu(W z)` [n_rows], eV."""
+        return self.scale[species] * (self.output[species] * silu(self.hidden(z, species))).sum(-1)
+
+    def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """The nuclear repulsion, which ends at the sum of the covalent radii [n_rows], eV."""
+        reach = self.radius[species][:, None] + self.radius[neighbor_species]
+        charges = self.charge[species][:, None], self.charge[neighbor_species]
+        return zbl_energy(distances(vectors, mask), *charges, reach, mask)
+
+    def reference_energies(self, species: Tensor) -> Tensor:
+        """See `EnergyModel.reference_energies`."""
+        return self.reference[species]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "DEQAttention":
+        """Keep the reference energies in float64, whatever the precision of the rest."""
+        reference = self.reference.double()
+        super()._apply(fn, recurse)
+        self.reference = reference.to(self.reference.device)
+        return self
+
+    def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
+        """See `EnergyModel.set_reference`."""
+        for index, number in enumerate(self.elements):
+            self.reference[index] = energies[number]
+            self.scale[index] = scales[number]

@@ -1,0 +1,134 @@
+"""Multi-head self-attention among the neighbours of each atom.
+
+Every neighbour `j` of atom `i` is a token. A token attends to all tokens `k` of the same atom with weights
+
+    w_jk = α_k q_j v_k Σ_l b_l P_l(cos θ_jk),    α_k = f(r_k) exp(s_k) / (1 + Σ_n f(r_n) exp(s_n))
+
+that hold the radial and species information in the score `s`, query `q` and value `v`, and the angle between the two
+neighbours in Legendre polynomials. The envelope `f` stands in the numerator and in the denominator, so an atom may
+enter or leave the neighbourhood without a jump. By the addition theorem `P_l(cos θ_jk) = Σ_m Y_lm(j) Y_lm(k)` the
+sum over `k` is taken once for all `j`: the cost is linear in the number of neighbours, with no product of neighbours
+with neighbours in memory.
+
+Sources: EScAIP, arXiv 2410.24169 (attention over the neighbour list); Katharopoulos et al., arXiv 2006.16236 (linear
+attention).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .angular import degrees, harmonics
+from .blocks import Affine, silu
+from .radial import bessel, distances, envelope
+
+
+class Neighborhood(NamedTuple):
+    """What an atom knows of its neighbourhood, from geometry and species alone."""
+
+    features: Tensor
+    """Invariant features of the atoms [n_atoms, n_features]."""
+    gates: Tensor
+    """Message weights [n_atoms, n_neighbors, n_channels], with `Σ_k max_c |gates| ≤ 1` for each atom."""
+
+
+class NeighborAttention(nn.Module):
+    """Tokens, their self-attention, and what is pooled from them.
+
+    Args:
+        n_species: number of species.
+        cutoff: Å.
+        n_radial: radial functions.
+        l_max: highest degree of the Legendre polynomials.
+        n_edge: channels of the tokens' radial and species part; a multiple of `n_heads`.
+        n_token: channels after the attention; a multiple of `n_heads`.
+        n_heads: attention heads.
+        n_channels: channels of the message gates.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_species: int,
+        cutoff: float,
+        n_radial: int,
+        l_max: int,
+        n_edge: int,
+        n_token: int,
+        n_heads: int,
+        n_channels: int,
+    ) -> None:
+        super().__init__()
+        self.cutoff, self.n_radial, self.l_max, self.n_heads = cutoff, n_radial, l_max, n_heads
+        self.n_features = n_token + n_heads + 2 * (l_max + 1) * n_edge
+        self.center = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
+        self.other = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
+        self.radial = Affine(n_radial, n_edge, bias=False)
+        self.score = Affine(n_edge, n_heads)
+        self.value = Affine(n_edge, n_edge)
+        self.query = Affine(n_edge, n_token)
+        self.angular = nn.Parameter(torch.randn(l_max + 1, n_token))
+        self.attended = Affine(n_token, n_token, bias=False)
+        self.direct = Affine(n_edge, n_token)
+        self.gate = Affine(n_token, n_channels)
+        self.weight = Affine(n_token, 1)
+        self.register_buffer("degree", torch.tensor(degrees(l_max)), persistent=False)
+
+    def forward(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Neighborhood:
+        """The neighbourhood of each atom.
+
+        Args:
+            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
+            species: index of each atom's species [n_atoms].
+            neighbor_species: of its neighbours [n_atoms, n_neighbors].
+            mask: true where a neighbour exists [n_atoms, n_neighbors].
+        """
+        r = distances(vectors, mask)
+        inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
+        y = harmonics(vectors / r[..., None], self.l_max)
+        x = self.radial(bessel(r, self.cutoff, self.n_radial))
+        x = silu(x + self.center[species][:, None] + self.other[neighbor_species])
+
+        alpha, total = self.attention_weights(x, inside)
+        density = self.density(x, y, alpha)
+        token = silu(self.attended(self.query(x) * self.attend(density, y)) + self.direct(x))
+
+        pooled = self.spread(alpha, token).sum(1)
+        features = torch.cat([pooled, total.log1p(), self.power_spectrum(density)], -1)
+        return Neighborhood(features, self.message_gates(token, inside))
+
+    def attention_weights(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """`α_k = f_k exp(s_k) / (1 + Σ f exp(s))` [n_atoms, n_neighbors, n_heads], and the sum [n_atoms, n_heads]."""
+        weight = (2.0 * self.score(x).tanh()).exp() * inside[..., None]
+        total = weight.sum(1)
+        return weight / (1.0 + total)[:, None], total
+
+    def density(self, x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+        """`A_lm = Σ_k α_k v_k Y_lm(k)` [n_atoms, (l_max + 1)², n_edge]."""
+        v = self.spread(alpha, self.value(x))
+        return y.transpose(1, 2) @ v
+
+    def attend(self, density: Tensor, y: Tensor) -> Tensor:
+        """`Σ_k α_k v_k Σ_l b_l P_l(cos θ_jk)` for every token `j`, [n_atoms, n_neighbors, n_token]."""
+        n = self.angular.shape[1]
+        wide = density.repeat(1, 1, -(-n // density.shape[2]))[..., :n] * self.angular[self.degree]
+        return y @ wide
+
+    def power_spectrum(self, density: Tensor) -> Tensor:
+        """`Σ_m A_lmc A_lmc` and `Σ_m A_lmc A_lm,c+1` [n_atoms, 2 (l_max + 1) n_edge]."""
+        product = torch.cat([density * density, density * density.roll(1, -1)], -1)
+        parts = torch.split(product, [2 * degree + 1 for degree in range(self.l_max + 1)], 1)
+        return torch.cat([part.sum(1) for part in parts], -1)
+
+    def message_gates(self, token: Tensor, inside: Tensor) -> Tensor:
+        """`a_k tanh(g_k)`, `a_k = f_k exp(w_k) / (1 + Σ f exp(w))` [n_atoms, n_neighbors, n_channels]."""
+        weight = (2.0 * self.weight(token).tanh()).exp() * inside[..., None]
+        return self.gate(token).tanh() * (weight / (1.0 + weight.sum(1, keepdim=True)))
+
+    def spread(self, alpha: Tensor, x: Tensor) -> Tensor:
+        """Each head's weight times the channels that belong to it."""
+        n_atoms, n_neighbors, n = x.shape
+        return (x.view(n_atoms, n_neighbors, self.n_heads, -1) * alpha[..., None]).reshape(n_atoms, n_neighbors, n)
+
+

@@ -1,0 +1,54 @@
+"""Radial functions of interatomic distances, all smooth (C2) at the cutoff."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def distances(vectors: Tensor, mask: Tensor) -> Tensor:
+    """`r = |d|`, and 1 Å in padded places, where a zero vector would have no derivative.
+
+    Args:
+        vectors: edge vectors [..., 3], Å.
+        mask: true where an edge exists [...].
+
+    Returns:
+        distances [...], Å.
+    """
+    return torch.where(mask, vectors.square().sum(-1), 1.0).sqrt()
+
+
+def envelope(r: Tensor, cutoff: float | Tensor) -> Tensor:
+    """`1 − 10x³ + 15x⁴ − 6x⁵` with `x = r / cutoff`, and 0 beyond: two continuous derivatives at the cutoff.
+
+    Args:
+        r: distances [...], Å.
+        cutoff: Å, a number or a tensor that broadcasts with `r`.
+    """
+    x = (r / cutoff).clamp(max=1.0)
+    return 1.0 + x * x * x * (x * (15.0 - 6.0 * x) - 10.0)
+
+
+def bessel(r: Tensor, cutoff: float, n: int) -> Tensor:
+    """`√(2/r_c) sin(kπ r/r_c) / r` for k = 1 … n: the spherical Bessel functions j₀ of a sphere of radius r_c.
+
+    The sines come from the recurrence `sin((k+1)θ) = 2 cos θ sin kθ − sin((k−1)θ)`.
+    Source: DimeNet, arXiv 2003.03123, eq. 7.
+
+    Args:
+        r: distances [...], Å, positive.
+        cutoff: Å.
+        n: number of functions.
+
+    Returns:
+        [..., n], Å^(-1/2) per Å.
+    """
+    theta = r * (math.pi / cutoff)
+    twice_cos = 2.0 * theta.cos()
+    previous, current = torch.zeros_like(theta), theta.sin()
+    sines = [current]
+    for _ in range(n - 1):
+        previous, current = current, twice_cos * current - previous
+        sines.append(current)
+    return torch.stack(sines, -1) * (math.sqrt(2.0 / cutoff) / r)[..., None]
