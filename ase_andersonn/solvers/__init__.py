@@ -2,12 +2,15 @@
 
 from .anderson import Anderson
 from .base import Counters, Safeguards, Segments, Solution, Solver, solve
+from .broyden import Broyden
+from .gmres import gmres, solve_linear
 from .implicit import fixed_point
 from .picard import Picard
 from .predictor import Predictor
 
 __all__ = [
     "Anderson",
+    "Broyden",
     "Counters",
     "Picard",
     "Predictor",
@@ -16,5 +19,7 @@ __all__ = [
     "Solution",
     "Solver",
     "fixed_point",
+    "gmres",
     "solve",
+    "solve_linear",
 ]

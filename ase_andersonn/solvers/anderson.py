@@ -2,9 +2,9 @@
 
     gamma = argmin |r - dR gamma|,    z_next = f - dF gamma - (1 - mixing) (r - dR gamma)
 
-with r = f(z) - z and the last ``window`` differences of f and r as columns of dF and dR. The normal equations are solved
-with the Gram matrix in float64, scaled to unit diagonal, by a Cholesky factorisation that takes the newest column first,
-so that an ill-conditioned column and all older ones drop out by cutting the factor short.
+with r = f(z) - z and the last ``window`` differences of f and r as columns of dF and dR. The normal equations are
+solved with the Gram matrix in float64, scaled to unit diagonal, by a Cholesky factorisation that takes the newest
+column first, so that an ill-conditioned column and all older ones drop out by cutting the factor short.
 
 Anderson, J. ACM 12, 547 (1965); Walker and Ni, SIAM J. Numer. Anal. 49, 1715 (2011).
 """

@@ -70,6 +70,26 @@ class Point:
         return Point(z, f, r, squares)
 
 
+def dots(x: Tensor, y: Tensor, segments: Segments | None) -> Tensor:
+    """<x, y> of each problem, float64 [n]; x and y of one shape [n_rows, ...]. No matrix product, so never in TF32."""
+    if segments is None:
+        return x.reshape(-1).dot(y.reshape(-1)).double()[None]
+    return segments.total(torch.linalg.vecdot(x.reshape(len(x), -1), y.reshape(len(y), -1))[:, None])[:, 0]
+
+
+def per_row(values: Tensor, like: Tensor, segments: Segments | None) -> Tensor:
+    """[n] -> a tensor of the dtype of ``like`` that multiplies its rows."""
+    values = values.to(like.dtype)
+    return values if segments is None else segments.spread(values).view(-1, *[1] * (like.ndim - 1))
+
+
+def select(mask: Tensor, one: Tensor, other: Tensor, segments: Segments | None) -> Tensor:
+    """Rows of ``one`` for the problems in ``mask`` (bool [n]), of ``other`` elsewhere."""
+    if segments is not None:
+        mask = segments.spread(mask).view(-1, *[1] * (one.ndim - 1))
+    return torch.where(mask, one, other)
+
+
 class Solver(Protocol):
     """A fixed-point method as a value. ``problems`` and ``active`` are bool [n], ``damping`` is float [n]."""
 
@@ -117,6 +137,7 @@ class Counters:
     stagnated: int = 0
     dropped: int = 0
     capped: int = 0
+    fallbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +165,7 @@ class Solution:
     state: Any = field(default=None, repr=False)
 
 
-class _Record:
+class Record:
     """Residuals, best points and decisions of one solve; on the host, for all problems at once."""
 
     def __init__(self, n: int, tol: float, safeguards: Safeguards, segments: Segments | None) -> None:
@@ -194,11 +215,17 @@ class _Record:
         if self.segments is None:
             return one if mask[0] else other
         on = torch.from_numpy(mask).to(one.z.device)
-        rows = self.segments.spread(on).view(-1, *[1] * (one.z.ndim - 1))
-        z, f, r = (torch.where(rows, a, b) for a, b in ((one.z, other.z), (one.f, other.f), (one.r, other.r)))
+        pairs = ((one.z, other.z), (one.f, other.f), (one.r, other.r))
+        z, f, r = (select(on, a, b, self.segments) for a, b in pairs)
         return Point(z, f, r, torch.where(on, one.squares, other.squares))
 
+    def solution(self, evaluations: int, counters: Counters, state: Any) -> Solution:
+        assert self.best is not None
+        residual, steps, converged = (torch.from_numpy(x) for x in (self.residual, self.steps, self.converged))
+        return Solution(self.best.f, residual, steps, converged, evaluations, counters, state)
+
     def damping(self) -> Tensor:
+        """Share of the step for each problem, float64 [n]."""
         return torch.from_numpy(np.maximum(0.5 ** np.maximum(self.rollbacks - 1.0, 0.0), self.safeguards.min_damping))
 
 
@@ -253,7 +280,7 @@ def solve(
     z = z0.detach()
     state = solver.init(z, segments) if state is None else solver.resume(state, z, segments)
     n = 1 if segments is None else segments.n
-    record = _Record(n, tol, safeguards, segments)
+    record = Record(n, tol, safeguards, segments)
     active = torch.ones(n, dtype=torch.bool, device=z.device)
     n_active = n
     for evaluation in range(1, max_steps + 1):
@@ -269,15 +296,6 @@ def solve(
                 problems, damping = torch.from_numpy(back).to(z.device), record.damping().to(z.device)
                 point, state = record.mixed(back, record.best, point), solver.restart(state, problems, damping)
         z, state = solver.step(state, point, active)
-        if n_active < n and segments is not None and record.best is not None:
-            z = torch.where(segments.spread(active).view(-1, *[1] * (z.ndim - 1)), z, record.best.f)
-    assert record.best is not None
-    return Solution(
-        value=record.best.f,
-        residual=torch.from_numpy(record.residual),
-        steps=torch.from_numpy(record.steps),
-        converged=torch.from_numpy(record.converged),
-        evaluations=evaluation,
-        counters=replace(record.counters, **solver.counts(state)),
-        state=state,
-    )
+        if n_active < n and record.best is not None:
+            z = select(active, z, record.best.f, segments)
+    return record.solution(evaluation, replace(record.counters, **solver.counts(state)), state)

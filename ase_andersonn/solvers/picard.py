@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import Point, Segments
+from .base import Point, Segments, per_row
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,7 @@ class Picard:
     def step(self, state: PicardState, point: Point, _active: Tensor) -> tuple[Tensor, PicardState]:
         if state.damping is None:
             return (point.f if self.mixing == 1.0 else point.z + self.mixing * point.r), state
-        share = self.mixing * state.damping.to(point.z.dtype)
-        if state.segments is not None:
-            share = state.segments.spread(share).view(-1, *[1] * (point.z.ndim - 1))
-        return point.z + share * point.r, state
+        return point.z + per_row(self.mixing * state.damping, point.r, state.segments) * point.r, state
 
     def counts(self, _state: PicardState) -> dict[str, int]:
         return {}

@@ -4,8 +4,8 @@
 
 The input injection u(x) of a geometry is cheap; its least-squares fit on the injections of the last steps gives
 coefficients that serve every stored solution (features and adjoint alike), as descriptor-fitted extrapolation does for
-density matrices in Born-Oppenheimer molecular dynamics: Polack, Mikhalev, Dusson, Stamm and Lipparini,
-J. Chem. Theory Comput. 17, 6965 (2021).
+density matrices in Born-Oppenheimer molecular dynamics: Polack, Dusson, Stamm and Lipparini, J. Chem. Theory
+Comput. 17, 6965 (2021).
 """
 
 from __future__ import annotations
