@@ -12,12 +12,13 @@ Anderson, J. ACM 12, 547 (1965); Walker and Ni, SIAM J. Numer. Anal. 49, 1715 (2
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import mul
 
 import torch
 from torch import Tensor
 
-from .base import Point, Segments
+from .base import Point, Segments, per_row, select
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,13 @@ class _HostWindow:
         self.gram = [[0.0] * window for _ in range(window)]
         self.rhs = [0.0] * window
         self.slots: list[int] = []  # newest first
-        self.linked = False  # is there an earlier point to take a difference to?
         self.dropped = self.capped = 0
 
     def forget(self, _problems: Tensor) -> None:
-        self.slots, self.linked = [], False
+        self.slots = []
 
     def unlink(self) -> None:
-        self.linked, self.dropped, self.capped = False, 0, 0
+        self.dropped = self.capped = 0
 
     def push(self, slot: int, dots: list[float], square: float) -> None:
         """dots = dR r for the new r; a new Gram row is the change of dR r, so no second pass over dR is needed."""
@@ -68,12 +68,11 @@ class _HostWindow:
         for s in slots:
             row: list[float] = []
             for t, done in zip(slots, factor, strict=False):
-                inner = sum(a * b for a, b in zip(row, done, strict=False))
-                row.append((gram[s][t] * scale[s] * scale[t] - inner) / done[-1])
-            pivot = 1.0 + limits.ridge - sum(a * a for a in row)
+                row.append((gram[s][t] * scale[s] * scale[t] - sum(map(mul, row, done))) / done[-1])
+            pivot = 1.0 + limits.ridge - sum(map(mul, row, row))
             if not pivot > limits.pivot:
                 break
-            y.append((dots[s] * scale[s] - sum(a * b for a, b in zip(row, y, strict=True))) / math.sqrt(pivot))
+            y.append((dots[s] * scale[s] - sum(map(mul, row, y))) / math.sqrt(pivot))
             row.append(math.sqrt(pivot))
             factor.append(row)
         self.slots = slots[: len(factor)]
@@ -89,80 +88,100 @@ class _HostWindow:
 
 
 class _DeviceWindow:
-    """Gram matrices of many problems, as float64 tensors [n, window, window]; nothing waits for the device."""
+    """Gram matrices of many problems, float64 [n, window, window], newest first; nothing waits for the device."""
 
     def __init__(self, n: int, window: int, limits: _Limits, device: torch.device) -> None:
         self.limits = limits
         self.gram = torch.zeros(n, window, window, dtype=torch.float64, device=device)
         self.rhs = torch.zeros(n, window, dtype=torch.float64, device=device)
         self.valid = torch.zeros(n, window, dtype=torch.bool, device=device)
-        self.linked = torch.zeros(n, dtype=torch.bool, device=device)
+        self.linked = torch.zeros(n, dtype=torch.bool, device=device)  # is there a last point to take a difference to?
+        self.age = torch.arange(window, device=device)
+        self.turned = (
+            self.age[:, None] - self.age
+        ) % window  # [newest slot, age] -> slot, and [newest slot, slot] -> age
         self.identity = torch.eye(window, dtype=torch.float64, device=device)
-        ring = torch.arange(window, device=device)
-        self.newest_first = (ring[:, None] - ring) % window
         self.newest = 0
-        self.dropped = torch.zeros((), dtype=torch.int64, device=device)
-        self.capped = torch.zeros((), dtype=torch.int64, device=device)
+        self.dropped = torch.zeros(n, window, dtype=torch.int64, device=device)
+        self.capped = torch.zeros(n, dtype=torch.int64, device=device)
 
     def forget(self, problems: Tensor) -> None:
-        self.gram[problems], self.rhs[problems] = 0.0, 0.0
-        self.valid[problems] = False
-        self.linked[problems] = False
+        keep = ~problems
+        self.gram = torch.where(keep[:, None, None], self.gram, 0.0)  # products with nan would stay nan
+        self.rhs = torch.where(keep[:, None], self.rhs, 0.0)
+        self.valid = self.valid & keep[:, None]
+        self.linked = self.linked & keep
 
     def unlink(self) -> None:
-        self.linked.zero_()
+        self.linked = torch.zeros_like(self.linked)
         self.dropped.zero_()
         self.capped.zero_()
 
     def push(self, slot: int, dots: Tensor, squares: Tensor) -> None:
-        row = dots - self.rhs
-        self.gram[:, slot], self.gram[:, :, slot] = row, row
-        self.gram[:, slot, slot] = squares
-        self.valid[:, slot] = self.linked
+        """As in `_HostWindow`; the columns age by one."""
         self.newest = slot
+        change = dots.index_select(1, self.turned[slot])[:, 1:] - self.rhs[:, :-1]
+        row = torch.cat((squares[:, None], change), 1)
+        rest = torch.cat((change[:, :, None], self.gram[:, :-1, :-1]), 2)
+        self.gram = torch.cat((row[:, None], rest), 1)
+        self.valid = torch.cat((self.linked[:, None], self.valid[:, :-1]), 1)
 
-    def weights(self, dots: Tensor, f_square: Tensor, active: Tensor) -> Tensor:
+    def weights(self, dots: Tensor, f_square: Tensor) -> Tensor:
         """gamma [n, window] by slot; rows of zeros for plain steps."""
-        limits, order = self.limits, self.newest_first[self.newest]
-        self.rhs = dots
-        valid = self.valid
-        diagonal = self.gram.diagonal(dim1=1, dim2=2)
-        keep = (valid & (diagonal > limits.noise**2 * f_square[:, None])).index_select(1, order)
-        scale = torch.where(keep, diagonal.index_select(1, order), 1.0).rsqrt()
-        gram = self.gram.index_select(1, order).index_select(2, order) * scale[:, :, None] * scale[:, None, :]
-        factor, failed = torch.linalg.cholesky_ex(self._masked(gram, keep))
-        good = factor.diagonal(dim1=1, dim2=2).square() > limits.pivot
-        position = torch.arange(len(order), device=order.device)
-        good &= (failed[:, None] == 0) | (position < failed[:, None] - 1)
-        keep = keep & (good | ~keep).cumprod(1).bool()
-        factor, failed = torch.linalg.cholesky_ex(self._masked(gram, keep))
-        rhs = torch.where(keep, dots.index_select(1, order) * scale, 0.0)
-        gamma = torch.cholesky_solve(rhs[:, :, None], factor)[:, :, 0] * scale
-        fine = (gamma.abs().sum(1) <= limits.weight) & (failed == 0)
-        back = order.argsort()
-        self.valid = keep.index_select(1, back)
-        self.dropped += ((valid & ~self.valid) & active[:, None]).sum()
-        self.capped += (~fine & active).sum()
-        return torch.where(fine[:, None] & keep, gamma, 0.0).index_select(1, back)
-
-    def _masked(self, gram: Tensor, keep: Tensor) -> Tensor:
-        pairs = keep[:, :, None] & keep[:, None, :]
-        return torch.where(pairs, gram, 0.0).masked_fill(self.identity.bool(), 1.0 + self.limits.ridge)
+        limits = self.limits
+        self.rhs = dots = dots.index_select(1, self.turned[self.newest])
+        square = self.gram.diagonal(dim1=1, dim2=2)
+        keep = self.valid & (square > limits.noise**2 * f_square[:, None])
+        scale = torch.where(keep, square, torch.inf).rsqrt()
+        gram = self.gram * scale[:, :, None] * scale[:, None, :]
+        gram.diagonal(dim1=1, dim2=2).fill_(1.0 + limits.ridge)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        good = factor.diagonal(dim1=1, dim2=2) > math.sqrt(limits.pivot)
+        good &= self.age < torch.where(failed > 0, failed - 1, len(self.age))[:, None]
+        keep &= good.cumprod(1).bool()
+        # the leading block of the factor is the factor of the leading block
+        factor = torch.where(keep[:, :, None] & keep[:, None, :], factor, self.identity)
+        gamma = torch.cholesky_solve((dots * scale * keep)[:, :, None], factor)[:, :, 0] * scale
+        fine = gamma.abs().sum(1) <= limits.weight
+        self.dropped += self.valid ^ keep
+        self.capped += ~fine
+        self.valid = keep
+        return torch.where(fine[:, None], gamma, 0.0).index_select(1, self.turned[self.newest])
 
 
 @dataclass
 class AndersonState:
-    """Ring buffers of differences, the last point, and the Gram matrices; mutated in place by `Anderson.step`."""
+    """Ring buffers of differences, the last point and the Gram matrices; mutated in place by `Anderson.step`."""
 
     segments: Segments | None
+    shape: torch.Size
     d_f: Tensor
     d_r: Tensor
     window: _HostWindow | _DeviceWindow
     mixing: Tensor | float
-    last: Point | None = None
+    last: tuple[Tensor, Tensor] | None = None  # f and r
     slot: int = -1
     filled: int = 0
-    shape: torch.Size = field(default_factory=torch.Size)
+
+    def __post_init__(self) -> None:
+        self.columns = tuple(zip(self.d_f.unbind(), self.d_r.unbind(), strict=True))
+        self.head = (self.d_f[: self.filled], self.d_r[: self.filled])  # views cost microseconds: kept
+
+    def advance(self) -> None:
+        """To the next slot of the ring."""
+        self.slot = (self.slot + 1) % len(self.columns)
+        if self.slot == self.filled:
+            self.filled += 1
+            self.head = (self.d_f[: self.filled], self.d_r[: self.filled])
+
+    @property
+    def full_step(self) -> bool:
+        return isinstance(self.mixing, float) and self.mixing == 1.0
+
+    def unmixed(self, rest: Tensor) -> Tensor:
+        """(1 - mixing) times what is left of the residual."""
+        mixing = self.mixing
+        return (1.0 - (per_row(mixing, rest, self.segments) if isinstance(mixing, Tensor) else mixing)) * rest
 
 
 @dataclass(frozen=True)
@@ -194,20 +213,21 @@ class Anderson:
 
     def init(self, z0: Tensor, segments: Segments | None) -> AndersonState:
         eps = torch.finfo(z0.dtype).eps
-        limits = _Limits(ridge=self.ridge, pivot=30 * eps, noise=4 * eps, weight=self.max_weight)
+        limits = _Limits(ridge=self.ridge, pivot=30 * eps, noise=eps, weight=self.max_weight)
         flat = z0.reshape(-1) if segments is None else z0.reshape(len(z0), -1)
-        buffers = flat.new_zeros(2, self.window, *flat.shape)
+        d_f, d_r = flat.new_zeros(2, self.window, *flat.shape)
         window: _HostWindow | _DeviceWindow
         if segments is None and z0.device.type == "cpu":
             window = _HostWindow(self.window, limits)
         else:
             window = _DeviceWindow(1 if segments is None else segments.n, self.window, limits, z0.device)
-        return AndersonState(segments, buffers[0], buffers[1], window, self.mixing, shape=z0.shape)
+        return AndersonState(segments, z0.shape, d_f, d_r, window, self.mixing)
 
     def resume(self, state: AndersonState, z0: Tensor, segments: Segments | None) -> AndersonState:
         """Keeps the differences; the first new point has no earlier point to differ from."""
         n, n_now = (1 if s is None else s.n for s in (state.segments, segments))
-        if state.shape != z0.shape or state.d_f.dtype != z0.dtype or state.d_f.device != z0.device or n != n_now:
+        same = (state.shape, state.d_f.dtype, state.d_f.device, n) == (z0.shape, z0.dtype, z0.device, n_now)
+        if not same or (state.segments is None) != (segments is None):
             raise ValueError(
                 f"the state belongs to {n} problem(s) of shape {tuple(state.shape)} in {state.d_f.dtype} "
                 f"on {state.d_f.device}, not {n_now} of {tuple(z0.shape)} in {z0.dtype} on {z0.device}: pass state=None"
@@ -218,100 +238,78 @@ class Anderson:
 
     def restart(self, state: AndersonState, problems: Tensor, damping: Tensor) -> AndersonState:
         state.window.forget(problems)
+        state.mixing = self.mixing * damping
+        clean = torch.zeros((), dtype=state.d_f.dtype, device=state.d_f.device)  # 0 * nan would be nan
+        for row in (*state.d_f, *state.d_r):
+            row.copy_(select(problems, clean.expand_as(row), row, state.segments))
         if state.segments is None:
-            state.last, state.mixing = None, self.mixing * float(damping[0])
-            state.d_f.zero_(), state.d_r.zero_()
-            return state
-        state.mixing = (self.mixing * damping).to(state.d_f.dtype)
-        rows = state.segments.spread(problems)[:, None]
-        state.d_f.masked_fill_(rows, 0.0), state.d_r.masked_fill_(rows, 0.0)  # 0 * nan would be nan
-        if state.last is not None:
-            last = state.last
-            shape = [-1] + [1] * (last.f.ndim - 1)
-            f, r = (x.masked_fill(rows.view(shape), 0.0) for x in (last.f, last.r))
-            state.last = Point(last.z, f, r, last.squares)
+            state.last = None
+        elif state.last is not None:
+            f, r = (select(problems, clean.expand_as(x), x, state.segments) for x in state.last)
+            state.last = (f, r)
         return state
 
     def step(self, state: AndersonState, point: Point, active: Tensor) -> tuple[Tensor, AndersonState]:
         flat = state.d_f.shape[1:]
-        f, r, last = point.f.reshape(flat), point.r.reshape(flat), state.last
-        slot = None
-        if last is not None:
-            slot = state.slot = (state.slot + 1) % self.window
-            state.filled = max(state.filled, slot + 1)
-            torch.sub(f, last.f.reshape(flat), out=state.d_f[slot])
-            torch.sub(r, last.r.reshape(flat), out=state.d_r[slot])
-        state.last = point
+        f, r = point.f.reshape(flat), point.r.reshape(flat)
+        added = state.last is not None
+        if state.last is not None:
+            state.advance()
+            d_f, d_r = state.columns[state.slot]
+            torch.sub(f, state.last[0], out=d_f)
+            torch.sub(r, state.last[1], out=d_r)
+        state.last = (f, r)
         if state.filled == 0:
-            z = self._plain(state, f, r)
+            z = f if state.full_step else f - state.unmixed(r)
         elif isinstance(state.window, _HostWindow):
-            z = self._step_one(state, state.window, slot, f, r, float(point.squares[1, 0]))
+            z = _step_one(state, state.window, added, f, r, point.squares.tolist()[1][0])
         else:
-            z = self._step_many(state, state.window, slot, f, r, point.squares[1], active)
-        if isinstance(state.window, _HostWindow):
-            state.window.linked = True
-        else:
-            state.window.linked.fill_(True)
+            z = _step_many(state, state.window, added, f, r, point.squares[1])
+        if isinstance(state.window, _DeviceWindow):
+            state.window.linked = active
         return z.view(state.shape), state
 
-    def _step_one(
-        self, state: AndersonState, window: _HostWindow, slot: int | None, f: Tensor, r: Tensor, f_square: float
-    ) -> Tensor:
-        d_f, d_r = state.d_f[: state.filled], state.d_r[: state.filled]
-        dots = torch.mv(d_r, r).tolist()
-        if slot is not None:
-            window.push(slot, dots, float(torch.dot(d_r[slot], d_r[slot])))
-        gamma = window.weights(dots, f_square)
-        if gamma is None:
-            return self._plain(state, f, r)
-        weights = torch.tensor(gamma, dtype=f.dtype)
-        z = torch.addmv(f, d_f.T, weights, alpha=-1)
-        if state.mixing != 1.0:
-            z -= (1.0 - float(state.mixing)) * torch.addmv(r, d_r.T, weights, alpha=-1)
-        return z
-
-    def _step_many(
-        self,
-        state: AndersonState,
-        window: _DeviceWindow,
-        slot: int | None,
-        f: Tensor,
-        r: Tensor,
-        f_square: Tensor,
-        active: Tensor,
-    ) -> Tensor:
-        products = self._dots(state, r, slot)
-        dots = products[:, : self.window]
-        if slot is not None:
-            window.push(slot, dots, products[:, self.window])
-        gamma = window.weights(dots, f_square, active).to(f.dtype)
-        z, rest = f.clone(), None if self._full(state) else r.clone()
-        weights = gamma.T if state.segments is None else state.segments.spread(gamma).T[:, :, None]
-        for k in range(state.filled):
-            z.addcmul_(weights[k], state.d_f[k], value=-1)
-            if rest is not None:
-                rest.addcmul_(weights[k], state.d_r[k], value=-1)
-        return z if rest is None else z - (1.0 - self._share(state)) * rest
-
-    def _dots(self, state: AndersonState, r: Tensor, slot: int | None) -> Tensor:
-        """dR r for every slot, then |dR[slot]|^2; float64 [n, window + 1]. No matrix product: TF32 may be on."""
-        newest = state.d_r[slot or 0]
-        if state.segments is None:
-            dots = torch.mv(state.d_r, r)
-            return torch.cat((dots, newest.dot(newest)[None])).double()[None]
-        rows = torch.cat((torch.linalg.vecdot(state.d_r, r), torch.linalg.vecdot(newest, newest)[None]))
-        return state.segments.total(rows.T)
-
-    def _share(self, state: AndersonState) -> Tensor | float:
-        if isinstance(state.mixing, float) or state.segments is None:
-            return state.mixing
-        return state.segments.spread(state.mixing)[:, None]
-
-    def _plain(self, state: AndersonState, f: Tensor, r: Tensor) -> Tensor:
-        return f if self._full(state) else f - (1.0 - self._share(state)) * r
-
-    def _full(self, state: AndersonState) -> bool:
-        return isinstance(state.mixing, float) and state.mixing == 1.0
-
     def counts(self, state: AndersonState) -> dict[str, int]:
-        return {"dropped": int(state.window.dropped), "capped": int(state.window.capped)}
+        window = state.window
+        if isinstance(window, _HostWindow):
+            return {"dropped": window.dropped, "capped": window.capped}
+        return {"dropped": int(window.dropped.sum()), "capped": int(window.capped.sum())}
+
+
+def _step_one(state: AndersonState, window: _HostWindow, added: bool, f: Tensor, r: Tensor, f_square: float) -> Tensor:
+    d_f, d_r = state.head
+    dots = torch.mv(d_r, r).tolist()
+    if added:
+        newest = state.columns[state.slot][1]
+        window.push(state.slot, dots, float(newest.dot(newest)))
+    gamma = window.weights(dots, f_square)
+    if gamma is None:
+        return f if state.full_step else f - state.unmixed(r)
+    weights = torch.tensor(gamma, dtype=f.dtype)
+    z = torch.addmv(f, d_f.T, weights, alpha=-1)
+    return z if state.full_step else z - state.unmixed(torch.addmv(r, d_r.T, weights, alpha=-1))
+
+
+def _step_many(
+    state: AndersonState, window: _DeviceWindow, added: bool, f: Tensor, r: Tensor, f_square: Tensor
+) -> Tensor:
+    products = _dots(state, r)
+    if added:
+        window.push(state.slot, products[:, :-1], products[:, -1])
+    gamma = window.weights(products[:, :-1], f_square).to(f.dtype)
+    weights = gamma[0] if state.segments is None else state.segments.spread(gamma).T[:, :, None]
+    z, rest = f.clone(), None if state.full_step else r.clone()
+    for k in range(state.filled):
+        z.addcmul_(weights[k], state.d_f[k], value=-1)
+        if rest is not None:
+            rest.addcmul_(weights[k], state.d_r[k], value=-1)
+    return z if rest is None else z - state.unmixed(rest)
+
+
+def _dots(state: AndersonState, r: Tensor) -> Tensor:
+    """dR r for every slot, then |newest column|^2; float64 [n, window + 1]. No matrix product: TF32 may be on."""
+    newest = state.columns[state.slot][1]
+    if state.segments is None:
+        return torch.cat((torch.mv(state.d_r, r), newest.dot(newest)[None])).double()[None]
+    rows = torch.cat((torch.linalg.vecdot(state.d_r, r), torch.linalg.vecdot(newest, newest)[None]))
+    return state.segments.total(rows.T)

@@ -9,7 +9,6 @@ every problem has its own window, step count, safeguards and end.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Record:
 
     def __init__(self, n: int, tol: float, safeguards: Safeguards, segments: Segments | None) -> None:
         self.tol, self.safeguards, self.segments = tol, safeguards, segments
-        self.active = np.ones(n, bool)
+        self.active, self.all_active, self.nobody = np.ones(n, bool), True, np.zeros(n, bool)
         self.converged = np.zeros(n, bool)
         self.residual = np.full(n, np.inf)
         self.best_norm = np.full(n, np.inf)
@@ -183,9 +183,19 @@ class Record:
     def read(self, point: Point, evaluation: int) -> Mask:
         """Take in one evaluation; returns which problems have to go back to their best point."""
         squares = point.squares.cpu().numpy()
+        norm, f_norm = np.sqrt(squares)
+        usual = self.all_active and (norm < self.best_norm).all()  # false for nan and inf
+        if usual and (norm > self.tol * (f_norm + TINY)).all():
+            self.best, self.residual, self.best_norm = point, norm / (f_norm + TINY), norm
+            self.best_at.fill(evaluation)
+            self.steps.fill(evaluation)
+            return self.nobody
+        return self._judge(point, squares, evaluation)
+
+    def _judge(self, point: Point, squares: np.ndarray[Any, np.dtype[np.float64]], evaluation: int) -> Mask:
         finite = np.isfinite(squares).all(0)
         norm, f_norm = np.sqrt(np.where(finite, squares, np.inf))
-        residual = np.where(finite, norm / np.where(finite, f_norm + math.ulp(0.0), 1.0), np.inf)
+        residual = np.where(finite, norm / np.where(finite, f_norm + TINY, 1.0), np.inf)
         done = self.active & (residual <= self.tol)
         better = self.active & finite & ((norm < self.best_norm) | done)
         self._keep(point, better)
@@ -199,6 +209,7 @@ class Record:
         self.counters.grown += int(grown.sum())
         self.counters.stagnated += int(stale.sum())
         self.active &= ~done & ~(bad & np.isinf(self.best_norm))  # f is not finite at the start: nothing to go back to
+        self.all_active = bool(self.active.all())
         back: Mask = self.active & (bad | grown | stale)
         self.best_at[back] = evaluation
         self.rollbacks += back
@@ -289,10 +300,9 @@ def solve(
             back = record.read(point, evaluation)
             if evaluation == max_steps or not record.active.any():
                 break
-            assert record.best is not None
-            if (left := int(record.active.sum())) != n_active:
+            if not record.all_active and (left := int(record.active.sum())) != n_active:
                 n_active, active = left, torch.from_numpy(record.active).to(z.device)
-            if back.any():
+            if back is not record.nobody and back.any() and record.best is not None:
                 problems, damping = torch.from_numpy(back).to(z.device), record.damping().to(z.device)
                 point, state = record.mixed(back, record.best, point), solver.restart(state, problems, damping)
         z, state = solver.step(state, point, active)
