@@ -1,0 +1,19 @@
+"""Training of equilibrium potentials, and their errors on labelled frames."""
+
+from .config import TrainConfig
+from .frames import LabelKeys, read_frames
+from .metrics import EvaluationReport, evaluate_dataset
+from .report import error_text, parity_plot
+from .trainer import Trainer, train
+
+__all__ = [
+    "EvaluationReport",
+    "LabelKeys",
+    "TrainConfig",
+    "Trainer",
+    "error_text",
+    "evaluate_dataset",
+    "parity_plot",
+    "read_frames",
+    "train",
+]

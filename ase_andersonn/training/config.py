@@ -1,0 +1,119 @@
+"""What a training run is made of: data, model, loss, optimiser, budget."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .frames import LabelKeys
+
+DEFAULT_EPOCHS = 100
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        train: files or glob patterns with the training frames.
+        output: folder of the run; checkpoint, metrics, the best model and pictures go there.
+        validation: files or patterns with validation frames; where empty, `validation_fraction` of the training frames.
+        validation_fraction: share of the frames held out, the same share of every chemical formula.
+        labels: names of energy, forces and stress in the files.
+        architecture: class name of the model.
+        model: the model's config; `elements` are those of the training frames where not given.
+        reference_energies: eV per element symbol; those not given are fitted to the training energies.
+        energy_weight: weight of the energy loss.
+        energy_weight_final: its value at the end of the run; linear in the progress from `energy_ramp_start` on.
+        energy_ramp_start: progress (0 to 1) at which the energy weight starts to move.
+        forces_weight: weight of the force loss.
+        stress_weight: weight of the stress loss.
+        huber_delta: where the loss turns from square to linear, in units of the element's scale.
+        learning_rate: peak value.
+        learning_rate_final: last value, as a fraction of the peak.
+        warmup: share of the run during which the learning rate rises.
+        weight_decay: AdamW's, on weight matrices alone.
+        clip_norm: largest norm of the gradient.
+        ema_decay: decay of the moving average of the weights.
+        batch_atoms: atoms in a batch, at most (a larger frame is a batch of its own).
+        max_epochs: length of the run; 100 where neither this nor `max_minutes` is given.
+        max_minutes: length of the run in minutes of wall time spent in it, instead of `max_epochs`.
+        validate_every: epochs between validations.
+        checkpoint_minutes: longest time between checkpoints.
+        tolerance: energy tolerance of the equilibrium, eV/atom.
+        device: "auto", "cpu", "cuda" or "cuda:0".
+        dtype: "float32" or "float64".
+        seed: of weights, split and batches.
+    """
+
+    train: tuple[str, ...]
+    output: str
+    validation: tuple[str, ...] = ()
+    validation_fraction: float = 0.05
+    labels: LabelKeys = field(default_factory=LabelKeys)
+    architecture: str = "DEQAttention"
+    model: dict[str, Any] = field(default_factory=dict)
+    reference_energies: dict[str, float] = field(default_factory=dict)
+    energy_weight: float = 4.0
+    energy_weight_final: float | None = None
+    energy_ramp_start: float = 0.5
+    forces_weight: float = 1.0
+    stress_weight: float = 0.5
+    huber_delta: float = 0.02
+    learning_rate: float = 2e-3
+    learning_rate_final: float = 0.01
+    warmup: float = 0.02
+    weight_decay: float = 1e-4
+    clip_norm: float = 10.0
+    ema_decay: float = 0.999
+    batch_atoms: int = 220
+    max_epochs: int | None = None
+    max_minutes: float | None = None
+    validate_every: int = 1
+    checkpoint_minutes: float = 5.0
+    tolerance: float = 1e-6
+    device: str = "auto"
+    dtype: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ValueError("train is empty; give at least one file or glob pattern with training frames.")
+        if self.max_epochs is not None and self.max_minutes is not None:
+            raise ValueError(
+                f"max_epochs is {self.max_epochs} and max_minutes is {self.max_minutes}; give one of the two."
+            )
+        for name, low, high in RANGES:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} is {value}; it has to lie between {low:g} and {high:g}.")
+
+    @property
+    def n_epochs(self) -> int | None:
+        """Length of the run in epochs; None where it is measured in minutes."""
+        return None if self.max_minutes is not None else self.max_epochs or DEFAULT_EPOCHS
+
+
+MAY_CHANGE_ON_RESUME = ("output", "max_epochs", "max_minutes", "validate_every", "checkpoint_minutes", "device")
+"""Fields that a resumed run may change; all others belong to what the checkpoint holds."""
+
+LARGE = float("inf")
+RANGES = (
+    ("validation_fraction", 0.0, 0.9),
+    ("energy_weight", 0.0, LARGE),
+    ("energy_weight_final", 0.0, LARGE),
+    ("energy_ramp_start", 0.0, 1.0),
+    ("forces_weight", 0.0, LARGE),
+    ("stress_weight", 0.0, LARGE),
+    ("huber_delta", 1e-9, LARGE),
+    ("learning_rate", 0.0, LARGE),
+    ("learning_rate_final", 0.0, 1.0),
+    ("warmup", 0.0, 1.0),
+    ("weight_decay", 0.0, LARGE),
+    ("clip_norm", 1e-12, LARGE),
+    ("ema_decay", 0.0, 1.0 - 1e-9),
+    ("batch_atoms", 1, LARGE),
+    ("max_epochs", 1, LARGE),
+    ("max_minutes", 1e-6, LARGE),
+    ("validate_every", 1, LARGE),
+    ("checkpoint_minutes", 0.0, LARGE),
+    ("tolerance", 1e-16, 1.0),
+)

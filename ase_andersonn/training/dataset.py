@@ -1,0 +1,102 @@
+"""Frames as graphs with labels, their neighbours found once; the validation split; batches."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch_geometric.data import Batch, Data
+
+from ase_andersonn.inputs.graph import Graph, bucket, graph_from_batch, to_data
+
+from .frames import LabelKeys, labels_of
+from .sampler import BucketSampler
+from .targets import Systems, Targets
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """A batch as the model and the loss want it."""
+
+    graph: Graph
+    labels: Targets
+    systems: Systems
+
+
+class FrameDataset:
+    """Labelled frames with their edges, kept in memory.
+
+    Args:
+        frames: structures with labels.
+        cutoff: Å.
+        keys: names of the labels.
+    """
+
+    def __init__(self, frames: Sequence[Atoms], cutoff: float, keys: LabelKeys | None = None) -> None:
+        self.cutoff = cutoff
+        self.data = [_labelled_data(atoms, cutoff, keys) for atoms in frames]
+        self.n_atoms = [len(data.numbers) for data in self.data]
+        self.buckets = [bucket(_max_neighbors(data)) for data in self.data]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def sampler(self, *, batch_atoms: int, seed: int) -> BucketSampler:
+        """Batches of at most `batch_atoms` atoms."""
+        return BucketSampler(self.n_atoms, self.buckets, batch_atoms=batch_atoms, seed=seed)
+
+    def batch(self, indices: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> LabelledBatch:
+        """The frames of these indices as one batch."""
+        batch: Any = Batch.from_data_list([self.data[i] for i in indices])
+        graph = graph_from_batch(batch, dtype=dtype, device=device)
+        labels = Targets(
+            batch.energy.to(device),
+            batch.forces.to(device=device, dtype=dtype),
+            batch.stress.to(device=device, dtype=dtype),
+        )
+        return LabelledBatch(graph, labels, Systems(graph.numbers, graph.system, graph.n_per_system, graph.volume))
+
+    def fingerprint(self) -> str:
+        """A hash of all structures and labels."""
+        digest = hashlib.sha256()
+        for data in self.data:
+            for name in ("numbers", "pos", "cell", "energy", "forces", "stress"):
+                digest.update(data[name].contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _labelled_data(atoms: Atoms, cutoff: float, keys: LabelKeys | None) -> Data:
+    """The frame's graph with all three labels, nan where it has none: a batch may mix frames with and without."""
+    labels = labels_of(atoms, keys)
+    data = to_data(atoms, cutoff)
+    forces = np.full((len(atoms), 3), np.nan) if labels.forces is None else labels.forces
+    stress = np.full((3, 3), np.nan) if labels.stress is None else labels.stress
+    data.energy = torch.tensor([np.nan if labels.energy is None else labels.energy], dtype=torch.float64)
+    data.forces = torch.tensor(forces, dtype=torch.float64)
+    data.stress = torch.tensor(stress, dtype=torch.float64)[None]
+    return data
+
+
+def _max_neighbors(data: Data) -> int:
+    return int(torch.bincount(data.center, minlength=1).max())
+
+
+def split(frames: Sequence[Atoms], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of training and validation frames, the same share of every chemical formula.
+
+    The frames are ordered by reduced formula, at random within one, and every `1/fraction`-th is held out. A formula
+    with a single frame stays in the training set.
+    """
+    rng = np.random.default_rng(seed)
+    formulas = [atoms.get_chemical_formula(empirical=True) for atoms in frames]
+    rank = rng.permutation(len(frames))
+    order = sorted(range(len(frames)), key=lambda i: (formulas[i], rank[i]))
+    count = Counter(formulas)
+    candidates = [i for i in order if count[formulas[i]] > 1]
+    n = min(round(fraction * len(frames)), len(candidates))
+    held_out = {candidates[int((k + 0.5) * len(candidates) / n)] for k in range(n)}
+    return [i for i in range(len(frames)) if i not in held_out], sorted(held_out)

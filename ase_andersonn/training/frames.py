@@ -1,0 +1,149 @@
+"""Labelled structures from files: extxyz (also compressed), ASE databases, anything `ase.io` reads."""
+
+import bz2
+import glob
+import io
+import lzma
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+from ase.io.formats import filetype
+from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+DECOMPRESS: dict[str, Callable[..., TextIO]] = {".xz": lzma.open, ".bz2": bz2.open}
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Names of the labels in files: in the results of the attached calculator, in `atoms.info` or `atoms.arrays`."""
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"
+
+
+@dataclass(frozen=True)
+class FrameLabels:
+    """Labels of one structure; None where it has none.
+
+    Attributes:
+        energy: eV.
+        forces: [n_atoms, 3], eV/Å.
+        stress: (1/V) dE/dε [3, 3], eV/Å³; only of structures periodic in three directions.
+    """
+
+    energy: float | None
+    forces: Array | None
+    stress: Array | None
+
+
+def expand(patterns: Iterable[str]) -> list[Path]:
+    """The files that names and glob patterns stand for, each once, in the order given.
+
+    Raises:
+        FileNotFoundError: for a pattern that stands for no file.
+    """
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        found = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise FileNotFoundError(f"no file matches {pattern!r}, seen from {Path.cwd()}.")
+        paths.update(dict.fromkeys(map(Path, found)))
+    return list(paths)
+
+
+def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[Atoms]:
+    """All structures of the files, each with at least one label.
+
+    Raises:
+        FileNotFoundError: for a pattern that stands for no file.
+        ValueError: for a file that cannot be read, or a frame without labels or with bad ones.
+    """
+    frames: list[Atoms] = []
+    for path in expand(patterns):
+        for index, atoms in enumerate(read_file(path)):
+            try:
+                labels = labels_of(atoms, keys)
+            except ValueError as error:
+                raise ValueError(f"{path}, frame {index}: {error}") from error
+            if labels.energy is None and labels.forces is None and labels.stress is None:
+                raise ValueError(f"{path}, frame {index}: {_no_labels(atoms, keys or LabelKeys())}")
+            frames.append(atoms)
+    return frames
+
+
+def read_file(path: str | Path) -> list[Atoms]:
+    """All structures of one file.
+
+    Compressed text is unpacked first: ASE would seek to and fro inside the compressed stream, for minutes.
+    """
+    path = Path(path)
+    unpack = DECOMPRESS.get(path.suffix)
+    inner = path.with_suffix("") if unpack else path
+    form = "extxyz" if inner.suffix in (".xyz", ".extxyz") else None
+    try:
+        if unpack is None:
+            return _as_list(read(path, ":", format=form))
+        with unpack(path, "rt") as stream:
+            text = io.StringIO(stream.read())
+        return _as_list(read(text, ":", format=form or filetype(inner.name, read=False)))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def labels_of(atoms: Atoms, keys: LabelKeys | None = None) -> FrameLabels:
+    """The labels a structure carries.
+
+    Raises:
+        ValueError: for a label of the wrong shape or one that is not finite.
+    """
+    keys = keys or LabelKeys()
+    energy = _label(atoms, keys.energy, [(), (1,)])
+    forces = _label(atoms, keys.forces, [(len(atoms), 3)])
+    stress = _label(atoms, keys.stress, [(6,), (3, 3), (9,)]) if atoms.pbc.all() else None
+    if stress is not None:
+        stress = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress.reshape(3, 3)
+    return FrameLabels(None if energy is None else float(energy.reshape(())), forces, stress)
+
+
+def _label(atoms: Atoms, key: str, shapes: Sequence[tuple[int, ...]]) -> Array | None:
+    value = _find(atoms, key)
+    if value is None:
+        return None
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape not in shapes:
+        raise ValueError(f"{key!r} has shape {array.shape}; expected {' or '.join(map(str, shapes))}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{key!r} is not finite; leave the label out, or the frame.")
+    return array
+
+
+def _find(atoms: Atoms, key: str) -> Any:
+    # `calc.results` and not `get_potential_energy()`: a label is read, never computed.
+    results = getattr(atoms.calc, "results", {})
+    for place in (results, atoms.arrays, atoms.info):
+        if place.get(key) is not None:
+            return place[key]
+    return None
+
+
+def _no_labels(atoms: Atoms, keys: LabelKeys) -> str:
+    present = sorted({*getattr(atoms.calc, "results", {}), *atoms.info, *atoms.arrays} - {"numbers", "positions"})
+    return (
+        f"no label {keys.energy!r}, {keys.forces!r} or {keys.stress!r}; it has {', '.join(present) or 'none at all'}. "
+        "Name the right ones under `labels` in the config."
+    )
+
+
+def _as_list(frames: Any) -> list[Atoms]:
+    return [frames] if isinstance(frames, Atoms) else list(frames)

@@ -1,0 +1,164 @@
+"""Errors of a model on labelled frames: MAE and RMSE of energy per atom, forces and stress, overall and by element."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.derivatives import evaluate
+
+from .dataset import FrameDataset, LabelledBatch
+from .frames import LabelKeys
+from .targets import Systems, Targets, concatenate
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Errors:
+    """MAE and RMSE of one quantity, and the number of values they are means of. Both are nan where there are none."""
+
+    mae: float
+    rmse: float
+    count: int
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """Errors of all frames, or of one element: of the forces on its atoms, and of the frames that hold it.
+
+    Attributes:
+        energy: eV/atom.
+        forces: eV/Å, of the components.
+        stress: eV/Å³, of the components.
+    """
+
+    energy: Errors
+    forces: Errors
+    stress: Errors
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a model says of labelled frames, beside their labels.
+
+    Attributes:
+        errors: by element symbol, and under "all".
+        predicted: of all frames, in their order.
+        labelled: likewise.
+        systems: the frames.
+    """
+
+    errors: dict[str, ErrorRow]
+    predicted: Targets
+    labelled: Targets
+    systems: Systems
+
+
+def evaluate_dataset(
+    model: EnergyModel,
+    frames: Sequence[Atoms],
+    *,
+    keys: LabelKeys | None = None,
+    batch_atoms: int = 500,
+    tolerance: float = 1e-6,
+) -> EvaluationReport:
+    """Errors of a model on labelled frames.
+
+    Args:
+        model: the model.
+        frames: structures with labels.
+        keys: names of the labels.
+        batch_atoms: atoms in a batch, at most.
+        tolerance: energy tolerance of the equilibrium, eV/atom.
+
+    Raises:
+        ValueError: for frames with an element the model does not know, or without frames.
+    """
+    if not len(frames):
+        raise ValueError("there are no frames to evaluate.")
+    dataset = FrameDataset(frames, model.cutoff, keys)
+    return report(model, dataset, batch_atoms=batch_atoms, tolerance=tolerance)
+
+
+def report(model: EnergyModel, dataset: FrameDataset, *, batch_atoms: int, tolerance: float) -> EvaluationReport:
+    """As `evaluate_dataset`, of frames whose edges are known."""
+    weights = next(model.parameters())
+    batches = dataset.sampler(batch_atoms=batch_atoms, seed=0).ordered()
+    parts = []
+    for indices in batches:
+        batch = dataset.batch(indices, device=weights.device, dtype=weights.dtype)
+        with torch.no_grad():
+            parts.append(_on_cpu(predict(model, batch, tolerance), batch))
+    frame = torch.tensor([i for indices in batches for i in indices])
+    joined = _reorder(concatenate(parts), frame.argsort())
+    return EvaluationReport(error_table(*joined), *joined)
+
+
+def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float) -> Targets:
+    """Energy, forces and, where a frame has the label, stress."""
+    stressed = bool((~batch.labels.stress.isnan()).any())
+    out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance)
+    stress = torch.full_like(batch.labels.stress, torch.nan) if out.stress is None else out.stress
+    if out.forces is None:
+        raise RuntimeError("the model returned no forces although they were asked for.")
+    return Targets(out.energy, out.forces, stress)
+
+
+def error_table(predicted: Targets, labelled: Targets, systems: Systems) -> dict[str, ErrorRow]:
+    """Errors under "all" and under the symbol of each element."""
+    n = systems.n_per_system
+    energy = (predicted.energy - labelled.energy) / n
+    forces = predicted.forces - labelled.forces
+    stress = predicted.stress - labelled.stress
+    table = {ALL: ErrorRow(_errors(energy), _errors(forces), _errors(stress))}
+    for z in systems.numbers.unique().tolist():
+        atoms = systems.numbers == z
+        frames = systems.mean(atoms.double()) > 0
+        row = ErrorRow(_errors(energy[frames]), _errors(forces[atoms]), _errors(stress[frames]))
+        table[chemical_symbols[z]] = row
+    return table
+
+
+def _errors(difference: Tensor) -> Errors:
+    values = difference[~difference.isnan()].double()
+    if not values.numel():
+        return Errors(float("nan"), float("nan"), 0)
+    return Errors(values.abs().mean().item(), values.square().mean().sqrt().item(), values.numel())
+
+
+def _on_cpu(predicted: Targets, batch: LabelledBatch) -> tuple[Targets, Targets, Systems]:
+    def values(targets: Targets) -> Targets:
+        return Targets(*(t.detach().cpu().double() for t in (targets.energy, targets.forces, targets.stress)))
+
+    s = batch.systems
+    systems = Systems(s.numbers.cpu(), s.system.cpu(), s.n_per_system.cpu(), s.volume.cpu().double())
+    return values(predicted), values(batch.labels), systems
+
+
+def _reorder(joined: tuple[Targets, Targets, Systems], order: Tensor) -> tuple[Targets, Targets, Systems]:
+    predicted, labelled, systems = joined
+    place = order.argsort()[systems.system]
+    atoms = place.argsort(stable=True)
+
+    def targets(t: Targets) -> Targets:
+        return Targets(t.energy[order], t.forces[atoms], t.stress[order])
+
+    sorted_systems = Systems(systems.numbers[atoms], place[atoms], systems.n_per_system[order], systems.volume[order])
+    return targets(predicted), targets(labelled), sorted_systems
+
+
+def as_numbers(errors: dict[str, ErrorRow]) -> dict[str, dict[str, dict[str, float]]]:
+    """The table as JSON holds it, without the quantities that have no labels."""
+    return {
+        label: {
+            name: {"mae": e.mae, "rmse": e.rmse, "count": e.count}
+            for name, e in (("energy", row.energy), ("forces", row.forces), ("stress", row.stress))
+            if e.count
+        }
+        for label, row in errors.items()
+    }

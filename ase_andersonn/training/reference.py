@@ -1,0 +1,73 @@
+"""Reference energy and force scale of each element, from the training frames."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+
+from .frames import LabelKeys, labels_of
+
+RIDGE = 1e-6
+SMALLEST_SCALE = 0.02
+"""Of the mean scale: an element at rest in all frames does not make its errors infinitely dear."""
+
+
+def elements_of(frames: Sequence[Atoms]) -> tuple[int, ...]:
+    """Atomic numbers in the frames, ascending."""
+    return tuple(int(z) for z in np.unique(np.concatenate([atoms.numbers for atoms in frames])))
+
+
+def reference_energies(
+    frames: Sequence[Atoms], given: Mapping[str, float] | None = None, keys: LabelKeys | None = None
+) -> dict[int, float]:
+    """`min Σ_frames (E/n − Σ_Z x_Z e_Z)² + ridge Σ_Z (e_Z − ē)²`, `x_Z` the share of element Z, `ē` the mean of `E/n`.
+
+    The ridge decides only what the energies leave open, such as what belongs to which element where all frames have one
+    composition.
+
+    Args:
+        frames: training frames; those without energy do not count.
+        given: eV by element symbol, kept as they are.
+        keys: names of the labels.
+
+    Returns:
+        eV by atomic number.
+    """
+    fixed = {_number(symbol): energy for symbol, energy in (given or {}).items()}
+    elements = elements_of(frames)
+    labelled = [(atoms, energy) for atoms in frames if (energy := labels_of(atoms, keys).energy) is not None]
+    if not labelled:
+        return {z: fixed.get(z, 0.0) for z in elements}
+    share = np.array([[np.mean(atoms.numbers == z) for z in elements] for atoms, _ in labelled])
+    per_atom = np.array([energy / len(atoms) for atoms, energy in labelled])
+    known = np.array([z in fixed for z in elements])
+    energies = np.array([fixed.get(z, 0.0) for z in elements])
+    rest = per_atom - share @ energies
+    x = share[:, ~known]
+    mean = rest.sum() / max(x.sum(), 1e-12)
+    normal = x.T @ x + RIDGE * len(labelled) * np.eye(x.shape[1])
+    energies[~known] = mean + np.linalg.solve(normal, x.T @ (rest - mean * x.sum(1)))
+    return {z: float(energy) for z, energy in zip(elements, energies, strict=True)}
+
+
+def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict[int, float]:
+    """`s_Z = √⟨F_x²⟩` over the force components of all atoms of an element, eV/Å.
+
+    An element without forces takes the scale of all; frames without any forces give 1 eV/Å.
+    """
+    elements = elements_of(frames)
+    labelled = [(atoms, forces) for atoms in frames if (forces := labels_of(atoms, keys).forces) is not None]
+    if not labelled:
+        return dict.fromkeys(elements, 1.0)
+    numbers = np.concatenate([atoms.numbers for atoms, _ in labelled])
+    square = np.concatenate([forces for _, forces in labelled]) ** 2
+    overall = float(np.sqrt(square.mean())) or 1.0
+    scales = {z: float(np.sqrt(square[numbers == z].mean())) if (numbers == z).any() else overall for z in elements}
+    return {z: max(scale, SMALLEST_SCALE * overall) for z, scale in scales.items()}
+
+
+def _number(symbol: str) -> int:
+    if symbol not in atomic_numbers or symbol == chemical_symbols[0]:
+        raise ValueError(f"reference_energies names {symbol!r}, which is no element symbol.")
+    return int(atomic_numbers[symbol])

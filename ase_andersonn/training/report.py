@@ -1,0 +1,105 @@
+"""What a run leaves to look at: metrics as JSON lines, learning curve, table of errors, parity plot."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .metrics import ALL, ErrorRow, EvaluationReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KBAR_OF_EV_PER_A3 = 1602.1766208
+QUANTITIES = (("energy", "meV/atom", 1e3), ("forces", "meV/Å", 1e3), ("stress", "GPa", 0.1 * KBAR_OF_EV_PER_A3))
+
+
+class MetricsLog:
+    """A file of JSON lines, one a record."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, record: Mapping[str, Any]) -> int:
+        """Append a record; the size of the file in bytes."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.flush()
+            return os.fstat(file.fileno()).st_size
+
+    def truncate(self, size: int) -> None:
+        """Drop what was written after the checkpoint that a run resumes from."""
+        if self.path.exists() and self.path.stat().st_size > size:
+            os.truncate(self.path, size)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All records."""
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+
+def error_text(errors: Mapping[str, ErrorRow]) -> str:
+    """The errors as a table: MAE / RMSE of energy, forces and stress, a row for all and for each element."""
+    header = f"{'':<6}" + "".join(f"{f'{name} [{unit}]':>24}" for name, unit, _ in QUANTITIES)
+    lines = [header, f"{'':<6}" + f"{'MAE / RMSE':>24}" * len(QUANTITIES)]
+    for label, row in errors.items():
+        lines.append(f"{label:<6}" + "".join(f"{_cell(row, name, factor):>24}" for name, _, factor in QUANTITIES))
+    return "\n".join(lines)
+
+
+def _cell(row: ErrorRow, name: str, factor: float) -> str:
+    errors = getattr(row, name)
+    return f"{errors.mae * factor:.3f} / {errors.rmse * factor:.3f}" if errors.count else "-"
+
+
+def learning_curve(metrics: Path, picture: Path) -> None:
+    """Training and validation loss and the validation errors against the epoch."""
+    records = MetricsLog(metrics).read()
+    figure, axes = _figure(1, 2)
+    validated = [r for r in records if "validation" in r]
+    epochs = [r["epoch"] for r in validated]
+    trained = [r for r in records if "loss" in r["train"]]
+    axes[0].plot([r["epoch"] for r in trained], [r["train"]["loss"] for r in trained], label="training")
+    axes[0].plot(epochs, [r["validation"]["loss"] for r in validated], label="validation")
+    axes[0].set(xlabel="epoch", ylabel="loss", yscale="log")
+    for name, unit, factor in QUANTITIES:
+        points = [(r["epoch"], r["validation"]["errors"][ALL].get(name)) for r in validated]
+        known = [(epoch, errors["mae"] * factor) for epoch, errors in points if errors]
+        if known:
+            axes[1].plot(*zip(*known, strict=True), label=f"{name} [{unit}]")
+    axes[1].set(xlabel="epoch", ylabel="validation MAE", yscale="log")
+    for axis in axes:
+        if axis.lines:
+            axis.legend()
+    figure.savefig(picture, dpi=150)
+
+
+def parity_plot(result: EvaluationReport, picture: str | Path) -> None:
+    """Predicted against labelled energy per atom, force components and stress components."""
+    figure, axes = _figure(1, 3)
+    n = result.systems.n_per_system
+    pairs = (
+        (result.labelled.energy / n, result.predicted.energy / n, "energy [eV/atom]"),
+        (result.labelled.forces, result.predicted.forces, "force [eV/Å]"),
+        (result.labelled.stress, result.predicted.stress, "stress [eV/Å³]"),
+    )
+    for axis, (labelled, predicted, title) in zip(axes, pairs, strict=True):
+        known = ~(labelled.isnan() | predicted.isnan())
+        x, y = labelled[known].numpy(), predicted[known].numpy()
+        axis.scatter(x, y, s=4, linewidths=0, alpha=0.5, rasterized=True)
+        if len(x):
+            ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+            axis.plot(ends, ends, color="black", linewidth=0.8)
+        axis.set(xlabel=f"reference {title}", ylabel=f"predicted {title}")
+    figure.savefig(picture, dpi=150)
+
+
+def _figure(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
+    # A Figure of its own and not pyplot: no global state, no window, whatever back end the user has chosen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0 * columns, 4.0 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]

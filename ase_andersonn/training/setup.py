@@ -1,0 +1,118 @@
+"""Data and model of a training run, made from its config."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from ase_andersonn.backends import resolve_device, resolve_dtype
+from ase_andersonn.config import from_dict, subclass_named
+from ase_andersonn.models import deq_attention
+from ase_andersonn.models.base import EnergyModel
+
+from .config import TrainConfig
+from .dataset import FrameDataset, LabelledBatch, split
+from .frames import read_frames
+from .reference import elements_of, force_scales, reference_energies
+
+ARCHITECTURES = (deq_attention,)
+"""Modules imported so that their models can be found by name."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run trains, and on what.
+
+    Attributes:
+        model: on its device, with reference energies and scales set.
+        train: training frames.
+        validation: validation frames; may be empty.
+        scales: force scale of each element, eV/Å, indexed by atomic number [119].
+        device: of the model.
+        dtype: of the model.
+    """
+
+    model: EnergyModel
+    train: FrameDataset
+    validation: FrameDataset
+    scales: Tensor
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> "Experiment":
+        """Read the frames, split them, make the model."""
+        train, validation = frames_of(config)
+        model = build_model(config, elements_of(train))
+        return cls.from_frames(config, model, train, validation)
+
+    @classmethod
+    def from_frames(
+        cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
+    ) -> "Experiment":
+        """From frames and a model with random weights, whose references are set here."""
+        device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
+        _check_elements(train, validation, model.elements)
+        scales = force_scales(train, config.labels)
+        energies = reference_energies(train, config.reference_energies, config.labels)
+        model.set_reference(
+            {z: energies.get(z, 0.0) for z in model.elements}, {z: scales.get(z, 1.0) for z in model.elements}
+        )
+        table = torch.ones(len(chemical_symbols), dtype=dtype)
+        for z, scale in scales.items():
+            table[z] = scale
+        return cls(
+            model.to(device=device, dtype=dtype),
+            FrameDataset(train, model.cutoff, config.labels),
+            FrameDataset(validation, model.cutoff, config.labels),
+            table.to(device),
+            device,
+            dtype,
+        )
+
+    def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
+        """Frames of a data set as a batch on the model's device."""
+        return dataset.batch(indices, device=self.device, dtype=self.dtype)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the data."""
+        return {"train": self.train.fingerprint(), "validation": self.validation.fingerprint()}
+
+
+def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
+    """Training and validation frames."""
+    frames = read_frames(config.train, config.labels)
+    if config.validation:
+        return frames, read_frames(config.validation, config.labels)
+    train, validation = split(frames, config.validation_fraction, config.seed)
+    return [frames[i] for i in train], [frames[i] for i in validation]
+
+
+def build_model(config: TrainConfig, elements: Sequence[int]) -> EnergyModel:
+    """The model of the config, its weights drawn from the config's seed.
+
+    Raises:
+        ValueError: for an unknown architecture or a key its config does not have.
+    """
+    cls: Any = subclass_named(EnergyModel, config.architecture)
+    config_class = get_type_hints(cls.__init__)["config"]
+    model_config = from_dict(config_class, {"elements": tuple(elements), **config.model})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model: EnergyModel = cls(model_config)
+    return model
+
+
+def _check_elements(train: Sequence[Atoms], validation: Sequence[Atoms], known: Sequence[int]) -> None:
+    for kind, frames in (("training", train), ("validation", validation)):
+        strange = sorted(set(elements_of(frames)) - set(known)) if len(frames) else []
+        if strange:
+            names = ", ".join(chemical_symbols[z] for z in strange)
+            raise ValueError(
+                f"the {kind} frames contain {names}, which the model does not know; "
+                "add frames with it to the training set, or the element to `elements` of the model's config."
+            )

@@ -1,0 +1,83 @@
+"""The checkpoint: one safetensors file, tensors in its body and JSON in its header, replaced atomically."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .ema import WeightAverage
+
+KEY = "state"
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Replace the file. Whatever happens meanwhile, it holds either the old checkpoint or the new one, whole."""
+    body = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(path, save(body, metadata={KEY: json.dumps(state)}))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a checkpoint.
+
+    Raises:
+        ValueError: if the file is no checkpoint of a training run.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        state: dict[str, Any] = json.loads(metadata[KEY])
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint of a training run: {error}") from error
+    return tensors, state
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the file, then take its place in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:
+    """All tensors of a run: weights, buffers, moments of the optimiser, averaged weights, random state."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in average.average.items()}
+    for name, p in model.named_parameters():
+        for key, value in optimizer.state.get(p, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    tensors["random/cpu"] = torch.get_rng_state()
+    return tensors
+
+
+def scatter(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> None:
+    """Put back what `gather` returned."""
+    model.load_state_dict(_under(tensors, "model/"))
+    for name, value in _under(tensors, "average/").items():
+        average.average[name].copy_(value)
+    moments = _under(tensors, "optimizer/")
+    for name, p in model.named_parameters():
+        found = {key.removesuffix(f"/{name}"): value for key, value in moments.items() if key.split("/", 1)[1] == name}
+        if found:
+            optimizer.state[p] = {key: value if key == "step" else value.to(p.device) for key, value in found.items()}
+    torch.set_rng_state(tensors["random/cpu"])
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
