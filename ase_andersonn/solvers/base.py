@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 TINY = float(np.finfo(np.float64).tiny)
 
@@ -165,6 +166,13 @@ class Solution:
     state: Any = field(default=None, repr=False)
 
 
+def _relative(squares: Floats) -> Floats:
+    """|r| / (|f| + tiny); nan where both are infinite."""
+    with np.errstate(invalid="ignore"):
+        relative: Floats = np.sqrt(squares[0]) / (np.sqrt(squares[1]) + TINY)
+    return relative
+
+
 class Record:
     """Residuals, best points and decisions of one solve; on the host, for all problems at once."""
 
@@ -172,8 +180,7 @@ class Record:
         self.tol, self.safeguards, self.segments = tol, safeguards, segments
         self.active, self.all_active, self.nobody = np.ones(n, bool), True, np.zeros(n, bool)
         self.converged = np.zeros(n, bool)
-        self.residual = np.full(n, np.inf)
-        self.best_norm = np.full(n, np.inf)
+        self.best_squares = np.full((2, n), np.inf)
         self.best_at = np.zeros(n, np.int64)
         self.steps = np.zeros(n, np.int64)
         self.rollbacks = np.zeros(n, np.int64)
@@ -183,32 +190,31 @@ class Record:
     def read(self, point: Point, evaluation: int) -> Mask:
         """Take in one evaluation; returns which problems have to go back to their best point."""
         squares = point.squares.cpu().numpy()
-        norm, f_norm = np.sqrt(squares)
-        usual = self.all_active and (norm < self.best_norm).all()  # false for nan and inf
-        if usual and (norm > self.tol * (f_norm + TINY)).all():
-            self.best, self.residual, self.best_norm = point, norm / (f_norm + TINY), norm
+        usual = self.all_active and (squares[0] < self.best_squares[0]).all()  # false for nan and inf
+        if usual and (squares[0] > self.tol**2 * squares[1]).all():
+            self.best, self.best_squares = point, squares
             self.best_at.fill(evaluation)
             self.steps.fill(evaluation)
             return self.nobody
         return self._judge(point, squares, evaluation)
 
-    def _judge(self, point: Point, squares: np.ndarray[Any, np.dtype[np.float64]], evaluation: int) -> Mask:
+    def _judge(self, point: Point, squares: Floats, evaluation: int) -> Mask:
         finite = np.isfinite(squares).all(0)
-        norm, f_norm = np.sqrt(np.where(finite, squares, np.inf))
-        residual = np.where(finite, norm / np.where(finite, f_norm + TINY, 1.0), np.inf)
-        done = self.active & (residual <= self.tol)
-        better = self.active & finite & ((norm < self.best_norm) | done)
+        square, best = np.where(finite, squares[0], np.inf), self.best_squares[0]
+        done = self.active & finite & (_relative(squares) <= self.tol)
+        grown = self.active & finite & (square > self.safeguards.growth**2 * best)
+        better = self.active & finite & ((square < best) | done)
         self._keep(point, better)
-        self.residual[better], self.best_norm[better], self.best_at[better] = residual[better], norm[better], evaluation
+        self.best_squares = np.where(better, squares, self.best_squares)
+        self.best_at[better] = evaluation
         self.steps[self.active] = evaluation
         self.converged |= done
         bad = self.active & ~finite
-        grown = self.active & finite & (norm > self.safeguards.growth * self.best_norm)
         stale = self.active & ~done & ~bad & ~grown & (evaluation - self.best_at >= self.safeguards.patience)
         self.counters.nonfinite += int(bad.sum())
         self.counters.grown += int(grown.sum())
         self.counters.stagnated += int(stale.sum())
-        self.active &= ~done & ~(bad & np.isinf(self.best_norm))  # f is not finite at the start: nothing to go back to
+        self.active &= ~done & ~(bad & np.isinf(best))  # f is not finite at the start: nothing to go back to
         self.all_active = bool(self.active.all())
         back: Mask = self.active & (bad | grown | stale)
         self.best_at[back] = evaluation
@@ -232,7 +238,8 @@ class Record:
 
     def solution(self, evaluations: int, counters: Counters, state: Any) -> Solution:
         assert self.best is not None
-        residual, steps, converged = (torch.from_numpy(x) for x in (self.residual, self.steps, self.converged))
+        relative = np.where(np.isinf(self.best_squares[0]), np.inf, _relative(self.best_squares))
+        residual, steps, converged = (torch.from_numpy(x) for x in (relative, self.steps, self.converged))
         return Solution(self.best.f, residual, steps, converged, evaluations, counters, state)
 
     def damping(self) -> Tensor:

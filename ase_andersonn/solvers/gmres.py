@@ -17,9 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Map, Point, Record, Safeguards, Segments, Solution, Solver, dots, per_row, select, solve
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+from .base import Floats, Map, Point, Record, Safeguards, Segments, Solution, Solver, dots, per_row, select, solve
 
 
 class _Rotated:
