@@ -1,0 +1,19 @@
+"""Structures as tensors: conversion and checks, neighbour lists, and the graph that models take."""
+
+from .convert import check_atoms, to_atoms
+from .graph import Graph, bucket, graph_from_atoms, graph_from_batch, pad_edges, to_data
+from .neighbors import Edges, NeighborList, neighbor_edges
+
+__all__ = [
+    "Edges",
+    "Graph",
+    "NeighborList",
+    "bucket",
+    "check_atoms",
+    "graph_from_atoms",
+    "graph_from_batch",
+    "neighbor_edges",
+    "pad_edges",
+    "to_atoms",
+    "to_data",
+]

@@ -1,0 +1,107 @@
+"""Structures of other projects as ase.Atoms, and what a structure needs to have a graph.
+
+pymatgen and phonopy are recognised by the module a structure's class comes from, and imported only for their own
+objects.
+"""
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from .neighbors import Edges, neighbor_edges
+
+SAME_SITE = 1e-3  # Å
+
+
+def to_atoms(structure: Any) -> Atoms:
+    """The structure as ase.Atoms.
+
+    Args:
+        structure: ase.Atoms (returned as it is), pymatgen Structure or Molecule, or PhonopyAtoms.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for a pymatgen structure with mixed occupation.
+    """
+    if isinstance(structure, Atoms):
+        return structure
+    libraries = {cls.__module__.split(".")[0] for cls in type(structure).__mro__}
+    if "pymatgen" in libraries and hasattr(structure, "is_ordered"):
+        return _from_pymatgen(structure)
+    if "phonopy" in libraries and hasattr(structure, "scaled_positions"):
+        return _from_phonopy(structure)
+    given = f"{type(structure).__module__}.{type(structure).__qualname__}"
+    raise TypeError(
+        f"a structure is ase.Atoms, a pymatgen Structure or Molecule, or PhonopyAtoms; {given} was given. "
+        "Read files with ase.io.read."
+    )
+
+
+def _from_pymatgen(structure: Any) -> Atoms:
+    if not structure.is_ordered:
+        raise ValueError(
+            f"{structure.formula} has sites shared by several species; an energy needs one atom a site. "
+            "Make it ordered first, for example with pymatgen's OrderDisorderedStructureTransformation."
+        )
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    return Atoms(atoms)
+
+
+def _from_phonopy(structure: Any) -> Atoms:
+    return Atoms(
+        numbers=structure.numbers,
+        scaled_positions=structure.scaled_positions,
+        cell=structure.cell,
+        masses=structure.masses,
+        magmoms=structure.magnetic_moments,
+        pbc=True,
+    )
+
+
+def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
+    """Raise ValueError for a structure that has no energy.
+
+    That is an empty one, one with positions or a cell that are not finite, one that repeats along vectors that span no
+    volume, and, unless ``sites`` is False, one with two atoms on one site.
+    """
+    if len(atoms) == 0:
+        raise ValueError("the structure has no atoms.")
+    positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
+    if not np.isfinite(positions).all():
+        wrong = np.flatnonzero(~np.isfinite(positions).all(1))
+        raise ValueError(f"positions of atoms {_some(wrong)} are not finite; check the step that moved them.")
+    if not np.isfinite(cell).all():
+        raise ValueError(f"the cell is not finite: {cell.tolist()}; check the step that changed it.")
+    if pbc.any():
+        _check_periodic(cell[pbc], pbc)
+    if sites:
+        check_sites(neighbor_edges(positions, cell, pbc, 2 * SAME_SITE))
+
+
+def check_sites(edges: Edges) -> None:
+    """Raise ValueError where two atoms share a site, |d| < 1e-3 Å."""
+    vectors = edges.vectors
+    d2 = np.einsum("ij,ij->i", vectors, vectors)
+    if len(d2) and d2.min() < SAME_SITE**2:
+        e = int(d2.argmin())
+        i, j = int(edges.center[e]), int(edges.other[e])
+        who = f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
+        raise ValueError(f"{who} are {d2[e] ** 0.5:.1e} Å apart, less than {SAME_SITE} Å; remove or move one.")
+
+
+def _check_periodic(vectors: Any, pbc: Any) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    axes = np.flatnonzero(pbc)
+    if not lengths.all():
+        zero = ", ".join("abc"[k] for k in axes[lengths == 0.0])
+        raise ValueError(f"pbc is set along {zero}, where the cell vector is zero; set the vector or clear pbc.")
+    if np.linalg.svd(vectors / lengths[:, None], compute_uv=False)[-1] < 1e-8:
+        raise ValueError(f"the periodic cell vectors {vectors.tolist()} are linearly dependent; they span no volume.")
+
+
+def _some(indices: Any) -> str:
+    shown = ", ".join(str(int(i)) for i in indices[:5])
+    return shown if len(indices) <= 5 else f"{shown} and {len(indices) - 5} more"
