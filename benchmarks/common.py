@@ -1,0 +1,137 @@
+"""What the benchmarks share: the machine's description, times taken in turn, and results as JSON and Markdown."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+NOT_MEASURED = "not measured"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def single_thread_environment() -> dict[str, str]:
+    """The environment of this process with one thread everywhere; OpenMP waits asleep, not spinning."""
+    return dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str:
+    """Short hash of the checkout, with a plus where tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    name = git("rev-parse", "--short", "HEAD")
+    if not name:
+        return "unknown"
+    return name + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", "ase_andersonn") else "")
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on besides the code: processor, cores, load, system, Python, library versions, day."""
+    facts: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    for library in ("torch", "ase", "numpy"):
+        try:
+            facts[library] = version(library)
+        except PackageNotFoundError:
+            facts[library] = None
+    return facts
+
+
+@dataclass
+class Times:
+    """Repeated measurements of one thing, in seconds."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+    def add(self, cpu: float, wall: float) -> None:
+        self.cpu.append(cpu)
+        self.wall.append(wall)
+
+    @property
+    def cpu_median(self) -> float:
+        return statistics.median(self.cpu)
+
+    @property
+    def wall_median(self) -> float:
+        return statistics.median(self.wall)
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]], repeats: int = 5, warm: int = 1) -> dict[str, Times]:
+    """Times every function `repeats` times, in turn (a b c, b c a, ...), so that a busy spell hits all alike."""
+    times = {name: Times() for name in functions}
+    for turn in range(-warm, repeats):
+        for name in rotated(list(functions), turn):
+            wall, cpu = time.perf_counter(), time.process_time()
+            functions[name]()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            if turn >= 0:
+                times[name].add(cpu, wall)
+    return times
+
+
+def rotated(names: Sequence[str], turn: int) -> list[str]:
+    """The same names, beginning with another at every turn."""
+    if not names:
+        return []
+    first = turn % len(names)
+    return [*names[first:], *names[:first]]
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` significant digits and no exponent; `not measured` for None."""
+    if value is None:
+        return NOT_MEASURED
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - len(str(int(abs(value)))) if abs(value) >= 1 else digits)
+    return f"{value:,.{decimals}f}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def markdown_machine(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value is not None)
+
+
+def write_results(name: str, data: Mapping[str, Any], markdown: str, folder: Path = RESULTS) -> tuple[Path, Path]:
+    """Writes `<name>.json` (everything measured) and `<name>.md` (what a reader wants); gives their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / f"{name}.json", folder / f"{name}.md"
+    files[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    files[1].write_text(markdown.rstrip() + "\n", encoding="utf-8")
+    return files
