@@ -12,8 +12,9 @@ Anderson, J. ACM 12, 547 (1965); Walker and Ni, SIAM J. Numer. Anal. 49, 1715 (2
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from operator import mul
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -167,6 +168,13 @@ class AndersonState:
         self.weights = torch.zeros(len(self.d_f), dtype=self.d_f.dtype)
         self.columns = tuple(zip(self.d_f.unbind(), self.d_r.unbind(), strict=True))
         self.head = (self.d_f[: self.filled], self.d_r[: self.filled])  # views cost microseconds: kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()  # a pickled view would be a copy
 
     def advance(self) -> None:
         """To the next slot of the ring."""
