@@ -106,12 +106,14 @@ class Operators:
             """Gradient in the weights of `Σ w_i L_i + dL(ẋ, μ, ν)`; primals and tangents of `(d, z, λ)`."""
 
             def objective(parameters: dict[str, Tensor]) -> Tensor:
-                def lagrangian(vectors: Tensor, z: Tensor, adjoint: Tensor) -> Tensor:
+                def lagrangian(vectors: Tensor, z: Tensor, adjoint: Tensor) -> tuple[Tensor, Tensor]:
                     args = (vectors, z, adjoint, neighbors, species, mask)
-                    return torch.func.functional_call(model, parameters, args)
+                    value = torch.func.functional_call(model, parameters, args)
+                    return value.sum(), value
 
-                value, derivative = torch.func.jvp(lagrangian, primals, tangents)
-                return (energy_weights * value).sum() + derivative.sum()
+                slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2), has_aux=True)(*primals)
+                along = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
+                return (energy_weights * value).sum() + along
 
             return torch.func.grad(objective)(parameters)
 

@@ -1,0 +1,142 @@
+"""Models as files: safetensors for the weights, with the config and the model card in its header as JSON.
+
+A hash over weights, config and card is checked on loading, so a truncated or altered file is refused. A copy of the card is
+written beside the weights for people to read. Nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..config import from_dict, subclass_named, to_dict
+from . import deq_attention
+from .base import EnergyModel
+
+FORMAT = "ase-andersonn-1"
+DEFAULT_MODEL = "mlearn-pbe"
+"""Name of the packaged model that is used where none is named."""
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+ARCHITECTURES = (deq_attention,)
+"""Modules imported so that their models can be found by name."""
+
+
+def save_model(model: EnergyModel, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
+    """Write weights, config and card to `path` (`.safetensors`) and the card to the `.json` beside it.
+
+    Both files are replaced whole; whatever happens meanwhile, `path` holds either the old model or the new one.
+
+    Args:
+        model: the model.
+        path: file name ending in `.safetensors`.
+        card: what is known of the model; its own card where not given.
+
+    Raises:
+        ValueError: for another ending.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} does not end in .safetensors; models are written in that format alone.")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "architecture": type(model).__name__,
+        "config": json.dumps(to_dict(model.config), sort_keys=True),
+        "card": json.dumps(dict(model.card if card is None else card), sort_keys=True),
+    }
+    header["sha256"] = content_hash(tensors, header)
+    write_whole(path, save(tensors, header))
+    text = json.dumps(
+        {**header, "config": json.loads(header["config"]), "card": json.loads(header["card"])}, indent=2
+    )
+    write_whole(path.with_suffix(".json"), (text + "\n").encode())
+
+
+def load_model(name_or_path: str | Path | None = None) -> EnergyModel:
+    """A model from a file, or a packaged one by its name; float32, on the CPU, ready for use.
+
+    Args:
+        name_or_path: a packaged model's name, the path of a `.safetensors` file, or None for the default model.
+
+    Raises:
+        FileNotFoundError: if there is neither; the text lists the packaged models.
+        ValueError: if the file is truncated, altered or no model of this package.
+    """
+    path = find_model(DEFAULT_MODEL if name_or_path is None else name_or_path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a model: {error}. Copy or make it anew.") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is no model of this package: its format is {header.get('format')!r}, not {FORMAT!r}.")
+    expected, found = header.get("sha256"), content_hash(tensors, header)
+    if expected != found:
+        raise ValueError(
+            f"{path} was altered: its content has the hash {found[:12]}…, the file says {str(expected)[:12]}…. "
+            "Copy or make it anew."
+        )
+    cls: Any = subclass_named(EnergyModel, header["architecture"])
+    config = from_dict(get_type_hints(cls.__init__)["config"], json.loads(header["config"]))
+    with torch.random.fork_rng(devices=[]):
+        model: EnergyModel = cls(config)
+    model.load_state_dict(tensors)
+    model.card = json.loads(header["card"])
+    return model.eval().requires_grad_(False)
+
+
+def packaged_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a model.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    path = Path(name_or_path)
+    packaged = PRETRAINED / f"{name_or_path}.safetensors"
+    for candidate in (path, packaged):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "
+        f"({', '.join(packaged_models()) or 'none is packaged'})."
+    )
+
+
+def content_hash(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """SHA-256 over architecture, config, card, and the names, shapes, types and bytes of the tensors."""
+    digest = hashlib.sha256()
+    for key in ("format", "architecture", "config", "card"):
+        digest.update(f"{key}={header.get(key)}\n".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file by `data`, or leave it as it is."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
