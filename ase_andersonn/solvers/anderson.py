@@ -276,7 +276,7 @@ class Anderson:
             z = _step_many(state, state.window, added, f, r, point.squares[1])
         if isinstance(state.window, _DeviceWindow):
             state.window.linked = active
-        return z.view(state.shape), state
+        return z.reshape(state.shape), state
 
     def counts(self, state: AndersonState) -> dict[str, int]:
         window = state.window

@@ -295,7 +295,7 @@ def solve(
         ValueError: for a dtype, tolerance, limit or segments that make no sense.
     """
     _check(z0, tol, max_steps, segments, check_every)
-    z = z0.detach()
+    z = z0.detach().contiguous()
     state = solver.init(z, segments) if state is None else solver.resume(state, z, segments)
     n = 1 if segments is None else segments.n
     record = Record(n, tol, safeguards, segments)

@@ -146,6 +146,23 @@ def test_trailing_dimensions_are_free(solver):
     torch.testing.assert_close(shaped.value.reshape(12, 6), flat.value)
 
 
+@pytest.mark.parametrize("segments", [None, Segments(torch.arange(4).repeat_interleave(3), 4)], ids=["one", "four"])
+@pytest.mark.parametrize("solver", [Anderson(), Picard(), Broyden()], ids=str)
+def test_strided_tensors_do(solver, segments):
+    f = Linear.random(3, 12, 6, 0.7)
+    plain = solve(f, f.start, solver=solver, tol=1e-9, max_steps=100, segments=segments)
+    strided = solve(
+        lambda z: f(z).T.contiguous().T,
+        torch.zeros(6, 12, dtype=torch.float64).T,
+        solver=solver,
+        tol=1e-9,
+        max_steps=100,
+        segments=segments,
+    )
+    assert strided.evaluations == plain.evaluations
+    torch.testing.assert_close(strided.value, plain.value)
+
+
 def test_solutions_are_repeatable():
     f = Linear.random(4, 64, 16, 0.9, torch.float32)
     one, other = (solve(f, f.start, solver=Anderson(), tol=1e-5, max_steps=100) for _ in range(2))
