@@ -12,6 +12,7 @@ from ase import Atoms
 from .neighbors import Edges, neighbor_edges
 
 SAME_SITE = 1e-3  # Å
+FLAT = 1e-6  # volume over the product of edge lengths
 
 
 def to_atoms(structure: Any) -> Atoms:
@@ -46,8 +47,8 @@ def _from_pymatgen(structure: Any) -> Atoms:
         )
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
-    return Atoms(atoms)
+    atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    return atoms
 
 
 def _from_phonopy(structure: Any) -> Atoms:
@@ -76,30 +77,32 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
     if not np.isfinite(cell).all():
         raise ValueError(f"the cell is not finite: {cell.tolist()}; check the step that changed it.")
     if pbc.any():
-        _check_periodic(cell[pbc], pbc)
+        _check_periodic(cell[pbc], np.flatnonzero(pbc))
     if sites:
         check_sites(neighbor_edges(positions, cell, pbc, 2 * SAME_SITE))
 
 
 def check_sites(edges: Edges) -> None:
     """Raise ValueError where two atoms share a site, |d| < 1e-3 Å."""
-    vectors = edges.vectors
-    d2 = np.einsum("ij,ij->i", vectors, vectors)
-    if len(d2) and d2.min() < SAME_SITE**2:
+    x, y, z = edges.vectors.T
+    d2 = x * x + y * y + z * z
+    if d2.min(initial=1.0) < SAME_SITE**2:
         e = int(d2.argmin())
         i, j = int(edges.center[e]), int(edges.other[e])
         who = f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
         raise ValueError(f"{who} are {d2[e] ** 0.5:.1e} Å apart, less than {SAME_SITE} Å; remove or move one.")
 
 
-def _check_periodic(vectors: Any, pbc: Any) -> None:
-    lengths = np.linalg.norm(vectors, axis=1)
-    axes = np.flatnonzero(pbc)
-    if not lengths.all():
-        zero = ", ".join("abc"[k] for k in axes[lengths == 0.0])
+def _check_periodic(vectors: Any, axes: Any) -> None:
+    gram = vectors @ vectors.T
+    squares = gram.diagonal()
+    if not squares.all():
+        zero = " and ".join("abc"[k] for k in axes[squares == 0.0])
         raise ValueError(f"pbc is set along {zero}, where the cell vector is zero; set the vector or clear pbc.")
-    if np.linalg.svd(vectors / lengths[:, None], compute_uv=False)[-1] < 1e-8:
-        raise ValueError(f"the periodic cell vectors {vectors.tolist()} are linearly dependent; they span no volume.")
+    if np.linalg.det(gram) <= FLAT**2 * squares.prod():
+        raise ValueError(
+            f"the periodic cell vectors {vectors.tolist()} Å span no volume; correct the cell or clear pbc."
+        )
 
 
 def _some(indices: Any) -> str:

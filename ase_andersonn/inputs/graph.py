@@ -3,16 +3,15 @@
     vectors[i, k] = positions[j] + offset @ cell - positions[i],    j = neighbors[i, k]
 
 computed in float64 and rounded once to the model's precision. The number of neighbours is padded up to a bucket, so
-that compiled code is not compiled again as it moves. torch_geometric carries graphs between data sets and loaders; it
-is imported only by what needs it, since that takes a second.
+that compiled code is not compiled again as it moves. torch_geometric carries graphs between data sets and loaders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +19,12 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
-from .convert import check_atoms, check_sites
+from .convert import SAME_SITE, check_atoms, check_sites
 from .neighbors import Edges, NeighborList, neighbor_edges
+from .neighbors_gpu import device_edges, finds_edges_on
 
 if TYPE_CHECKING:
-    from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
+    from .edge_data import EdgeData
 
 BUCKET = 8
 
@@ -32,6 +32,8 @@ BUCKET = 8
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A batch of structures with their neighbour matrix.
+
+    Graphs made with the same neighbour list may share `neighbors`, `mask` and `reverse`: do not write into them.
 
     Args:
         numbers: int64 [n_atoms], atomic numbers.
@@ -65,15 +67,14 @@ class Graph:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
         """The graph on a device, its vectors and volumes in a precision."""
-        moved: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        moved |= {name: moved[name].to(dtype) for name in ("vectors", "volume") if dtype is not None}
+        moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
+        if dtype is not None:
+            moved |= {"vectors": moved["vectors"].to(dtype), "volume": moved["volume"].to(dtype)}
         return replace(self, **moved)
 
 
 def bucket(n_neighbors: int) -> int:
-    """The padded number of neighbours, ``BUCKET * max(1, ceil(n / BUCKET))``."""
+    """The padded number of neighbours, ``BUCKET * max(1, ceil(n_neighbors / BUCKET))``."""
     return BUCKET * max(1, -(-n_neighbors // BUCKET))
 
 
@@ -89,19 +90,36 @@ def pad_edges(
         vectors: [n_edges, 3].
         n_atoms: number of rows.
     """
+    slots = _slots(center, other, reverse, n_atoms)
+    return _fill(slots, vectors), slots.neighbors, slots.mask, slots.reverse
+
+
+class _Slots(NamedTuple):
+    """The padded matrix without its vectors, and the flat slot of every edge."""
+
+    neighbors: Tensor
+    mask: Tensor
+    reverse: Tensor
+    slot: Tensor
+
+
+def _slots(center: Tensor, other: Tensor, reverse: Tensor, n_atoms: int) -> _Slots:
     count = torch.bincount(center, minlength=n_atoms)
     n_neighbors = bucket(int(count.max())) if n_atoms else BUCKET
+    row = torch.arange(n_atoms, device=center.device)
     column = torch.arange(n_neighbors, device=center.device)
-    mask = column < count[:, None]
-    slot = mask.flatten().nonzero().squeeze(1)
-    own = torch.arange(n_atoms, device=center.device)[:, None]
-    neighbors = own.repeat(1, n_neighbors)
-    backward = own * n_neighbors + column
-    padded = vectors.new_zeros(n_atoms, n_neighbors, 3)
-    neighbors.view(-1)[slot] = other
-    backward.view(-1)[slot] = slot[reverse]
-    padded.view(-1, 3)[slot] = vectors
-    return padded, neighbors, mask, backward
+    edge = torch.arange(len(center), device=center.device)
+    slot = edge + (row * n_neighbors - count.cumsum(0) + count).index_select(0, center)
+    neighbors = row.repeat_interleave(n_neighbors).scatter_(0, slot, other)
+    own = torch.arange(n_atoms * n_neighbors, device=center.device)
+    backward = own.scatter_(0, slot, slot.index_select(0, reverse))
+    shape = (n_atoms, n_neighbors)
+    return _Slots(neighbors.view(shape), column < count[:, None], backward.view(shape), slot)
+
+
+def _fill(slots: _Slots, vectors: Tensor) -> Tensor:
+    flat = vectors.new_zeros(slots.mask.numel(), 3).index_copy_(0, slots.slot, vectors)
+    return flat.view(*slots.mask.shape, 3)
 
 
 def graph_from_atoms(
@@ -118,118 +136,131 @@ def graph_from_atoms(
         atoms: structures.
         cutoff: Å.
         dtype: precision of the vectors.
-        device: where the graph lives; the padded matrix is made there.
+        device: where the graph lives and its padded matrix is made. On a CUDA device the edges are found there too,
+            anew every time, where nvalchemi-toolkit-ops is installed.
         neighbor_list: list kept between calls, for one structure that moves.
 
     Raises:
-        ValueError: for a structure that has no graph (see `check_atoms`), and for a neighbour list of another cutoff or
-            with several structures.
+        ValueError: for a structure that has no energy (see `check_atoms`), for no structure at all, and for a neighbour
+            list of another cutoff or with several structures.
     """
     systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
-    if neighbor_list is not None and len(systems) != 1:
-        raise ValueError(f"a neighbour list follows one structure; {len(systems)} were given. Leave it out.")
-    if neighbor_list is not None and neighbor_list.cutoff != cutoff:
-        raise ValueError(f"the neighbour list was made for {neighbor_list.cutoff} Å, the graph needs {cutoff} Å.")
+    where = torch.device(device)
+    _check_request(systems, cutoff, neighbor_list)
+    slots, vectors = _slots_and_vectors(systems, cutoff, where, neighbor_list)
+    n_per_system = torch.tensor([len(system) for system in systems])
+    return Graph(
+        numbers=torch.from_numpy(np.concatenate([system.numbers for system in systems])).to(where, torch.int64),
+        vectors=_fill(slots, vectors.to(where, dtype)),
+        neighbors=slots.neighbors,
+        mask=slots.mask,
+        reverse=slots.reverse,
+        system=torch.arange(len(systems)).repeat_interleave(n_per_system).to(where),
+        n_systems=len(systems),
+        volume=torch.tensor([_volume(system) for system in systems], dtype=dtype, device=where),
+        n_per_system=n_per_system.to(where),
+    )
+
+
+def _check_request(systems: Sequence[Atoms], cutoff: float, neighbor_list: NeighborList | None) -> None:
     if not systems:
         raise ValueError("no structures were given; a graph needs at least one.")
-    edges = [_checked_edges(system, cutoff, neighbor_list) for system in systems]
-    n_per_system = np.array([len(system) for system in systems])
-    atom_start = np.concatenate(([0], np.cumsum(n_per_system)))
-    edge_start = np.concatenate(([0], np.cumsum([len(e) for e in edges])))
-    center = np.concatenate([e.center + start for e, start in zip(edges, atom_start, strict=False)])
-    other = np.concatenate([e.other + start for e, start in zip(edges, atom_start, strict=False)])
-    reverse = np.concatenate([e.reverse + start for e, start in zip(edges, edge_start, strict=False)])
-    vectors = np.concatenate([e.vectors for e in edges])
-    n_atoms = int(atom_start[-1])
-    padded = pad_edges(
-        torch.from_numpy(center).to(device),
-        torch.from_numpy(other).to(device),
-        torch.from_numpy(reverse).to(device),
-        torch.from_numpy(vectors).to(dtype).to(device),
-        n_atoms,
+    if neighbor_list is not None and len(systems) > 1:
+        raise ValueError(
+            f"a neighbour list follows one structure; {len(systems)} were given. Leave it out for a batch."
+        )
+    if neighbor_list is not None and neighbor_list.cutoff != cutoff:
+        raise ValueError(f"the neighbour list was made for {neighbor_list.cutoff} Å, the graph needs {cutoff} Å.")
+    for k, system in enumerate(systems):
+        with _naming(k, len(systems)):
+            check_atoms(system, sites=False)
+
+
+@contextmanager
+def _naming(k: int, n_systems: int) -> Iterator[None]:
+    """Say which structure of a batch an error is about."""
+    try:
+        yield
+    except ValueError as error:
+        if n_systems == 1:
+            raise
+        raise ValueError(f"structure {k} of {n_systems}: {error}") from error
+
+
+def _slots_and_vectors(
+    systems: Sequence[Atoms], cutoff: float, device: torch.device, neighbor_list: NeighborList | None
+) -> tuple[_Slots, Tensor]:
+    """The padded matrix, on the device, and the vectors [n_edges, 3] that go into it."""
+    n_atoms = sum(len(system) for system in systems)
+    if finds_edges_on(device):
+        found = device_edges(systems, cutoff, device)
+        if bool((found.vectors.square().sum(1) < SAME_SITE**2).any()):
+            _edges(systems, cutoff)  # raises, naming the atoms
+        if neighbor_list is not None:
+            neighbor_list.count_rebuild()
+        return _slots(found.center, found.other, found.reverse, n_atoms), found.vectors
+    edges = _edges(systems, cutoff, neighbor_list)
+    if device not in edges.memo:
+        center, other, reverse = map(torch.from_numpy, (edges.center, edges.other, edges.reverse))
+        edges.memo[device] = _slots(center.to(device), other.to(device), reverse.to(device), n_atoms)
+    return edges.memo[device], torch.from_numpy(edges.vectors)
+
+
+def _edges(systems: Sequence[Atoms], cutoff: float, neighbor_list: NeighborList | None = None) -> Edges:
+    """The edges of a batch, atoms and edges counted through it."""
+    parts = []
+    for k, atoms in enumerate(systems):
+        positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
+        if neighbor_list is None:
+            parts.append(neighbor_edges(positions, cell, pbc, cutoff))
+        else:
+            parts.append(neighbor_list.update(atoms.numbers, positions, cell, pbc))
+        with _naming(k, len(systems)):
+            check_sites(parts[-1])
+    if len(parts) == 1:
+        return parts[0]
+    first_atom = np.repeat(_starts(systems), [len(part) for part in parts])
+    first_edge = np.repeat(_starts(parts), [len(part) for part in parts])
+    return Edges(
+        center=np.concatenate([part.center for part in parts]) + first_atom,
+        other=np.concatenate([part.other for part in parts]) + first_atom,
+        offset=np.concatenate([part.offset for part in parts]),
+        reverse=np.concatenate([part.reverse for part in parts]) + first_edge,
+        vectors=np.concatenate([part.vectors for part in parts]),
     )
-    return _graph(
-        np.concatenate([system.numbers for system in systems]),
-        padded,
-        np.repeat(np.arange(len(systems)), n_per_system),
-        np.array([_volume(system.cell.array, system.pbc) for system in systems]),
-        n_per_system,
-        dtype,
-        device,
-    )
 
 
-def _graph(
-    numbers: Any, padded: tuple[Tensor, ...], system: Any, volume: Any, n_per_system: Any, dtype: Any, device: Any
-) -> Graph:
-    vectors, neighbors, mask, reverse = padded
-    return Graph(
-        numbers=torch.as_tensor(numbers, dtype=torch.int64, device=device),
-        vectors=vectors,
-        neighbors=neighbors,
-        mask=mask,
-        reverse=reverse,
-        system=torch.as_tensor(system, dtype=torch.int64, device=device),
-        n_systems=len(n_per_system),
-        volume=torch.as_tensor(volume, dtype=dtype, device=device),
-        n_per_system=torch.as_tensor(n_per_system, dtype=torch.int64, device=device),
-    )
+def _starts(parts: Sequence[Any]) -> Any:
+    lengths = np.array([len(part) for part in parts])
+    return np.cumsum(lengths) - lengths
 
 
-def _checked_edges(atoms: Atoms, cutoff: float, neighbor_list: NeighborList | None) -> Edges:
-    check_atoms(atoms, sites=False)
-    if neighbor_list is None:
-        edges = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
-    else:
-        edges = neighbor_list.update(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
-    check_sites(edges)
-    return edges
+def _volume(atoms: Atoms) -> float:
+    return abs(float(np.linalg.det(atoms.cell.array))) if atoms.pbc.all() else float("nan")
 
 
-def _volume(cell: Any, pbc: Any) -> float:
-    return abs(float(np.linalg.det(cell))) if all(pbc) else float("nan")
-
-
-@cache
-def _edge_data() -> Any:
-    """The Data class of `to_data`, made when torch_geometric is first needed."""
-    from torch_geometric.data import Data
-
-    class EdgeData(Data):  # type: ignore[misc]
-        """A structure with its edges; batching shifts the indices of atoms and of edges."""
-
-        def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-            if key in ("center", "other"):
-                return self.num_nodes
-            if key == "reverse":
-                return self.center.numel()
-            return 0
-
-        def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-            return 0
-
-    return EdgeData
-
-
-def to_data(atoms: Atoms, cutoff: float) -> Data:
-    """The structure with its edges as a torch_geometric Data, for data sets and loaders.
+def to_data(atoms: Atoms, cutoff: float) -> EdgeData:
+    """The structure with its edges as torch_geometric's Data, for data sets and loaders.
 
     Fields: ``numbers``, ``pos`` [n_atoms, 3], ``cell`` [1, 3, 3], ``pbc`` [1, 3]; ``center``, ``other``, ``offset``,
     ``reverse`` as in `Edges`; and, where the attached calculator holds them, the labels ``energy`` [1], ``forces``
-    [n_atoms, 3], ``stress`` [1, 3, 3]. Everything in float64.
+    [n_atoms, 3], ``stress`` [1, 3, 3]. All in float64, int64 and bool.
 
     Raises:
-        ValueError: for a structure that has no graph (see `check_atoms`).
+        ValueError: for a structure that has no energy (see `check_atoms`).
     """
-    edges = _checked_edges(atoms, cutoff, None)
-    return _edge_data()(
+    from .edge_data import EdgeData  # importing torch_geometric takes a second
+
+    check_atoms(atoms, sites=False)
+    edges = _edges([atoms], cutoff)
+    return EdgeData(
         numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
         pos=torch.tensor(atoms.positions, dtype=torch.float64),
         cell=torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
         pbc=torch.tensor(atoms.pbc)[None],
         center=torch.from_numpy(edges.center),
         other=torch.from_numpy(edges.other),
-        offset=torch.from_numpy(edges.offset),
+        offset=torch.from_numpy(edges.offset).long(),
         reverse=torch.from_numpy(edges.reverse),
         num_nodes=len(atoms),
         **_labels(atoms),
@@ -237,31 +268,41 @@ def to_data(atoms: Atoms, cutoff: float) -> Data:
 
 
 def _labels(atoms: Atoms) -> dict[str, Tensor]:
-    found = {}
-    if atoms.calc is not None:
-        for name in ("energy", "forces", "stress"):
-            value = atoms.calc.get_property(name, atoms, allow_calculation=False)
-            if value is not None:
-                found[name] = np.asarray(value, np.float64)
-    if "energy" in found:
-        found["energy"] = found["energy"].reshape(1)
-    if "stress" in found:
-        stress = found["stress"]
-        found["stress"] = (voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress).reshape(1, 3, 3)
-    return {name: torch.tensor(value) for name, value in found.items()}
+    """What the attached calculator has already computed for the structure as it is; nothing is computed here."""
+    if atoms.calc is None:
+        return {}
+    given = {
+        name: atoms.calc.get_property(name, atoms, allow_calculation=False) for name in ("energy", "forces", "stress")
+    }
+    found = {name: np.asarray(value, np.float64) for name, value in given.items() if value is not None}
+    if "stress" in found and found["stress"].shape == (6,):
+        found["stress"] = voigt_6_to_full_3x3_stress(found["stress"])
+    shapes = {"energy": (1,), "forces": (-1, 3), "stress": (1, 3, 3)}
+    return {name: torch.tensor(value.reshape(shapes[name])) for name, value in found.items()}
 
 
-def graph_from_batch(batch: Batch, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Graph:
-    """The graph of a torch_geometric Batch (or single Data) made of what `to_data` returns."""
-    data: Any = batch
-    system = data.batch if getattr(data, "batch", None) is not None else torch.zeros_like(data.numbers)
-    center, other, reverse = data.center.to(device), data.other.to(device), data.reverse.to(device)
-    pos, cell, pbc = data.pos.to(device), data.cell.to(device), data.pbc.to(device)
-    system = system.to(device)
-    shift = (data.offset.to(device, pos.dtype)[:, None] @ cell[system[center]]).squeeze(1)
+def graph_from_batch(batch: EdgeData, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Graph:
+    """The graph of a torch_geometric Batch (or of a single Data) made of what `to_data` returns.
+
+    Args:
+        batch: structures with edges.
+        dtype: precision of the vectors.
+        device: where the graph lives and its padded matrix is made.
+    """
+    names = ("numbers", "pos", "cell", "pbc", "center", "other", "offset", "reverse")
+    numbers, pos, cell, pbc, center, other, offset, reverse = (batch[name].to(device) for name in names)
+    system = torch.zeros_like(numbers) if batch.get("batch") is None else batch["batch"].to(device)
+    shift = (offset.to(pos.dtype)[:, None] @ cell[system[center]]).squeeze(1)
     vectors = (pos[other] - pos[center] + shift).to(dtype)
-    periodic = pbc.all(1)
-    volume = torch.where(periodic, torch.linalg.det(cell).abs(), torch.nan)
-    n_per_system = torch.bincount(system, minlength=len(cell))
-    padded = pad_edges(center, other, reverse, vectors, len(pos))
-    return _graph(data.numbers, padded, system, volume, n_per_system, dtype, device)
+    padded, neighbors, mask, backward = pad_edges(center, other, reverse, vectors, len(numbers))
+    return Graph(
+        numbers=numbers,
+        vectors=padded,
+        neighbors=neighbors,
+        mask=mask,
+        reverse=backward,
+        system=system,
+        n_systems=len(cell),
+        volume=torch.where(pbc.all(1), torch.linalg.det(cell).abs(), torch.nan).to(dtype),
+        n_per_system=torch.bincount(system, minlength=len(cell)),
+    )

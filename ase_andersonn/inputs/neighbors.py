@@ -3,12 +3,12 @@
     d = positions[other] + offset @ cell - positions[center],    |d| < cutoff
 
 vesin finds every pair once; both directions are made from it, so an edge knows its reverse without a search.
-`NeighborList` keeps the pairs within cutoff + skin and looks for new ones only when some may have come closer.
+`NeighborList` keeps the edges within cutoff + skin and looks for new ones only when some may have come closer.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import vesin
@@ -29,6 +29,7 @@ class Edges:
         offset: int32 [n_edges, 3], lattice translations added to the other atom's position.
         reverse: int64 [n_edges], index of the same pair seen from the other end.
         vectors: float64 [n_edges, 3], d = positions[other] + offset @ cell - positions[center], Å.
+        memo: what has been made of `center`, `other` and `reverse` alone, kept while only `vectors` changes.
     """
 
     center: Ints
@@ -36,23 +37,10 @@ class Edges:
     offset: NDArray[np.int32]
     reverse: Ints
     vectors: Floats
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.center)
-
-
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Every pair once (first, second, offset [n_pairs, 3]), and how the directed edges are made of them.
-
-    Directed edge e is pair ``order[e]``, or pair ``order[e] - n_pairs`` turned round.
-    """
-
-    first: Ints
-    second: Ints
-    offset: NDArray[np.int32]
-    order: Ints
-    reverse: Ints
 
 
 def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Edges:
@@ -67,115 +55,154 @@ def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff
     Raises:
         ValueError: for a cutoff that is not a positive number.
     """
-    x, h, periodic = _structure(positions, cell, pbc)
-    pairs = _find_pairs(x, h, periodic, _positive("cutoff", cutoff))
-    d = _pair_vectors(pairs, x, pairs.offset @ h)
-    return _both_directions(pairs, d)
+    x, h = np.asarray(positions, np.float64).reshape(-1, 3), np.asarray(cell, np.float64)
+    periodic: list[bool] = np.broadcast_to(np.asarray(pbc, bool), 3).tolist()
+    finder = vesin.NeighborList(cutoff=_positive("cutoff", cutoff), full_list=False)
+    first, second, offset = finder.compute(x, h, periodic, "ijS")
+    center = np.concatenate((first, second)).view(np.int64)
+    d = x.take(second, 0)
+    d -= x.take(first, 0)
+    d += offset @ h
+    order, reverse = _by_center(center, len(x))
+    return Edges(
+        center=center.take(order),
+        other=np.concatenate((second, first)).view(np.int64).take(order),
+        offset=np.concatenate((offset, -offset)).take(order, 0),
+        reverse=reverse,
+        vectors=np.concatenate((d, -d)).take(order, 0),
+    )
 
 
 class NeighborList:
-    """Edges along a trajectory: the pairs within cutoff + skin are kept until one may have been missed.
+    """Edges along a trajectory: those within cutoff + skin are kept until one may have been missed.
 
-    With F the map that takes the old lattice to the new one, and u the motion of an atom besides it (whole lattice
-    translations left out), a pair that was not kept cannot have come within the cutoff while
+    With F the linear map that takes the old lattice to the new one, and u the motion of an atom besides it (whole
+    lattice translations left out), an edge that was not kept cannot have come within the cutoff while
 
-        2 max |u| <= sigma_min(F) (cutoff + skin) - cutoff
+        2 max |u| <= sigma_min(F) (cutoff + skin) - cutoff,
 
-    which is the usual max |u| <= skin / 2 in a fixed cell, and lets small strains pass.
+    sigma_min the smallest singular value. In a fixed cell this is the usual max |u| <= skin / 2.
 
     Args:
         cutoff: Å.
-        skin: Å; 0 makes a new list at every update that moves an atom.
+        skin: Å; 0 makes a new list whenever an atom has moved.
 
     Attributes:
         updates: calls of `update`.
-        rebuilds: those that looked for pairs anew.
+        rebuilds: those that looked for edges anew.
     """
 
     def __init__(self, cutoff: float, skin: float = 0.5) -> None:
         self.cutoff = _positive("cutoff", cutoff)
-        self.skin = float(skin)
-        if not (self.skin >= 0.0 and math.isfinite(self.skin)):
-            raise ValueError(f"skin is {skin} Å; it has to be a number >= 0.")
+        self.skin = 0.0 if skin == 0.0 else _positive("skin", skin)
         self.updates = 0
         self.rebuilds = 0
         self._kept: _Kept | None = None
 
     def reset(self) -> None:
-        """Forget the kept pairs; the next update finds them anew."""
+        """Forget the kept edges; the next update finds them anew."""
         self._kept = None
 
-    def update(self, numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Edges:
-        """The edges with |d| < cutoff of the structure as it is now; arguments as in `neighbor_edges`."""
-        x, h, periodic = _structure(positions, cell, pbc)
-        species = np.asarray(numbers)
+    def count_rebuild(self) -> None:
+        """Count an update that found the edges elsewhere, anew."""
         self.updates += 1
-        unwrapped = None if self._kept is None else self._kept.follow(species, x, h, periodic, self.cutoff, self.skin)
-        if self._kept is None or unwrapped is None:
+        self.rebuilds += 1
+
+    def update(self, numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Edges:
+        """The edges with |d| < cutoff of the structure as it is now; arguments as in `neighbor_edges`.
+
+        Until an edge crosses the cutoff the same index arrays are returned again: do not write into them.
+        """
+        now = _Structure(
+            np.array(numbers),
+            np.array(positions, np.float64).reshape(-1, 3),
+            np.array(cell, np.float64).reshape(3, 3),
+            np.broadcast_to(np.asarray(pbc, bool), 3).copy(),
+        )
+        self.updates += 1
+        if self._kept is None or not self._kept.follow(now, self.cutoff, self.skin):
             self.rebuilds += 1
-            pairs = _find_pairs(x, h, periodic, self.cutoff + self.skin)
-            self._kept = _Kept(pairs, species.copy(), x.copy(), h.copy(), periodic.copy())
-            unwrapped = x
-        return self._kept.edges(unwrapped, self.cutoff)
+            found = neighbor_edges(now.positions, now.cell, now.pbc, self.cutoff + self.skin)
+            self._kept = _Kept(now, found)
+        return self._kept.within(self.cutoff)
+
+
+class _Structure(NamedTuple):
+    numbers: NDArray[Any]
+    positions: Floats
+    cell: Floats
+    pbc: Bools
 
 
 class _Kept:
-    """Pairs within cutoff + skin, and the structure they were found for."""
+    """Edges within cutoff + skin, the structure they were found for, and where its atoms are now."""
 
-    def __init__(self, pairs: _Pairs, numbers: NDArray[Any], positions: Floats, cell: Floats, pbc: Bools) -> None:
-        self.pairs = pairs
-        self.offset = pairs.offset
-        self.numbers = numbers
-        self.positions = positions
-        self.cell = cell
-        self.pbc = pbc
-        self.cell_now = cell
-        self.shift = pairs.offset @ cell
-        self.images = np.zeros((len(numbers), 3), np.int32)
+    def __init__(self, structure: _Structure, edges: Edges) -> None:
+        self.built = structure
+        self.edges = edges  # offsets as they were found
+        self.offset = edges.offset  # as they are now
+        self.images = np.zeros((len(structure.numbers), 3), np.int32)  # lattice translations an atom was moved by
+        self.positions = structure.positions  # those translations undone
+        self.cell = structure.cell
+        self.shift = edges.offset @ structure.cell
+        # Fresh arrays of this size cost more in page faults than the arithmetic done in them.
+        self.vectors = np.empty_like(edges.vectors)
+        self.scratch = np.empty_like(edges.vectors)
+        self.inside: Bools | None = None
+        self.chosen: Ints = np.empty(0, np.int64)
+        self.last = edges
 
-    def follow(
-        self, numbers: NDArray[Any], positions: Floats, cell: Floats, pbc: Bools, cutoff: float, skin: float
-    ) -> Floats | None:
-        """Positions with lattice jumps since the build undone; None where a pair could have been missed."""
-        if not (np.array_equal(numbers, self.numbers) and np.array_equal(pbc, self.pbc)):
-            return None
-        reference, slack = self.positions, skin
-        if not np.array_equal(cell, self.cell):
-            deformation = _deformation(self.cell, cell, pbc)
-            if deformation is None:
-                return None
+    def follow(self, now: _Structure, cutoff: float, skin: float) -> bool:
+        """Take the structure as it is now; False where an edge could be missed."""
+        built, cell = self.built, now.cell
+        if not (np.array_equal(now.numbers, built.numbers) and np.array_equal(now.pbc, built.pbc)):
+            return False
+        reference, slack = built.positions, skin
+        if not np.array_equal(cell, built.cell):
+            deformation = _deformation(built.cell, cell, now.pbc)
             reference = reference @ deformation
             slack = float(np.linalg.svd(deformation, compute_uv=False)[-1]) * (cutoff + skin) - cutoff
-        unwrapped = positions - self.images @ cell
-        moved = unwrapped - reference
-        if not _within(moved, slack):
-            jumps = _lattice_jumps(moved, cell, pbc)
-            if not jumps.any() or not _within(moved - jumps @ cell, slack):
-                return None
-            self.images = self.images + jumps
-            unwrapped = unwrapped - jumps @ cell
-            images, pairs = self.images, self.pairs
-            self.offset = pairs.offset + images[pairs.first] - images[pairs.second]
-        if not np.array_equal(cell, self.cell_now):
-            self.cell_now, self.shift = cell.copy(), self.pairs.offset @ cell
-        return unwrapped
+        images = self.images
+        positions = now.positions - images @ cell
+        moved = positions - reference
+        if not _at_most(moved, slack / 2):
+            jumps = _lattice_jumps(moved, cell, now.pbc)
+            back = jumps @ cell
+            if not jumps.any() or not _at_most(moved - back, slack / 2):
+                return False
+            self.images, positions = images + jumps, positions - back
+            center, other = self.edges.center, self.edges.other
+            self.offset = self.edges.offset + self.images.take(center, 0) - self.images.take(other, 0)
+            self.last = replace(self.last, offset=self.offset.take(self.chosen, 0))
+        if not np.array_equal(cell, self.cell):
+            self.cell, self.shift = cell, self.edges.offset @ cell
+        self.positions = positions
+        return True
 
-    def edges(self, unwrapped: Floats, cutoff: float) -> Edges:
+    def within(self, cutoff: float) -> Edges:
         """The edges shorter than the cutoff."""
-        d = _pair_vectors(self.pairs, unwrapped, self.shift)
-        near = np.einsum("ij,ij->i", d, d) < cutoff * cutoff
-        pairs = self.pairs
-        chosen = np.flatnonzero(near)
-        order, reverse = _directed(pairs.first[chosen], pairs.second[chosen], len(unwrapped))
-        return _both_directions(
-            _Pairs(pairs.first[chosen], pairs.second[chosen], self.offset[chosen], order, reverse), d[chosen]
+        edges, vectors, scratch = self.edges, self.vectors, self.scratch
+        # any mode but "raise" writes into `out` directly
+        self.positions.take(edges.other, 0, out=vectors, mode="clip")
+        self.positions.take(edges.center, 0, out=scratch, mode="clip")
+        vectors -= scratch
+        vectors += self.shift
+        x, y, z = vectors.T
+        inside = x * x + y * y + z * z < cutoff * cutoff
+        if self.inside is not None and np.array_equal(inside, self.inside):
+            self.last = replace(self.last, vectors=vectors.take(self.chosen, 0))
+            return self.last
+        chosen = np.flatnonzero(inside)
+        place = np.cumsum(inside) - 1
+        self.inside, self.chosen = inside, chosen
+        self.last = Edges(
+            center=edges.center.take(chosen),
+            other=edges.other.take(chosen),
+            offset=self.offset.take(chosen, 0),
+            reverse=place.take(edges.reverse.take(chosen)),
+            vectors=vectors.take(chosen, 0),
         )
-
-
-def _structure(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> tuple[Floats, Floats, Bools]:
-    x = np.asarray(positions, np.float64).reshape(-1, 3)
-    h = np.asarray(cell, np.float64).reshape(3, 3)
-    return x, h, np.broadcast_to(np.asarray(pbc, bool), 3)
+        return self.last
 
 
 def _positive(name: str, value: float) -> float:
@@ -184,70 +211,36 @@ def _positive(name: str, value: float) -> float:
     return float(value)
 
 
-def _find_pairs(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -> _Pairs:
-    finder = vesin.NeighborList(cutoff=cutoff, full_list=False)
-    first, second, offset = finder.compute(positions, cell, pbc.tolist(), "ijS")
-    first, second = first.astype(np.int64), second.astype(np.int64)
-    order, reverse = _directed(first, second, len(positions))
-    return _Pairs(first, second, offset.astype(np.int32), order, reverse)
-
-
-def _directed(first: Ints, second: Ints, n_atoms: int) -> tuple[Ints, Ints]:
-    """Order that sorts the edges (first -> second, then second -> first) by center, and their reverse."""
-    n_pairs = len(first)
-    order = _stable_order(np.concatenate((first, second)), n_atoms)
+def _by_center(center: Ints, n_atoms: int) -> tuple[Ints, Ints]:
+    """Stable order by center of the pairs followed by the pairs turned round, and the reverse of each sorted edge."""
+    # numpy sorts 16-bit keys by counting, in O(n)
+    order = np.argsort(center.astype(np.uint16), kind="stable")
+    if n_atoms > 1 << 16:
+        high = (center.take(order) >> 16).astype(np.uint16)
+        order = order.take(np.argsort(high, kind="stable"))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    reverse = np.concatenate((place[n_pairs:], place[:n_pairs]))[order]
-    return order, reverse
+    return order, np.roll(place, len(order) // 2).take(order)
 
 
-def _stable_order(keys: Ints, n: int) -> Ints:
-    """Stable order of keys in range(n); numpy sorts 16-bit keys by counting, in O(n)."""
-    order = np.argsort(keys.astype(np.uint16), kind="stable")
-    if n > 1 << 16:
-        high = (keys[order] >> 16).astype(np.uint16)
-        order = order[np.argsort(high, kind="stable")]
-    return order
-
-
-def _pair_vectors(pairs: _Pairs, positions: Floats, shift: Floats) -> Floats:
-    d: Floats = positions.take(pairs.second, 0)
-    d -= positions.take(pairs.first, 0)
-    d += shift
-    return d
-
-
-def _both_directions(pairs: _Pairs, d: Floats) -> Edges:
-    first, second, offset = pairs.first, pairs.second, pairs.offset
-    order = pairs.order
-    return Edges(
-        center=np.concatenate((first, second)).take(order),
-        other=np.concatenate((second, first)).take(order),
-        offset=np.concatenate((offset, -offset)).take(order, 0),
-        reverse=pairs.reverse,
-        vectors=np.concatenate((d, -d)).take(order, 0),
-    )
-
-
-def _within(moved: Floats, slack: float) -> bool:
-    if slack < 0.0:
-        return False
-    return len(moved) == 0 or 4.0 * float(np.einsum("ij,ij->i", moved, moved).max()) <= slack * slack
+def _at_most(vectors: Floats, length: float) -> bool:
+    """Whether no vector is longer."""
+    x, y, z = vectors.T
+    return length >= 0.0 and float((x * x + y * y + z * z).max(initial=0.0)) <= length * length
 
 
 def _lattice_jumps(moved: Floats, cell: Floats, pbc: Bools) -> NDArray[np.int32]:
-    """The lattice translation nearest to each displacement, along periodic vectors only."""
+    """The lattice translation nearest to each displacement, along periodic vectors only.
+
+    Rounding fractions finds it for displacements shorter than half the cell's smallest height; beyond, or in a flat
+    cell, the choice only decides whether a new list is made.
+    """
     jumps = np.zeros(moved.shape, np.int32)
-    if pbc.any():
-        jumps[:, pbc] = np.rint(moved @ np.linalg.pinv(cell[pbc]))
+    jumps[:, pbc] = np.rint(moved @ np.linalg.pinv(cell[pbc]))
     return jumps
 
 
-def _deformation(old: Floats, new: Floats, pbc: Bools) -> Floats | None:
-    """F with old[pbc] @ F = new[pbc], the identity across them; None where it is not an invertible map."""
-    if not pbc.any():
-        return np.eye(3)
-    a, b = old[pbc], new[pbc]
-    deformation: Floats = np.eye(3) + np.linalg.pinv(a) @ (b - a)
-    return deformation if np.allclose(a @ deformation, b, rtol=1e-10, atol=1e-10) else None
+def _deformation(old: Floats, new: Floats, pbc: Bools) -> Floats:
+    """F with old[pbc] @ F = new[pbc] that leaves directions across the periodic ones alone, x_new = x_old @ F."""
+    deformation: Floats = np.eye(3) + np.linalg.pinv(old[pbc]) @ (new[pbc] - old[pbc])
+    return deformation
