@@ -10,7 +10,7 @@ Comput. 17, 6965 (2021).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +23,30 @@ class _Entry:
 
     def like(self, u: Tensor) -> bool:
         return (self.injection.shape, self.injection.dtype, self.injection.device) == (u.shape, u.dtype, u.device)
+
+
+@dataclass(frozen=True)
+class _History:
+    """Entries, newest first; their steps s_k = u_k - u_(k+1), and the inner products of the steps, float64 [k, k]."""
+
+    entries: tuple[_Entry, ...] = ()
+    steps: tuple[Tensor, ...] = ()
+    gram: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+
+    def extended(self, entry: _Entry, length: int) -> _History:
+        """With one more entry, and at most ``length``; one new row of inner products."""
+        if not self.entries:
+            return _History((entry,), (), self.gram.to(entry.injection.device))
+        steps = ((entry.injection - self.entries[0].injection).reshape(-1), *self.steps)[: length - 1]
+        row = _products(steps, steps[0])[None] if steps else self.gram[:0]
+        old = self.gram[: len(steps) - 1, : len(steps) - 1]
+        gram = torch.cat((row, torch.cat((row[:, 1:].T, old), 1))) if steps else self.gram[:0, :0]
+        return _History((entry, *self.entries)[:length], steps, gram)
+
+
+def _products(steps: tuple[Tensor, ...], with_: Tensor) -> Tensor:
+    """Inner products with every step, float64 [len(steps)]."""
+    return torch.stack([step.dot(with_) for step in steps]).double()
 
 
 class Predictor:
@@ -42,47 +66,48 @@ class Predictor:
         if not noise >= 0:
             raise ValueError(f"noise is {noise}; it must be >= 0")
         self.history, self.noise = history, noise
-        self._entries: tuple[_Entry, ...] = ()
-        self._before: tuple[_Entry, ...] | None = None
+        self._kept = _History()
+        self._before: _History | None = None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._kept.entries)
 
     @torch.no_grad()
     def guess(self, u: Tensor) -> tuple[Tensor, ...] | None:
         """Solutions extrapolated to the injection ``u``; None without a history of this shape, dtype and device."""
-        if not self._entries or not self._entries[-1].like(u):
+        entries = self._kept.entries
+        if not entries or not entries[0].like(u):
             return None
-        newest, older = self._entries[-1], self._entries[:-1]
-        if not older:
-            return newest.solutions
-        coefficients = self._coefficients(u, newest, older).to(u.dtype)
+        if len(entries) == 1:
+            return entries[0].solutions
+        coefficients = self._coefficients(u)
         guesses = []
-        for k, solution in enumerate(newest.solutions):
-            guess = (1 - coefficients.sum()) * solution
-            for c, entry in zip(coefficients, older, strict=True):
-                guess.addcmul_(c, entry.solutions[k])
+        for k, solution in enumerate(entries[0].solutions):
+            guess = (1 - sum(coefficients)) * solution
+            for c, entry in zip(coefficients, entries[1:], strict=True):
+                guess.add_(entry.solutions[k], alpha=c)
             guesses.append(guess)
         return tuple(guesses)
 
-    def _coefficients(self, u: Tensor, newest: _Entry, older: tuple[_Entry, ...]) -> Tensor:
-        """float64 [len(older)]"""
-        origin = newest.injection
-        basis = torch.stack([(e.injection - origin).reshape(-1) for e in older]).double()
-        target = (u - origin).reshape(-1).double()
-        gram = basis @ basis.T
-        tiny = torch.finfo(torch.float64).tiny
-        ridge = self.noise**2 * u.double().square().sum() + 1e-14 * gram.diagonal().sum() + tiny
-        gram.diagonal().add_(ridge)
-        coefficients: Tensor = torch.linalg.solve_ex(gram, basis @ target)[0]
+    def _coefficients(self, u: Tensor) -> list[float]:
+        """c, newest first; u_k - u_new is minus the sum of the first k steps."""
+        steps, gram = self._kept.steps, self._kept.gram
+        target = (u - self._kept.entries[0].injection).reshape(-1)
+        sums = -torch.ones_like(gram).tril()
+        normal = sums @ gram @ sums.T
+        ridge = self.noise**2 * u.reshape(-1).dot(u.reshape(-1)).double()
+        ridge = ridge + 1e-14 * normal.diagonal().sum() + torch.finfo(torch.float64).tiny
+        normal.diagonal().add_(ridge)
+        coefficients: list[float] = torch.linalg.solve_ex(normal, sums @ _products(steps, target))[0].tolist()
         return coefficients
 
+    @torch.no_grad()
     def update(self, u: Tensor, *solutions: Tensor) -> None:
         """Store the solutions found for ``u``. Another shape, dtype, device or number of solutions starts afresh."""
-        entry = _Entry(u.detach(), tuple(s.detach() for s in solutions))
-        self._before = self._entries
-        same = [e for e in self._entries if e.like(u) and len(e.solutions) == len(solutions)]
-        self._entries = (*same, entry)[-self.history :]
+        entry, kept = _Entry(u.detach(), tuple(s.detach() for s in solutions)), self._kept
+        self._before = kept
+        fits = bool(kept.entries) and kept.entries[0].like(u) and len(kept.entries[0].solutions) == len(solutions)
+        self._kept = (kept if fits else _History()).extended(entry, self.history)
 
     def undo(self) -> None:
         """Back to the state before the last `update`, as for a rejected Monte Carlo move.
@@ -92,8 +117,8 @@ class Predictor:
         """
         if self._before is None:
             raise RuntimeError("there is no update to undo: call update() first; only the last one can be undone")
-        self._entries, self._before = self._before, None
+        self._kept, self._before = self._before, None
 
     def reset(self) -> None:
         """Forget everything: species, atom order, cell or neighbour structure have jumped."""
-        self._entries, self._before = (), None
+        self._kept, self._before = _History(), None

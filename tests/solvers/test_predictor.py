@@ -87,11 +87,17 @@ def test_zero_injections_do_no_harm():
     assert torch.equal(predictor.guess(torch.zeros(3, 2))[0], torch.ones(3, 2))
 
 
-def test_the_oldest_entries_are_forgotten():
-    predictor = Predictor(history=3)
+@pytest.mark.parametrize("history", [1, 2, 3])
+def test_the_oldest_entries_are_forgotten(history):
+    """After many updates the guess is that of the last entries alone."""
+    predictor, fresh = Predictor(history=history), Predictor(history=history)
     for k in range(7):
-        predictor.update(normal(k, 3, 2), normal(k, 3, 2))
-    assert len(predictor) == 3
+        predictor.update(normal(k, 3, 2), normal(k + 20, 3, 2))
+        if k >= 7 - history:
+            fresh.update(normal(k, 3, 2), normal(k + 20, 3, 2))
+    assert len(predictor) == history
+    u = normal(9, 3, 2)
+    torch.testing.assert_close(predictor.guess(u)[0], fresh.guess(u)[0])
 
 
 def test_undo_goes_back_by_one_update():
@@ -118,6 +124,18 @@ def test_another_shape_starts_afresh_and_undo_brings_the_old_history_back():
     assert predictor.guess(u) is None
     predictor.undo()
     assert torch.equal(predictor.guess(u)[0], z)
+
+
+def test_a_history_goes_on_after_undo():
+    """A rejected move leaves no trace in later guesses."""
+    clean, tried = Predictor(history=3), Predictor(history=3)
+    for k in range(6):
+        clean.update(normal(k, 3, 2), normal(k + 20, 3, 2))
+        tried.update(normal(k + 40, 3, 2), normal(k + 60, 3, 2))
+        tried.undo()
+        tried.update(normal(k, 3, 2), normal(k + 20, 3, 2))
+    u = normal(9, 3, 2)
+    assert torch.equal(clean.guess(u)[0], tried.guess(u)[0])
 
 
 def test_guesses_carry_no_graph():
