@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ase_andersonn.backends import CompileMode
+
 from .frames import LabelKeys
 
 DEFAULT_EPOCHS = 100
@@ -41,6 +43,7 @@ class TrainConfig:
         tolerance: energy tolerance of the equilibrium, eV/atom.
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
+        compile: "auto" (where a compiler exists), true or false.
         seed: of weights, split and batches.
     """
 
@@ -72,6 +75,7 @@ class TrainConfig:
     tolerance: float = 1e-6
     device: str = "auto"
     dtype: str = "float32"
+    compile: CompileMode = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,7 +96,15 @@ class TrainConfig:
         return None if self.max_minutes is not None else self.max_epochs or DEFAULT_EPOCHS
 
 
-MAY_CHANGE_ON_RESUME = ("output", "max_epochs", "max_minutes", "validate_every", "checkpoint_minutes", "device")
+MAY_CHANGE_ON_RESUME = (
+    "output",
+    "max_epochs",
+    "max_minutes",
+    "validate_every",
+    "checkpoint_minutes",
+    "device",
+    "compile",
+)
 """Fields that a resumed run may change; all others belong to what the checkpoint holds."""
 
 LARGE = float("inf")

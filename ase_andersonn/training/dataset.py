@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 
 from ase_andersonn.inputs.graph import Graph, bucket, graph_from_batch, to_data
 
@@ -38,7 +38,12 @@ class FrameDataset:
 
     def __init__(self, frames: Sequence[Atoms], cutoff: float, keys: LabelKeys | None = None) -> None:
         self.cutoff = cutoff
-        self.data = [_labelled_data(atoms, cutoff, keys) for atoms in frames]
+        self.data: list[Data] = []
+        for index, atoms in enumerate(frames):
+            try:
+                self.data.append(_labelled_data(atoms, cutoff, keys))
+            except ValueError as error:
+                raise ValueError(f"frame {index}, {atoms.get_chemical_formula()}: {error}") from error
         self.n_atoms = [len(data.numbers) for data in self.data]
         self.buckets = [bucket(_max_neighbors(data)) for data in self.data]
 

@@ -95,7 +95,7 @@ def read_file(path: str | Path) -> list[Atoms]:
         with unpack(path, "rt") as stream:
             text = io.StringIO(stream.read())
         return _as_list(read(text, ":", format=form or filetype(inner.name, read=False)))
-    except (OSError, MemoryError):
+    except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(f"{path} cannot be read: {error}") from error

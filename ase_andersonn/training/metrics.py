@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from ase_andersonn.backends import CompileMode
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.derivatives import evaluate
 
@@ -66,6 +67,7 @@ def evaluate_dataset(
     keys: LabelKeys | None = None,
     batch_atoms: int = 500,
     tolerance: float = 1e-6,
+    compile_mode: CompileMode = False,
 ) -> EvaluationReport:
     """Errors of a model on labelled frames.
 
@@ -75,6 +77,7 @@ def evaluate_dataset(
         keys: names of the labels.
         batch_atoms: atoms in a batch, at most.
         tolerance: energy tolerance of the equilibrium, eV/atom.
+        compile_mode: "auto", True or False.
 
     Raises:
         ValueError: for frames with an element the model does not know, or without frames.
@@ -82,10 +85,12 @@ def evaluate_dataset(
     if not len(frames):
         raise ValueError("there are no frames to evaluate.")
     dataset = FrameDataset(frames, model.cutoff, keys)
-    return report(model, dataset, batch_atoms=batch_atoms, tolerance=tolerance)
+    return report(model, dataset, batch_atoms=batch_atoms, tolerance=tolerance, compile_mode=compile_mode)
 
 
-def report(model: EnergyModel, dataset: FrameDataset, *, batch_atoms: int, tolerance: float) -> EvaluationReport:
+def report(
+    model: EnergyModel, dataset: FrameDataset, *, batch_atoms: int, tolerance: float, compile_mode: CompileMode
+) -> EvaluationReport:
     """As `evaluate_dataset`, of frames whose edges are known."""
     weights = next(model.parameters())
     batches = dataset.sampler(batch_atoms=batch_atoms, seed=0).ordered()
@@ -93,16 +98,16 @@ def report(model: EnergyModel, dataset: FrameDataset, *, batch_atoms: int, toler
     for indices in batches:
         batch = dataset.batch(indices, device=weights.device, dtype=weights.dtype)
         with torch.no_grad():
-            parts.append(_on_cpu(predict(model, batch, tolerance), batch))
+            parts.append(_on_cpu(predict(model, batch, tolerance, compile_mode), batch))
     frame = torch.tensor([i for indices in batches for i in indices])
     joined = _reorder(concatenate(parts), frame.argsort())
     return EvaluationReport(error_table(*joined), *joined)
 
 
-def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float) -> Targets:
+def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float, compile_mode: CompileMode) -> Targets:
     """Energy, forces and, where a frame has the label, stress."""
     stressed = bool((~batch.labels.stress.isnan()).any())
-    out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance)
+    out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance, compile=compile_mode)
     stress = torch.full_like(batch.labels.stress, torch.nan) if out.stress is None else out.stress
     if out.forces is None:
         raise RuntimeError("the model returned no forces although they were asked for.")

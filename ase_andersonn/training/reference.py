@@ -54,7 +54,7 @@ def reference_energies(
 def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict[int, float]:
     """`s_Z = √⟨F_x²⟩` over the force components of all atoms of an element, eV/Å.
 
-    An element without forces takes the scale of all; frames without any forces give 1 eV/Å.
+    An element without forces takes the scale of all others; where all forces are zero or none is given, 1 eV/Å.
     """
     elements = elements_of(frames)
     labelled = [(atoms, forces) for atoms in frames if (forces := labels_of(atoms, keys).forces) is not None]
@@ -62,7 +62,9 @@ def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict
         return dict.fromkeys(elements, 1.0)
     numbers = np.concatenate([atoms.numbers for atoms, _ in labelled])
     square = np.concatenate([forces for _, forces in labelled]) ** 2
-    overall = float(np.sqrt(square.mean())) or 1.0
+    overall = float(np.sqrt(square.mean()))
+    if overall == 0.0:
+        return dict.fromkeys(elements, 1.0)
     scales = {z: float(np.sqrt(square[numbers == z].mean())) if (numbers == z).any() else overall for z in elements}
     return {z: max(scale, SMALLEST_SCALE * overall) for z, scale in scales.items()}
 

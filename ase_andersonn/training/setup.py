@@ -11,16 +11,12 @@ from torch import Tensor
 
 from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
-from ase_andersonn.models import deq_attention
 from ase_andersonn.models.base import EnergyModel
 
 from .config import TrainConfig
 from .dataset import FrameDataset, LabelledBatch, split
 from .frames import read_frames
 from .reference import elements_of, force_scales, reference_energies
-
-ARCHITECTURES = (deq_attention,)
-"""Modules imported so that their models can be found by name."""
 
 
 @dataclass(frozen=True)

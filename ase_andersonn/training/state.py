@@ -1,7 +1,6 @@
 """The checkpoint: one safetensors file, tensors in its body and JSON in its header, replaced atomically."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ase_andersonn.models.checkpoint import write_whole
+
 from .ema import WeightAverage
 
 KEY = "state"
@@ -19,7 +20,7 @@ KEY = "state"
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Replace the file. Whatever happens meanwhile, it holds either the old checkpoint or the new one, whole."""
     body = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, save(body, metadata={KEY: json.dumps(state)}))
+    write_whole(path, save(body, metadata={KEY: json.dumps(state)}))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -38,19 +39,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint of a training run: {error}") from error
     return tensors, state
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the file, then take its place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:

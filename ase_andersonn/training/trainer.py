@@ -146,7 +146,7 @@ class Trainer:
             group["lr"] = rate
         batch = self.experiment.batch(self.experiment.train, indices)
         self.optimizer.zero_grad(set_to_none=True)
-        predicted = predict(self.model, batch, config.tolerance)
+        predicted = predict(self.model, batch, config.tolerance, config.compile)
         terms = loss_terms(predicted, batch.labels, batch.systems, self.experiment.scales, config.huber_delta)
         loss = terms.total(loss_weights(self.progress, config))
         loss.backward()
@@ -170,7 +170,7 @@ class Trainer:
         if p.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise RuntimeError(
                 f"{p.skipped_in_a_row} steps in a row had a gradient that is not finite, "
-                f"the last on training frames {indices}. Look at these frames, or start fresh with a lower learning_rate."
+                f"the last on training frames {indices}. Look at these frames, or lower learning_rate."
             )
 
     def _count(self, values: Iterable[Tensor]) -> None:
@@ -208,7 +208,11 @@ class Trainer:
         p, config = self.position, self.config
         with self.average.applied(self.model):
             result = report(
-                self.model, self.experiment.validation, batch_atoms=config.batch_atoms, tolerance=config.tolerance
+                self.model,
+                self.experiment.validation,
+                batch_atoms=config.batch_atoms,
+                tolerance=config.tolerance,
+                compile_mode=config.compile,
             )
             loss = self._validation_loss(result)
             numbers = {"loss": loss, "errors": as_numbers(result.errors)}

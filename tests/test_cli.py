@@ -1,0 +1,90 @@
+"""The `andersonn` command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from typer.testing import CliRunner
+
+from ase_andersonn.cli import app
+
+CONFIG = """
+train: [{data}]
+output: {output}
+validation_fraction: 0.25
+max_epochs: 2
+batch_atoms: 4
+device: cpu
+model: {{cutoff: 3.0, n_radial: 4, l_max: 1, n_channels: 8, n_edge: 8, n_token: 8, n_heads: 2, n_hidden: 8}}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    frames: list[Atoms] = []
+    for index in range(8):
+        atoms = bulk("Cu", a=3.5 + 0.05 * index)
+        atoms.calc = SinglePointCalculator(atoms, energy=-3.0 + 0.1 * index, forces=[[0.0, 0.0, 0.0]])
+        frames.append(atoms)
+    write(tmp_path / "data.extxyz", frames)
+    return tmp_path / "data.extxyz"
+
+
+def run(*args: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    return result.exit_code, result.output
+
+
+def test_train_evaluate_info(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(data=data, output=tmp_path / "run"))
+    code, output = run("train", config)
+    assert (code, "done: 4 steps" in output) == (0, True), output
+    code, output = run("train", config)
+    assert (code, "say --resume" in output) == (1, True), output
+    assert run("train", config, "--resume")[0] == 0
+    assert run("train", config, "--fresh")[0] == 0
+    assert "both given" in run("train", config, "--fresh", "--resume")[1]
+
+    model = tmp_path / "run" / "best.safetensors"
+    code, output = run("evaluate", model, data, "--plot", tmp_path / "parity.png", "--device", "cpu")
+    assert code == 0, output
+    assert "8 frames" in output
+    assert "meV/atom" in output
+    assert (tmp_path / "parity.png").exists()
+
+    code, output = run("info", model)
+    assert code == 0, output
+    assert "elements      Cu" in output
+    assert "cutoff        3.0 Å" in output
+
+
+def test_errors_are_one_line(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(data=data, output=tmp_path / "run") + "learning_rat: 1.0\n")
+    code, output = run("train", config)
+    assert code == 1
+    assert "did you mean 'learning_rate'?" in output
+    assert "Traceback" not in output
+    code, output = run("info", tmp_path / "none.safetensors")
+    assert code == 1
+    assert output.startswith("error: there is no model")
+
+
+def test_the_command_waits_passively_and_starts_without_torch() -> None:
+    code = (
+        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); sys.argv = ['andersonn', '--help']\n"
+        "from ase_andersonn.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "PASSIVE False"
+    for command in ("train", "evaluate", "info"):
+        assert command in done.stdout

@@ -1,0 +1,67 @@
+"""Frames as graphs with labels, and the validation split."""
+
+import torch
+from ase import Atoms
+from ase.build import bulk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ase_andersonn.training.dataset import FrameDataset, split
+
+CPU = torch.device("cpu")
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.floats(0.0, 0.5), st.integers(0, 3))
+def test_the_split_takes_the_same_share_of_every_formula(counts: list[int], fraction: float, seed: int) -> None:
+    frames = [bulk(symbol) for symbol, n in zip(("Cu", "Ni", "Al", "Au"), counts, strict=False) for _ in range(n)]
+    train, validation = split(frames, fraction, seed)
+    assert sorted(train + validation) == list(range(len(frames)))
+    if all(n > 1 for n in counts):
+        assert len(validation) == round(fraction * len(frames))
+    share = len(validation) / max(sum(n for n in counts if n > 1), 1)
+    start = 0
+    for n in counts:
+        held = sum(start <= i < start + n for i in validation)
+        assert (n > 1 and abs(held - share * n) <= 1.0 + 1e-9) or held == 0
+        start += n
+
+
+def test_the_split_depends_on_the_seed_alone() -> None:
+    frames = [bulk("Cu") for _ in range(50)]
+    assert split(frames, 0.2, 3) == split(frames, 0.2, 3)
+    assert split(frames, 0.2, 3) != split(frames, 0.2, 4)
+
+
+def test_a_batch_mixes_frames_with_and_without_labels(frames: list[Atoms]) -> None:
+    dataset = FrameDataset(frames, 3.5)
+    batch = dataset.batch(range(5), device=CPU, dtype=torch.float64)
+    n = [len(atoms) for atoms in frames[:5]]
+    assert batch.systems.n_per_system.tolist() == n
+    assert batch.graph.numbers.tolist() == [z for atoms in frames[:5] for z in atoms.numbers]
+    for i, atoms in enumerate(frames[:5]):
+        assert batch.labels.energy[i].item() == atoms.get_potential_energy()
+        rows = batch.systems.system == i
+        torch.testing.assert_close(batch.labels.forces[rows], torch.tensor(atoms.get_forces()))
+        if "stress" in atoms.calc.results:
+            torch.testing.assert_close(batch.labels.stress[i], torch.tensor(atoms.get_stress(voigt=False)))
+        else:
+            assert batch.labels.stress[i].isnan().all()
+
+
+def test_energies_keep_their_digits_in_float32(frames: list[Atoms]) -> None:
+    frames[0].calc.results["energy"] = -123456.789012345
+    batch = FrameDataset(frames, 3.5).batch([0], device=CPU, dtype=torch.float32)
+    assert batch.labels.energy.item() == -123456.789012345
+    assert batch.labels.forces.dtype == torch.float32
+
+
+def test_the_fingerprint_sees_labels_and_positions(frames: list[Atoms]) -> None:
+    before = FrameDataset(frames, 3.5).fingerprint()
+    assert FrameDataset(frames, 3.5).fingerprint() == before
+    frames[0].calc.results["energy"] += 1e-9
+    after = FrameDataset(frames, 3.5).fingerprint()
+    assert after != before
+
+
+def test_no_frames() -> None:
+    assert len(FrameDataset([], 3.5)) == 0

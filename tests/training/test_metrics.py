@@ -1,0 +1,70 @@
+"""Errors on labelled frames, and what is made of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, parity_plot
+from ase_andersonn.training.setup import build_model
+
+
+@pytest.fixture
+def model(config: TrainConfig) -> EnergyModel:
+    return build_model(config, (7, 28, 29)).double()
+
+
+def test_errors_do_not_depend_on_batches_and_keep_the_order(model: EnergyModel, frames: list[Atoms]) -> None:
+    together = evaluate_dataset(model, frames, batch_atoms=100, tolerance=1e-14)
+    alone = evaluate_dataset(model, frames, batch_atoms=1, tolerance=1e-14)
+    energies = torch.tensor([atoms.get_potential_energy() for atoms in frames])
+    for result in (together, alone):
+        torch.testing.assert_close(result.labelled.energy, energies.double())
+        forces = np.concatenate([atoms.get_forces() for atoms in frames])
+        torch.testing.assert_close(result.labelled.forces, torch.tensor(forces))
+        assert result.systems.n_per_system.tolist() == [len(atoms) for atoms in frames]
+    torch.testing.assert_close(together.predicted.energy, alone.predicted.energy, atol=1e-6, rtol=0)
+    torch.testing.assert_close(together.predicted.forces, alone.predicted.forces, atol=1e-6, rtol=0)
+
+
+def test_errors_against_numpy(model: EnergyModel, frames: list[Atoms]) -> None:
+    result = evaluate_dataset(model, frames)
+    n = np.array([len(atoms) for atoms in frames])
+    energy = (result.predicted.energy - result.labelled.energy).numpy() / n
+    forces = (result.predicted.forces - result.labelled.forces).numpy()
+    numbers = np.concatenate([atoms.numbers for atoms in frames])
+    copper = np.array([29 in atoms.numbers for atoms in frames])
+    row = result.errors["all"]
+    assert row.energy.mae == pytest.approx(np.abs(energy).mean())
+    assert row.energy.rmse == pytest.approx(np.sqrt((energy**2).mean()))
+    assert row.forces.mae == pytest.approx(np.abs(forces).mean())
+    assert result.errors["Cu"].energy.mae == pytest.approx(np.abs(energy[copper]).mean())
+    assert result.errors["N"].forces.rmse == pytest.approx(np.sqrt((forces[numbers == 7] ** 2).mean()))
+    assert result.errors["Cu"].stress.count == 9 * copper.sum()
+    assert result.errors["N"].stress.count == 0  # molecules
+    assert result.errors["Ni"].stress.count == 0  # no labels
+
+
+def test_table_and_picture(model: EnergyModel, frames: list[Atoms], tmp_path: Path) -> None:
+    result = evaluate_dataset(model, frames)
+    lines = error_text(result.errors).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["all", "N", "Ni", "Cu"]
+    assert "energy [meV/atom]" in lines[0]
+    assert f"{result.errors['all'].forces.mae * 1e3:.3f}" in lines[2]
+    assert lines[3].split()[-1] == "-"
+    parity_plot(result, tmp_path / "parity.png")
+    assert (tmp_path / "parity.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_no_frames(model: EnergyModel) -> None:
+    with pytest.raises(ValueError, match="no frames"):
+        evaluate_dataset(model, [])
+
+
+def test_an_unknown_element(model: EnergyModel, frames: list[Atoms]) -> None:
+    frames[0].numbers[0] = 79
+    with pytest.raises(ValueError, match="Au"):
+        evaluate_dataset(model, frames)

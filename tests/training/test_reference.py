@@ -1,0 +1,61 @@
+"""Reference energies and force scales."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from ase_andersonn.training.reference import SMALLEST_SCALE, force_scales, reference_energies
+
+
+def frame(formula: str, energy: float | None = None, forces: np.ndarray | None = None) -> Atoms:
+    atoms = Atoms(formula, positions=np.zeros((len(Atoms(formula)), 3)))
+    results = {"energy": energy, "forces": forces}
+    atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in results.items() if v is not None})
+    return atoms
+
+
+def test_energies_of_atoms_that_do_not_interact_are_found() -> None:
+    true = {1: -13.6, 6: -1030.0, 8: -2041.0}
+    formulas = ["H2", "CH4", "CO2", "H2O", "C2H6", "CO"]
+    frames = [frame(f, sum(true[z] for z in Atoms(f).numbers)) for f in formulas]
+    found = reference_energies(frames)
+    # the ridge is 1e-6 of the spread between the elements' energies
+    assert found == pytest.approx(true, abs=0.05)
+    for atoms in frames:
+        total = sum(found[z] for z in atoms.numbers)
+        assert total / len(atoms) == pytest.approx(atoms.get_potential_energy() / len(atoms), abs=0.02)
+
+
+def test_one_composition_keeps_its_mean_energy() -> None:
+    found = reference_energies([frame("CH4", -1000.0), frame("CH4", -1002.0)])
+    assert found[6] + 4 * found[1] == pytest.approx(-1001.0, rel=1e-5)
+
+
+def test_given_energies_are_kept() -> None:
+    found = reference_energies([frame("CH4", -1000.0)], {"H": -13.0})
+    assert found == pytest.approx({1: -13.0, 6: -948.0})
+    with pytest.raises(ValueError, match="'Xx'"):
+        reference_energies([frame("CH4", -1000.0)], {"Xx": 1.0})
+
+
+def test_without_energies_the_reference_is_zero() -> None:
+    assert reference_energies([frame("CO", forces=np.ones((2, 3)))]) == {6: 0.0, 8: 0.0}
+
+
+def test_scales_are_root_mean_square_forces() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(3, 3))
+    found = force_scales([frame("CO", 0.0, a), frame("CO2", 0.0, b), frame("H", -13.6)])
+    carbon, oxygen = np.stack([a[0], b[0]]), np.stack([a[1], b[1], b[2]])
+    assert found[6] == pytest.approx(np.sqrt((carbon**2).mean()))
+    assert found[8] == pytest.approx(np.sqrt((oxygen**2).mean()))
+    overall = np.sqrt((np.concatenate([a, b]) ** 2).mean())
+    assert found[1] == pytest.approx(overall)  # hydrogen has no forces
+
+
+def test_scales_are_positive() -> None:
+    assert force_scales([frame("CO", 0.0, np.zeros((2, 3)))]) == {6: 1.0, 8: 1.0}
+    assert force_scales([frame("CO", 0.0)]) == {6: 1.0, 8: 1.0}
+    still = force_scales([frame("CO", 0.0, np.array([[0.0, 0, 0], [1, 1, 1]]))])
+    assert still[6] == pytest.approx(SMALLEST_SCALE * np.sqrt(0.5))
