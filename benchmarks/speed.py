@@ -1,8 +1,8 @@
 """How fast is an energy-and-forces call, and what does it hold in memory? This project beside other potentials.
 
 Every model lives in a process of its own, in its own virtual environment, with one thread; they are asked in turn, so
-that a busy spell of the machine hits all alike, and the median is kept. Every call gets newly rattled positions. What is
-not installed, fails, or would take more time or memory than allowed is reported as not measured, with the reason.
+that a busy spell of the machine hits all alike, and the median is kept. Every call gets newly rattled positions. What
+is not installed, fails, or would take more time or memory than allowed is reported as not measured, with the reason.
 
     python benchmarks/speed.py --peers ENVIRONMENTS
 
@@ -87,7 +87,7 @@ def record(worker: Worker, system: str, answers: list[dict[str, Any]], warm: int
 
 
 def measure_md(workers: list[Worker], options: argparse.Namespace) -> None:
-    """Molecular dynamics, one model after the other; fewer steps where 100 would take more than a quarter of what is left."""
+    """Molecular dynamics, model after model; fewer steps where 100 would take over a quarter of the time left."""
     for worker in workers:
         each = worker.wall_s(N_ATOMS[MD_SYSTEM])
         steps = MD_STEPS if each == 0 else min(MD_STEPS, int((options.budget - worker.spent_s) / 4 / each))
@@ -179,6 +179,20 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def save(
+    workers: list[Worker], missing: dict[str, str], facts: dict[str, Any], options: argparse.Namespace
+) -> tuple[str, tuple[Path, Path]]:
+    """Writes what is known so far; gives the page and the files."""
+    data = {
+        "machine": facts,
+        "settings": {key: getattr(options, key) for key in ("models", "systems", "repeats", "budget", "memory")},
+        "models": {worker.name: {"what": worker.model.what, **worker.facts, **worker.stages} for worker in workers},
+        "not measured": missing,
+    }
+    text = report(workers, missing, facts, options.repeats)
+    return text, write_results(options.name, data, text)
+
+
 def main() -> None:
     options = arguments()
     began = time.perf_counter()
@@ -191,18 +205,12 @@ def main() -> None:
                 measure_system(workers, system, options)
                 if system == MD_SYSTEM:
                     measure_md(workers, options)
+                save(workers, missing, facts, options)
         finally:
             for worker in workers:
                 worker.stop()
     facts["minutes"] = round((time.perf_counter() - began) / 60, 1)
-    data = {
-        "machine": facts,
-        "settings": {key: getattr(options, key) for key in ("models", "systems", "repeats", "budget", "memory")},
-        "models": {w.name: {"what": w.model.what, **w.facts, **w.stages} for w in workers},
-        "not measured": missing,
-    }
-    text = report(workers, missing, facts, options.repeats)
-    files = write_results(options.name, data, text)
+    text, files = save(workers, missing, facts, options)
     print(text)
     print("\nwritten:", ", ".join(str(file.relative_to(REPOSITORY)) for file in files))
 

@@ -44,6 +44,15 @@ def growth_cell(worker: Worker) -> str:
     return f"{figure(growth)} (to {largest})"
 
 
+def reasons_of(worker: Worker) -> dict[str, list[str]]:
+    """What a worker could not be measured on, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, stage in worker.stages.items():
+        if "reason" in stage:
+            found.setdefault(stage["reason"], []).append(name)
+    return found
+
+
 def report(workers: list[Worker], missing: dict[str, str], facts: dict[str, Any], repeats: int) -> str:
     """Markdown; `missing` says why a model asked for has no process."""
     large = ("Si64", "Si512", "Si1728", "Cu864")
@@ -66,9 +75,8 @@ def report(workers: list[Worker], missing: dict[str, str], facts: dict[str, Any]
         f"{w.name}: {w.model.distribution} {w.facts['version']}, torch {w.facts.get('torch', '-')}" for w in workers
     ]
     reasons = [f"{name}: {reason}" for name, reason in missing.items()]
-    reasons += [
-        f"{w.name}, {name}: {stage['reason']}" for w in workers for name, stage in w.stages.items() if "reason" in stage
-    ]
+    for w in workers:
+        reasons += [f"{w.name}, {', '.join(names)}: {reason}" for reason, names in reasons_of(w).items()]
     parts = [
         "# Speed\n",
         f"Machine: {markdown_machine(facts)}.\n",

@@ -61,8 +61,9 @@ def peak_mib() -> float:
 
 
 def numbers_only(diagnostics: Any) -> dict[str, float]:
+    """The counters a calculator keeps, from a dictionary or an object; {} where it keeps none."""
     if not isinstance(diagnostics, dict):
-        return {}
+        diagnostics = getattr(diagnostics, "__dict__", {})
     return {key: float(value) for key, value in diagnostics.items() if isinstance(value, (int, float))}
 
 
