@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,11 +34,17 @@ def train(
     with _plain_errors():
         if resume and fresh:
             raise ValueError("--resume and --fresh are both given; say one of the two.")
+        import logging
+
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
         from .config import read_config
         from .training import TrainConfig
         from .training import train as run
 
-        trainer = run(read_config(TrainConfig, config), resume=resume, fresh=fresh)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        with logging_redirect_tqdm():
+            trainer = run(read_config(TrainConfig, config), resume=resume, fresh=fresh)
     if not trainer.finished:
         typer.echo(f"interrupted at {100.0 * trainer.progress:.1f} %; go on with --resume.", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -82,11 +88,12 @@ def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")])
         from .models.checkpoint import load_model
 
         found = load_model(model)
+        model_config: Any = found.config
         typer.echo(f"architecture  {type(found).__name__}")
         typer.echo(f"elements      {', '.join(chemical_symbols[z] for z in found.elements)}")
         typer.echo(f"cutoff        {found.cutoff} Å")
         typer.echo(f"parameters    {sum(p.numel() for p in found.parameters())}")
-        typer.echo(f"config        {json.dumps(to_dict(found.config))}")
+        typer.echo(f"config        {json.dumps(to_dict(model_config))}")
         typer.echo("results       " + "\n              ".join(f"{entry}: {entry.meaning}" for entry in RESULTS))
         typer.echo(
             "card          " + json.dumps(found.card, indent=2, ensure_ascii=False).replace("\n", "\n              ")

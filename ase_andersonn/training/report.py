@@ -1,6 +1,7 @@
 """What a run leaves to look at: metrics as JSON lines, learning curve, table of errors, parity plot."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,18 @@ def error_text(errors: Mapping[str, ErrorRow]) -> str:
 def _cell(row: ErrorRow, name: str, factor: float) -> str:
     errors = getattr(row, name)
     return f"{errors.mae * factor:.3f} / {errors.rmse * factor:.3f}" if errors.count else "-"
+
+
+def epoch_text(record: Mapping[str, Any]) -> str:
+    """A record of the metrics in one line."""
+    loss = record["train"].get("loss", math.nan)
+    text = f"epoch {record['epoch']}, {record['minutes']:.1f} min, loss {loss:.4f}"
+    if "validation" in record:
+        text += f", validation {record['validation']['loss']:.4f}"
+        for name, unit, factor in QUANTITIES:
+            errors = record["validation"]["errors"][ALL].get(name)
+            text += f", {name} {errors['mae'] * factor:.2f} {unit}" if errors else ""
+    return text + (f", {record['skipped_steps']} steps skipped" if record["skipped_steps"] else "")
 
 
 def learning_curve(metrics: Path, picture: Path) -> None:

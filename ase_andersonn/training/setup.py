@@ -74,6 +74,15 @@ class Experiment:
         """Frames of a data set as a batch on the model's device."""
         return dataset.batch(indices, device=self.device, dtype=self.dtype)
 
+    def summary(self) -> str:
+        """The data in one line for the log."""
+        n_stress = sum(bool(data.stress.isfinite().all()) for data in self.train.data)
+        scales = ", ".join(f"{chemical_symbols[z]} {self.scales[z].item():.3g}" for z in self.model.elements)
+        return (
+            f"{len(self.train)} training frames ({n_stress} with stress), {len(self.validation)} validation frames, "
+            f"{sum(p.numel() for p in self.model.parameters())} parameters; force scales in eV/Å: {scales}"
+        )
+
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the data."""
         return {"train": self.train.fingerprint(), "validation": self.validation.fingerprint()}

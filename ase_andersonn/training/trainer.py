@@ -21,7 +21,7 @@ from .ema import WeightAverage
 from .interrupt import Interrupt
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
-from .report import MetricsLog, learning_curve
+from .report import MetricsLog, epoch_text, learning_curve
 from .schedule import learning_rate, loss_weights
 from .setup import Experiment
 from .state import gather, read_checkpoint, scatter, write_checkpoint
@@ -111,6 +111,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_config(self.config, self.folder / CONFIG)
         self.log.truncate(self.position.metrics_size)
+        logger.info("%s", self.experiment.summary())
         disable = None if self.progress_bar is None else not self.progress_bar
         bar = tqdm(total=100.0, disable=disable, bar_format="{desc} {percentage:5.1f}%|{bar}| {elapsed} {postfix}")
         with torch.random.fork_rng(devices=[]), Interrupt() as interrupt, bar:
@@ -202,6 +203,7 @@ class Trainer:
             record["validation"] = self._validate()
         self._advance_clock()
         p.metrics_size = self.log.write(record)
+        logger.info("%s", epoch_text(record))
 
     def _validate(self) -> dict[str, Any]:
         """Errors on the validation frames with the averaged weights; the best model so far is saved."""
