@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """`w̄_t = Σ_k d^(t−k) w_k / Σ_k d^(t−k)`: the moving average, free of the bias of a start from zero.
+    """`w̄_t = w̄_(t−1) + s_t (w_t − w̄_(t−1))`, `s_t = max(1 − d, 10 / (t + 9))`: a moving average without a biased start.
+
+    It reaches back over the last tenth of the updates, and over `1 / (1 − d)` of them in a long run. As `s_1 = 1`, neither
+    zeros nor the initial weights take part.
 
     Args:
         module: whose parameters are averaged.
@@ -24,7 +27,7 @@ class WeightAverage:
     def update(self, module: nn.Module) -> None:
         """Take the present weights into the average."""
         self.updates += 1
-        share = (1.0 - self.decay) / (1.0 - self.decay**self.updates)
+        share = max(1.0 - self.decay, 10.0 / (self.updates + 9))
         for name, p in module.named_parameters():
             self.average[name].lerp_(p, share)
 

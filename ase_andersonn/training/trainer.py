@@ -236,7 +236,7 @@ class Trainer:
         p = self.position
         card = {
             "training": {
-                "config": to_dict(self.config),
+                "config": shareable(self.config),
                 "train_frames": len(self.experiment.train),
                 "validation_frames": len(self.experiment.validation),
                 "epoch": p.epoch,
@@ -300,6 +300,12 @@ class Trainer:
             raise ValueError(f"{path} belongs to a run with another config ({said}). Undo the change or start fresh.")
         if state["data"] != self.experiment.fingerprint():
             raise ValueError(f"{path} belongs to a run on other data: the frames have changed. Start fresh.")
+
+
+def shareable(config: TrainConfig) -> dict[str, Any]:
+    """The config for a model card: files by their names alone, since a model travels and folders do not."""
+    values = {name: value for name, value in to_dict(config).items() if name != "output"}
+    return values | {name: [Path(file).name for file in values[name]] for name in ("train", "validation")}
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -43,8 +43,10 @@ def test_the_average_has_no_bias_of_its_start(decay: float) -> None:
             module.weight.fill_(math.sin(step + 1))
         average.update(module)
         seen.append(math.sin(step + 1))
-    weights = [decay ** (6 - k) for k in range(7)]
-    expected = sum(w * x for w, x in zip(weights, seen, strict=True)) / sum(weights)
+    shares = [max(1 - decay, 10 / (t + 9)) for t in range(1, 8)]
+    weights = [shares[k] * math.prod(1 - s for s in shares[k + 1 :]) for k in range(7)]
+    assert sum(weights) == pytest.approx(1.0)
+    expected = sum(w * x for w, x in zip(weights, seen, strict=True))
     assert average.average["weight"][0, 0].item() == pytest.approx(expected)
 
 

@@ -148,6 +148,8 @@ def test_training_learns_and_leaves_its_results(config: TrainConfig, tmp_path: P
     assert (tmp_path / "run" / "learning_curve.png").stat().st_size > 1000
     model = load_model(tmp_path / "run" / "best.safetensors")
     assert model.card["training"]["config"]["max_epochs"] == 25
+    assert model.card["training"]["config"]["train"] == ["frames.extxyz"]
+    assert str(tmp_path) not in json.dumps(model.card)
     last = load_model(tmp_path / "run" / "last.safetensors")
     for name, p in last.named_parameters():
         assert torch.equal(p, trainer.average.average[name])
