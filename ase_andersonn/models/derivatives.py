@@ -13,7 +13,8 @@ Everything is written in the edge vectors `d_ij = r_j − r_i`: forces and stres
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,6 +50,11 @@ class Start:
     adjoint_state: Any = None
 
 
+def cold_start(injection: Tensor) -> Start:
+    """A start that depends on the geometry alone."""
+    return Start()
+
+
 @dataclass(frozen=True)
 class Equilibrium:
     """The solved features and adjoint of a graph, and how they were found.
@@ -62,6 +68,7 @@ class Equilibrium:
         forward: solution object of the features.
         backward: solution object of the adjoint.
         evaluations: applications of the cell and of its transpose.
+        backend: how the model's functions run, `"inductor"` or `"eager"`.
     """
 
     z: Tensor
@@ -72,6 +79,7 @@ class Equilibrium:
     forward: Solution
     backward: Solution
     evaluations: tuple[int, int]
+    backend: str
 
     @property
     def converged(self) -> Tensor:
@@ -89,6 +97,7 @@ class Evaluation:
         forces: [n_atoms, 3], eV/Å, or None.
         stress: `(1/V) ∂E/∂ε` [n_systems, 3, 3], eV/Å³, or None; nan where there is no volume.
         stresses: each atom's part of the stress [n_atoms, 3, 3], eV/Å³, or None.
+        n_per_system: atoms of each structure [n_systems].
         equilibrium: the solution and its statistics.
     """
 
@@ -97,6 +106,7 @@ class Evaluation:
     forces: Tensor | None
     stress: Tensor | None
     stresses: Tensor | None
+    n_per_system: Tensor
     equilibrium: Equilibrium
 
 
@@ -109,7 +119,7 @@ def evaluate(
     tol: float = 1e-6,
     solver: Solver = Anderson(),
     max_steps: int = MAX_STEPS,
-    start: Start = Start(),
+    begin: Callable[[Tensor], Start] = cold_start,
     compile: CompileMode = False,
 ) -> Evaluation:
     """Energy, forces and stress of every structure in a graph.
@@ -126,7 +136,7 @@ def evaluate(
             them, and further while the estimated error `|⟨λ, f(z) − z⟩|` is above `tol`.
         solver: fixed-point solver of features and adjoint.
         max_steps: most applications of the cell in one solve.
-        start: where the solves begin.
+        begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
         compile: whether the model's functions are compiled, as in `backends.compile_function`.
 
     Raises:
@@ -134,21 +144,21 @@ def evaluate(
     """
     species = model.species(graph.numbers)
     operators = operators_of(model, graph.vectors.device, compile)
-    options = _Options(tol, solver, max_steps)
+    options = _Options(tol, solver, max_steps, begin)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if parameters and torch.is_grad_enabled():
         box: list[Equilibrium] = []
-        job = _Job(model, graph, species, operators, options, start, stress, tuple(parameters), box)
+        job = _Job(model, graph, species, operators, options, stress, tuple(parameters), box)
         energy, force, sigma = _Differentiable.apply(job, *parameters.values())
         equilibrium = box[0]
         energies = _energies(model, species, equilibrium)
-        return Evaluation(energy, energies, force if forces else None, sigma if stress else None, None, equilibrium)
+        return Evaluation(energy, energies, force if forces else None, sigma if stress else None, None, graph.n_per_system, equilibrium)
     with torch.no_grad():
         weights = model.cell_weights()
-        equilibrium = _solve(model, graph, species, operators, weights, options, start)
+        equilibrium = _solve(model, graph, species, operators, weights, options)
         energies = _energies(model, species, equilibrium)
         if not (forces or stress):
-            return Evaluation(_per_system(energies, graph), energies, None, None, None, equilibrium)
+            return Evaluation(_per_system(energies, graph), energies, None, None, None, graph.n_per_system, equilibrium)
         gradient = operators.edge_gradient(graph, species, equilibrium.z, equilibrium.adjoint, weights)
         stresses = stresses_from(gradient, graph) if stress else None
         return Evaluation(
@@ -157,6 +167,7 @@ def evaluate(
             forces=forces_from(gradient, graph) if forces else None,
             stress=None if stresses is None else _per_system(stresses, graph),
             stresses=stresses,
+            n_per_system=graph.n_per_system,
             equilibrium=equilibrium,
         )
 
@@ -182,6 +193,7 @@ class _Options:
     tol: float
     solver: Solver
     max_steps: int
+    begin: Callable[[Tensor], Start]
 
 
 def _segments(graph: Graph) -> Segments | None:
@@ -205,7 +217,6 @@ def _solve(
     operators: Operators,
     weights: CellWeights,
     options: _Options,
-    start: Start,
 ) -> Equilibrium:
     """Features, adjoint and equilibrium energy, tightened until the estimated energy error is below the tolerance."""
     neighbors = graph.neighbors
@@ -214,6 +225,7 @@ def _solve(
     pair = model.pair_energies(graph.vectors, species, species[neighbors], graph.mask)
     segments = _segments(graph)
     check_every = 1 if graph.vectors.device.type == "cpu" else 3
+    start = options.begin(injection.u)
     residual_tol, evaluations = math.sqrt(options.tol), [0, 0]
     for refinement in range(REFINEMENTS + 1):
         settings: dict[str, Any] = dict(
@@ -248,6 +260,7 @@ def _solve(
             forward=forward,
             backward=backward,
             evaluations=(evaluations[0], evaluations[1]),
+            backend=operators.cell.backend,
         )
         floor = 10 * torch.finfo(z.dtype).eps
         if refinement == REFINEMENTS or not equilibrium.converged.all() or residual_tol <= floor:
@@ -266,7 +279,6 @@ class _Job:
     species: Tensor
     operators: Operators
     options: _Options
-    start: Start
     stress: bool
     names: tuple[str, ...]
     box: list[Equilibrium]
@@ -279,7 +291,7 @@ class _Differentiable(torch.autograd.Function):
     def forward(ctx: Any, job: _Job, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         graph, species, operators = job.graph, job.species, job.operators
         weights = job.model.cell_weights()
-        equilibrium = _solve(job.model, graph, species, operators, weights, job.options, job.start)
+        equilibrium = _solve(job.model, graph, species, operators, weights, job.options)
         gradient = operators.edge_gradient(graph, species, equilibrium.z, equilibrium.adjoint, weights)
         job.box.append(equilibrium)
         ctx.job, ctx.weights, ctx.equilibrium, ctx.parameters = job, weights, equilibrium, parameters
@@ -351,5 +363,3 @@ def _tangents(job: _Job, weights: CellWeights, eq: Equilibrium, direction: Tenso
     ).value
     return tangent, adjoint_tangent
 
-
-__all__ = ["Equilibrium", "Evaluation", "Start", "evaluate", "forces_from", "stresses_from", "replace"]

@@ -118,7 +118,7 @@ class Operators:
             return torch.func.grad(objective)(parameters)
 
         def compiled(function: Any) -> Any:
-            return compile_function(function, device=device, mode=mode)
+            return compile_function(function, device=device, mode=mode, dynamic=True)
 
         self.encode_block = compiled(encode)
         self.readout_gradient = compiled(readout_gradient)
