@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """`w̄_t = w̄_(t−1) + s_t (w_t − w̄_(t−1))`, `s_t = max(1 − d, 10 / (t + 9))`: a moving average without a biased start.
 
-    It reaches back over the last tenth of the updates, and over `1 / (1 − d)` of them in a long run. As `s_1 = 1`, neither
-    zeros nor the initial weights take part.
+    It reaches back over the last tenth of the updates, and over `1 / (1 − d)` of them in a long run. As `s_1 = 1`,
+    neither zeros nor the initial weights take part.
 
     Args:
         module: whose parameters are averaged.
