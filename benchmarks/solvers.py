@@ -159,11 +159,11 @@ def torchdeqs(by_row: bool) -> Method:
         start = problem.start
 
         def flat(z: Tensor) -> Tensor:
-            return f(z.view(start.shape)).view(z.shape)
+            return f(z.reshape(start.shape)).reshape(z.shape)
 
         x0 = start if by_row else start.view(problem.n_problems, -1)
         value, _, _ = anderson_solver(flat, x0, max_iter=MAX_STEPS, tol=tol, stop_mode="rel")
-        return value.view(start.shape)
+        return value.reshape(start.shape)
 
     return run
 
@@ -190,7 +190,9 @@ def measure(problem: Problem, tol: float, solvers: dict[str, Method | None], rep
             start = time.process_time()
             value = present[name](f, problem, tol)
             seconds = time.process_time() - start
-            difference, size = ((x.view(problem.n_problems, -1)).norm(dim=1) for x in (problem.f(value) - value, value))
+            difference, size = (
+                x.reshape(problem.n_problems, -1).norm(dim=1) for x in (problem.f(value) - value, value)
+            )
             residual = (difference / size).max()
             if turn >= 0:
                 runs[name].append(Run(float(residual), f.evaluations, seconds, f.seconds))
@@ -232,7 +234,7 @@ def report(rows: list[dict[str, Any]], names: list[str], facts: dict[str, Any]) 
     ]
     for problem in dict.fromkeys((row["problem"], row["radius"]) for row in rows):
         chosen = [row for row in rows if (row["problem"], row["radius"]) == problem]
-        map_us = chosen[0]["solvers"]["Anderson"]["map_us"]
+        map_us = statistics.median(e["map_us"] for row in chosen for e in row["solvers"].values() if e is not None)
         lines += ["", f"## {problem[0]}, ρ = {problem[1]:.2f}, map {map_us:.0f} µs", ""]
         table = [[f"{row['tol']:.0e}", *(cell_text(row["solvers"].get(name)) for name in names)] for row in chosen]
         lines.append(markdown_table(["residual", *names], table))

@@ -63,25 +63,29 @@ class _HostWindow:
         limits, gram, before = self.limits, self.gram, len(self.slots)
         floor = limits.noise**2 * f_square
         slots = [s for s in self.slots if gram[s][s] > floor]
-        scale = {s: 1.0 / math.sqrt(gram[s][s]) for s in slots}
         factor: list[list[float]] = []
         y: list[float] = []
-        for s in slots:
+        for s in slots:  # ridge and pivot relative to the diagonal: the same as scaling it to one
+            products = gram[s]
             row: list[float] = []
             for t, done in zip(slots, factor, strict=False):
-                row.append((gram[s][t] * scale[s] * scale[t] - sum(map(mul, row, done))) / done[-1])
-            pivot = 1.0 + limits.ridge - sum(map(mul, row, row))
-            if not pivot > limits.pivot:
+                row.append((products[t] - sum(map(mul, row, done))) / done[-1])
+            square = products[s]
+            pivot = square * (1.0 + limits.ridge) - sum(map(mul, row, row))
+            if not pivot > limits.pivot * square:
                 break
-            y.append((dots[s] * scale[s] - sum(map(mul, row, y))) / math.sqrt(pivot))
-            row.append(math.sqrt(pivot))
+            root = math.sqrt(pivot)
+            y.append((dots[s] - sum(map(mul, row, y))) / root)
+            row.append(root)
             factor.append(row)
-        self.slots = slots[: len(factor)]
+        self.slots = slots = slots[: len(factor)]
         self.dropped += before - len(factor)
         gamma = [0.0] * len(dots)
-        for i in reversed(range(len(factor))):
-            y[i] = (y[i] - sum(factor[k][i] * y[k] for k in range(i + 1, len(factor)))) / factor[i][i]
-            gamma[self.slots[i]] = y[i] * scale[self.slots[i]]
+        for i in range(len(factor) - 1, -1, -1):
+            row = factor[i]
+            gamma[slots[i]] = value = y[i] / row[i]
+            for j in range(i):
+                y[j] -= row[j] * value
         if not sum(map(abs, gamma)) <= limits.weight:
             self.capped += 1
             return None
@@ -165,9 +169,12 @@ class AndersonState:
     filled: int = 0
 
     def __post_init__(self) -> None:
-        self.weights = torch.zeros(len(self.d_f), dtype=self.d_f.dtype)
         self.columns = tuple(zip(self.d_f.unbind(), self.d_r.unbind(), strict=True))
-        self.head = (self.d_f[: self.filled], self.d_r[: self.filled])  # views cost microseconds: kept
+        self.head = self._head()
+
+    def _head(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Filled columns, and room for their weights; kept, since views cost microseconds."""
+        return self.d_f[: self.filled], self.d_r[: self.filled], self.d_f.new_zeros(self.filled)
 
     def __getstate__(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -181,7 +188,7 @@ class AndersonState:
         self.slot = (self.slot + 1) % len(self.columns)
         if self.slot == self.filled:
             self.filled += 1
-            self.head = (self.d_f[: self.filled], self.d_r[: self.filled])
+            self.head = self._head()
 
     @property
     def full_step(self) -> bool:
@@ -286,7 +293,7 @@ class Anderson:
 
 
 def _step_one(state: AndersonState, window: _HostWindow, added: bool, f: Tensor, r: Tensor, f_square: float) -> Tensor:
-    d_f, d_r = state.head
+    d_f, d_r, weights = state.head
     dots = torch.mv(d_r, r).tolist()
     if added:
         newest = state.columns[state.slot][1]
@@ -294,8 +301,7 @@ def _step_one(state: AndersonState, window: _HostWindow, added: bool, f: Tensor,
     gamma = window.weights(dots, f_square)
     if gamma is None:
         return f if state.full_step else f - state.unmixed(r)
-    state.weights.numpy()[: len(gamma)] = gamma  # a third of the time of torch.tensor(gamma)
-    weights = state.weights[: len(gamma)]
+    weights.numpy()[:] = gamma  # a third of the time of torch.tensor(gamma)
     z = torch.addmv(f, d_f.T, weights, alpha=-1)
     return z if state.full_step else z - state.unmixed(torch.addmv(r, d_r.T, weights, alpha=-1))
 
