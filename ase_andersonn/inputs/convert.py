@@ -79,7 +79,7 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
     if pbc.any():
         _check_periodic(cell[pbc], np.flatnonzero(pbc))
     if sites:
-        check_sites(neighbor_edges(positions, cell, pbc, 2 * SAME_SITE))
+        check_sites(neighbor_edges(positions, cell, pbc, 0.5))
 
 
 def check_sites(edges: Edges) -> None:

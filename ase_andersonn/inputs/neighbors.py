@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+GRID_CELLS = 5e4
+
 
 @dataclass(frozen=True, eq=False)
 class Edges:
@@ -57,12 +59,16 @@ def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff
     """
     x, h = np.asarray(positions, np.float64).reshape(-1, 3), np.asarray(cell, np.float64)
     periodic: list[bool] = np.broadcast_to(np.asarray(pbc, bool), 3).tolist()
-    finder = vesin.NeighborList(cutoff=_positive("cutoff", cutoff), full_list=False)
+    radius = _search_radius(x, h, np.array(periodic), _positive("cutoff", cutoff))
+    finder = vesin.NeighborList(cutoff=radius, full_list=False)
     first, second, offset = finder.compute(x, h, periodic, "ijS")
-    center = np.concatenate((first, second)).view(np.int64)
     d = x.take(second, 0)
     d -= x.take(first, 0)
     d += offset @ h
+    if radius > cutoff:
+        near = np.flatnonzero(_squares(d) < cutoff * cutoff)
+        first, second, offset, d = first[near], second[near], offset[near], d[near]
+    center = np.concatenate((first, second)).view(np.int64)
     order, reverse = _by_center(center, len(x))
     return Edges(
         center=center.take(order),
@@ -187,8 +193,7 @@ class _Kept:
         self.positions.take(edges.center, 0, out=scratch, mode="clip")
         vectors -= scratch
         vectors += self.shift
-        x, y, z = vectors.T
-        inside = x * x + y * y + z * z < cutoff * cutoff
+        inside = _squares(vectors) < cutoff * cutoff
         if self.inside is not None and np.array_equal(inside, self.inside):
             self.last = replace(self.last, vectors=vectors.take(self.chosen, 0))
             return self.last
@@ -211,6 +216,34 @@ def _positive(name: str, value: float) -> float:
     return float(value)
 
 
+def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -> float:
+    """The cutoff, or more where vesin would need a grid with many cells along one direction and few along another.
+
+    vesin (up to 0.6.2 at least) shrinks a grid of more than 1e5 cells evenly, to none at all along the short direction,
+    and then divides by zero, which ends the process: a wide sheet, or a molecule one atom of which has flown far off.
+    """
+    spread = float(np.linalg.norm(np.ptp(positions, axis=0))) if len(positions) and not pbc.all() else 0.0
+    bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), spread)
+    if np.maximum(bound / cutoff, 1.0).prod() < GRID_CELLS:
+        return cutoff
+    heights = 1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
+    across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]
+    lengths = np.concatenate((heights, np.ptp(positions @ across.T, axis=0)))
+    grid = np.maximum(lengths / cutoff, 1.0)
+    if grid.min() * np.cbrt(GRID_CELLS / grid.prod()) > 4.0:  # no direction comes near to losing all of its cells
+        return cutoff
+    radius = cutoff
+    while np.maximum(lengths / radius, 1.0).prod() > GRID_CELLS:
+        radius *= 1.1
+    return radius
+
+
+def _squares(vectors: Floats) -> Floats:
+    x, y, z = vectors.T
+    squares: Floats = x * x + y * y + z * z
+    return squares
+
+
 def _by_center(center: Ints, n_atoms: int) -> tuple[Ints, Ints]:
     """Stable order by center of the pairs followed by the pairs turned round, and the reverse of each sorted edge."""
     # numpy sorts 16-bit keys by counting, in O(n)
@@ -225,8 +258,7 @@ def _by_center(center: Ints, n_atoms: int) -> tuple[Ints, Ints]:
 
 def _at_most(vectors: Floats, length: float) -> bool:
     """Whether no vector is longer."""
-    x, y, z = vectors.T
-    return length >= 0.0 and float((x * x + y * y + z * z).max(initial=0.0)) <= length * length
+    return length >= 0.0 and float(_squares(vectors).max(initial=0.0)) <= length * length
 
 
 def _lattice_jumps(moved: Floats, cell: Floats, pbc: Bools) -> NDArray[np.int32]:
