@@ -1,7 +1,7 @@
 """Edges found on the device.
 
-Most of it is tested without one: nvalchemi-toolkit-ops runs on the CPU as well, and where it is not installed a stand-in
-with its interface takes its place.
+Most of it is tested without one: nvalchemi-toolkit-ops runs on the CPU as well, and where it is not installed a
+stand-in with its interface takes its place.
 """
 
 import sys
