@@ -1,0 +1,102 @@
+"""Molecular dynamics with the packaged model: silicon with a thermostat, then silicon and copper at constant energy.
+
+About a minute on two cores. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
+"""
+
+# %% Settings
+import os
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from ase import Atoms, units
+from ase.build import bulk
+from ase.io.trajectory import Trajectory
+from ase.md import MDLogger
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from ase_andersonn import AndersoNN
+
+QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
+OUT = Path(__file__).parent / "out"
+OUT.mkdir(exist_ok=True)
+
+TIMESTEP = 2.0 * units.fs
+N_STEPS = 15 if QUICK else 300
+LOG_EVERY = 5 if QUICK else 50
+
+
+# %% One run: ASE's log on the screen, and what each step gave and cost in a table
+def run(title: str, atoms: Atoms, dynamics: MolecularDynamics) -> dict[str, np.ndarray]:
+    """Time [ps], total energy [eV/atom], temperature [K], cell applications and wall time [s] of every step."""
+    rows: list[tuple[float, ...]] = []
+
+    def record() -> None:
+        evaluations = sum(atoms.calc.diagnostics["evaluations"].values())
+        energy, temperature = atoms.get_total_energy() / len(atoms), atoms.get_temperature()
+        rows.append((dynamics.get_time() / units.fs / 1000, energy, temperature, evaluations, time.perf_counter()))
+
+    print(f"\n{title}: {len(atoms)} atoms, {N_STEPS} steps of {TIMESTEP / units.fs:g} fs")
+    dynamics.attach(MDLogger(dynamics, atoms, "-", peratom=True), interval=LOG_EVERY)
+    dynamics.attach(record)
+    dynamics.run(N_STEPS)
+    return dict(zip(("time", "energy", "temperature", "evaluations", "wall"), np.array(rows).T, strict=True))
+
+
+# %% Silicon: a Langevin thermostat brings the crystal to 600 K
+# A run this short would not win back the time of compiling the model; for long ones leave `compile` out.
+rng = np.random.default_rng(0)
+silicon = bulk("Si", "diamond", a=5.47, cubic=True) * (2, 2, 2)
+silicon.calc = AndersoNN(compile=False)
+thermalize_momenta(silicon, 600, rng=rng)
+Stationary(silicon)
+langevin = Langevin(silicon, TIMESTEP, temperature_K=600, friction=0.02 / units.fs, fixcm=False, rng=rng)
+runs = {"Si Langevin": run("Si Langevin", silicon, langevin)}
+
+# %% Silicon: constant energy from there
+Stationary(silicon)
+nve = VelocityVerlet(silicon, TIMESTEP)
+with Trajectory(OUT / "01_md_si.traj", "w", silicon) as trajectory:
+    nve.attach(trajectory.write, interval=LOG_EVERY)
+    runs["Si NVE"] = run("Si NVE", silicon, nve)
+
+# %% Copper: the same model, another crystal
+# On the lattice sites half of the kinetic energy turns into potential energy, so start with twice the temperature.
+copper = bulk("Cu", "fcc", a=3.63, cubic=True) * (2, 2, 2)
+copper.calc = AndersoNN(compile=False)
+thermalize_momenta(copper, 2 * 600, rng=rng)
+Stationary(copper)
+runs["Cu NVE"] = run("Cu NVE", copper, VelocityVerlet(copper, TIMESTEP))
+
+# %% How well the energy is conserved, and what a step costs
+# The first step starts cold; all others from the solutions of the steps before.
+print(f"\n{'':<12}{'drift':>16}{'fluctuation':>14}{'temperature':>13}{'cell':>14}{'time':>14}")
+print(f"{'':<12}{'meV/atom/ps':>16}{'meV/atom':>14}{'K':>13}{'applications':>14}{'µs/step/atom':>14}")
+for name, table in runs.items():
+    n_atoms = len(copper if name.startswith("Cu") else silicon)
+    slope, start = np.polyfit(table["time"], table["energy"], 1)
+    fluctuation = np.std(table["energy"] - slope * table["time"] - start)
+    conserved = f"{1e3 * slope:>+16.3f}{1e3 * fluctuation:>14.3f}" if "NVE" in name else f"{'(thermostat)':>30}"
+    settled = table["temperature"][len(table["temperature"]) // 3 :].mean()
+    cost = 1e6 * (table["wall"][-1] - table["wall"][0]) / N_STEPS / n_atoms
+    print(f"{name:<12}{conserved}{settled:>13.0f}{table['evaluations'][1:].mean():>14.1f}{cost:>14.0f}")
+print("Cell applications: of the layer and its transpose, together. Temperature: of the last two thirds.")
+
+# %% Picture
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+for name, table in runs.items():
+    right.plot(table["time"], table["temperature"], label=name)
+    if "NVE" in name:
+        left.plot(table["time"], 1e3 * (table["energy"] - table["energy"].mean()), label=name)
+        kinetic = 1.5 * units.kB * table["temperature"].std()
+        print(f"{name}: kinetic and potential energy exchange {1e3 * kinetic:.1f} meV/atom (standard deviation)")
+left.set(xlabel="time [ps]", ylabel="total energy − mean [meV/atom]", title="conservation of energy")
+right.set(xlabel="time [ps]", ylabel="temperature [K]", title="temperature")
+left.legend()
+right.legend()
+figure.savefig(OUT / "01_md.png", dpi=150)
+print(f"picture: {OUT / '01_md.png'}, trajectory: {OUT / '01_md_si.traj'}")

@@ -1,0 +1,60 @@
+"""The examples run, in their shortened form, and leave the pictures they promise."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ase_andersonn.models.checkpoint import DEFAULT_MODEL, packaged_models
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+needs_default_model = pytest.mark.skipif(
+    DEFAULT_MODEL not in packaged_models(), reason=f"the default model {DEFAULT_MODEL!r} is not packaged"
+)
+
+
+def run(script: str, folder: Path) -> str:
+    """What an example prints; it runs as a copy, so that `out` lies in `folder`."""
+    copy = shutil.copy(EXAMPLES / script, folder)
+    environment = os.environ | {"ANDERSONN_EXAMPLE_QUICK": "1", "MPLBACKEND": "Agg"}
+    command = [sys.executable, str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_is_numbered_and_tested() -> None:
+    scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert scripts
+    for number, script in enumerate(scripts, start=1):
+        assert script.startswith(f"{number:02d}_")
+        assert f'run("{script}"' in text
+        assert "# %%" in (EXAMPLES / script).read_text(encoding="utf-8")
+
+
+@needs_default_model
+def test_md(tmp_path: Path) -> None:
+    text = run("01_md.py", tmp_path)
+    assert "Etot/N[eV]" in text
+    assert "drift" in text
+    assert (tmp_path / "out" / "01_md.png").stat().st_size
+    assert (tmp_path / "out" / "01_md_si.traj").stat().st_size
+
+
+@needs_default_model
+def test_relax(tmp_path: Path) -> None:
+    text = run("02_relax.py", tmp_path)
+    assert "bulk modulus" in text
+    assert (tmp_path / "out" / "02_relax.png").stat().st_size
+
+
+def test_train(tmp_path: Path) -> None:
+    text = run("03_train.py", tmp_path)
+    assert "vacancy formation energy" in text
+    out = tmp_path / "out" / "03_train"
+    for name in ("run/best.safetensors", "run/learning_curve.png", "parity.png", "03_train.png"):
+        assert (out / name).stat().st_size
