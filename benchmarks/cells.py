@@ -12,39 +12,57 @@ from ase.build import bulk
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from ase_andersonn.backends import CompileMode
+from ase_andersonn.backends import CompiledFunction, CompileMode, compile_function
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
-from ase_andersonn.models.operators import Operators, operators_of
-from ase_andersonn.nn.deq import CellWeights, Injection, reverse_gates
+from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell, cell_slope, pull, push, reverse_gates
 from ase_andersonn.solvers import Segments
 
 Map = Callable[[Tensor], Tensor]
 
 
+BLOCK = 4096
+"""Atoms whose neighbourhoods are encoded at a time."""
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One model on one batch of structures: everything that the iteration needs of the geometry, computed once."""
+    """One model on one batch of structures: everything that the iteration needs of the geometry, computed once.
+
+    `apply`, `pull_` and `push_` are `nn.deq.apply_cell`, `pull` and `push`, compiled or not.
+    """
 
     model: EnergyModel
     graph: Graph
     species: Tensor
-    operators: Operators
     weights: CellWeights
     injection: Injection
     reversed_gates: Tensor
     pair: Tensor
+    apply: CompiledFunction[..., Tensor]
+    pull_: CompiledFunction[..., Tensor]
+    push_: CompiledFunction[..., Tensor]
 
     @staticmethod
     @torch.no_grad()
-    def of(model: EnergyModel, graph: Graph, compile: CompileMode = False) -> Cell:  # noqa: A002 (the package's word)
+    def of(model: EnergyModel, graph: Graph, mode: CompileMode = False) -> Cell:
         species = model.species(graph.numbers)
-        operators = operators_of(model, graph.vectors.device, compile)
-        injection = operators.encode(graph, species)
-        pair = model.pair_energies(graph.vectors, species, species[graph.neighbors], graph.mask)
+        parts, pair = [], []
+        for rows in torch.arange(graph.n_atoms, device=species.device).split(BLOCK):
+            block = graph.vectors[rows], species[rows], species[graph.neighbors[rows]], graph.mask[rows]
+            parts.append(model.encode(*block))
+            pair.append(model.pair_energies(*block))
+        injection = Injection(*(torch.cat(blocks) for blocks in zip(*parts, strict=True)))
         gates = reverse_gates(injection.gates, graph.reverse)
-        return Cell(model, graph, species, operators, model.cell_weights(), injection, gates, pair)
+        device = graph.vectors.device
+        functions = (compile_function(f, device=device, mode=mode, dynamic=True) for f in (apply_cell, pull, push))
+        return Cell(model, graph, species, model.cell_weights(), injection, gates, torch.cat(pair), *functions)
+
+    @property
+    def backend(self) -> str:
+        """`"inductor"` or `"eager"`."""
+        return self.apply.backend
 
     @property
     def segments(self) -> Segments | None:
@@ -52,28 +70,26 @@ class Cell:
 
     def f(self, z: Tensor) -> Tensor:
         """The features' map, `f(z)`."""
-        value: Tensor = self.operators.cell(z, self.injection, self.graph.neighbors, self.weights)
-        return value
+        return self.apply(z, self.injection, self.graph.neighbors, self.weights)
 
     def source(self, z: Tensor) -> Tensor:
         """`∂E/∂z`."""
-        value: Tensor = self.operators.readout_gradient(z, self.species)
-        return value
+        gradient: Tensor = torch.func.grad(lambda y: self.model.readout(y, self.species).sum())(z)
+        return gradient
 
     def slope(self, z: Tensor) -> Tensor:
-        value: Tensor = self.operators.slope(z, self.injection, self.graph.neighbors, self.weights)
-        return value
+        return cell_slope(z, self.injection, self.graph.neighbors, self.weights)
 
     def adjoint_map(self, z: Tensor) -> Map:
         """`λ → (∂f/∂z)ᵀ λ + ∂E/∂z` at these features."""
         slope, source = self.slope(z), self.source(z)
-        pull, gates, neighbors, weights = self.operators.pull, self.reversed_gates, self.graph.neighbors, self.weights
-        return lambda adjoint: source + pull(adjoint, slope, gates, neighbors, weights)
+        rest = slope, self.reversed_gates, self.graph.neighbors, self.weights
+        return lambda adjoint: source + self.pull_(adjoint, *rest)
 
     def push(self, z: Tensor) -> Map:
         """`t → (∂f/∂z) t` at these features."""
-        slope, push, neighbors = self.slope(z), self.operators.push, self.graph.neighbors
-        return lambda tangent: push(tangent, slope, self.injection.gates, neighbors, self.weights)
+        rest = self.slope(z), self.injection.gates, self.graph.neighbors, self.weights
+        return lambda tangent: self.push_(tangent, *rest)
 
     def energies(self, z: Tensor) -> Tensor:
         """`E_i(z)`, less the reference energies [n_atoms], eV."""
@@ -108,8 +124,8 @@ def rattled_bulk(symbol: str, n_atoms: int, rattle: float = 0.05, seed: int = 0)
     return atoms
 
 
-def cell_of(model: EnergyModel, structures: Sequence[Atoms] | Atoms, compile: CompileMode = False) -> Cell:  # noqa: A002
-    """The cell on structures, in the model's precision, on its device."""
+def cell_of(model: EnergyModel, structures: Sequence[Atoms] | Atoms, mode: CompileMode = False) -> Cell:
+    """The cell on structures, in the model's precision, on its device; `mode` as in `backends.compile_function`."""
     weight = next(model.parameters())
     graph = graph_from_atoms(structures, model.cutoff, dtype=weight.dtype, device=weight.device)
-    return Cell.of(model, graph, compile)
+    return Cell.of(model, graph, mode)

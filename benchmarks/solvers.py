@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from cells import cell_of, model_in, rattled_bulk, symbols
 from common import NOT_MEASURED, figure, machine, markdown_machine, markdown_table, rotated, write_results
 from torch import Tensor
 
+from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.solvers import Anderson, Broyden, Picard, Segments, Solver, solve
 
 TOLERANCES = (1e-3, 1e-5, 1e-7)
@@ -100,31 +102,13 @@ def synthetic(side: int, radius: float, n_problems: int = 1, seed: int = 0) -> P
     return Problem(name, f, torch.zeros_like(solution), radius, n_problems)
 
 
-def cell_of(model: Any, repeat: int) -> Problem:
-    """The cell of an equilibrium model on rattled silicon of 8 repeat^3 atoms, float32, compiled where possible."""
-    from ase.build import bulk
-
-    from ase_andersonn.inputs.graph import graph_from_atoms
-    from ase_andersonn.models.operators import operators_of
-
-    atoms = bulk("Si", cubic=True) * (repeat, repeat, repeat)
-    atoms.rattle(0.05, seed=1)
-    device = torch.device("cpu")
-    graph = graph_from_atoms(atoms, model.cutoff, dtype=torch.float32, device=device)
-    with torch.no_grad():
-        species, operators, weights = (
-            model.species(graph.numbers),
-            operators_of(model, device, "auto"),
-            model.cell_weights(),
-        )
-        injection = operators.encode(graph, species)
-
-    def f(z: Tensor) -> Tensor:
-        return operators.cell(z, injection, graph.neighbors, weights)
-
-    name = f"{type(model).__name__} cell [{len(atoms)}, {injection.u.shape[1]}]"
-    start = injection.u.contiguous()
-    return Problem(name, f, start, spectral_radius(f, start))
+def model_problem(model: EnergyModel, repeat: int) -> Problem:
+    """The cell of an equilibrium model on rattled silicon (or its first element), compiled where possible."""
+    atoms = rattled_bulk("Si" if "Si" in symbols(model) else symbols(model)[0], 8 * repeat**3)
+    cell = cell_of(model, atoms, "auto")
+    start = cell.injection.u.contiguous()
+    name = f"{type(model).__name__} cell [{len(atoms)}, {start.shape[1]}]"
+    return Problem(name, cell.f, start, spectral_radius(cell.f, start))
 
 
 @torch.no_grad()
@@ -263,10 +247,8 @@ def main() -> None:
     problems = [synthetic(side, radius) for side in SIDES for radius in RADII]
     problems += [synthetic(side // 2, radius, N_PROBLEMS) for side in SIDES for radius in RADII]
     if options.model:
-        from ase_andersonn import load_model
-
-        model = load_model(options.model)
-        problems += [cell_of(model, repeat) for repeat in (4, 6)]
+        model = model_in(options.model, torch.float32)
+        problems += [model_problem(model, repeat) for repeat in (4, 6)]
     rows = []
     for problem in problems:
         for tol in TOLERANCES:
