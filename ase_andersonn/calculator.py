@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from .inputs.graph import graph_from_atoms
 from .inputs.neighbors import NeighborList
 from .models.base import EnergyModel
 from .models.checkpoint import DEFAULT_MODEL, load_model
-from .models.derivatives import Evaluation, cold_start, evaluate
+from .models.derivatives import Evaluation, evaluate
+from .models.equilibrium import cold_start
 from .models.warm_start import WarmStart
 
 NEARBY = 0.5
@@ -38,17 +39,18 @@ class ConvergenceError(CalculationFailed):
     """A fixed point was not reached; nothing is returned."""
 
 
-class AndersoNN(Calculator):  # type: ignore[misc]
+class AndersoNN(Calculator):
     """Energies, forces and stresses of an equilibrium potential.
 
     Args:
         model: a packaged model's name, the path of a model file, a model, or None for the packaged default.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, `"cuda:0"`.
         dtype: `"float32"` or `"float64"`.
-        tol: energy tolerance, eV/atom. Features and adjoint are solved to relative residuals of `√tol`, and further while
-            the estimated error of the energy is larger.
-        warm_start: whether a call may start from the solutions of the calls before it, as MD and relaxations want. Results
-            then depend on the history within the tolerance; without, they are repeatable bit for bit on one machine.
+        tol: energy tolerance, eV/atom. Features and adjoint are solved to relative residuals of `√tol`, and further
+            while the estimated error of the energy is larger.
+        warm_start: whether a call may start from the solutions of the calls before it, as MD and relaxations want.
+            Results then depend on the history within the tolerance; without, they are repeatable bit for bit on one
+            machine.
         skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move.
         compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
 
@@ -58,13 +60,14 @@ class AndersoNN(Calculator):  # type: ignore[misc]
         RuntimeError: for `compile=True` where there is no compiler.
 
     What a calculation cost is in `diagnostics`: applications of the cell and its transpose (`evaluations`), largest
-    residuals (`residual`, `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), the solver's safeguards
-    (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds (`times`).
+    residuals (`residual`, `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), the solver's
+    safeguards (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
+    (`times`).
     """
 
     name = "andersonn"
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
-    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012 (the form ASE asks for)
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class AndersoNN(Calculator):  # type: ignore[misc]
         self._worked = 0.0
         self._positions: Any = None
         self._warned: set[tuple[int, ...]] = set()
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
             dtype=dtype,
             tol=tol,
@@ -110,9 +113,10 @@ class AndersoNN(Calculator):  # type: ignore[misc]
             PropertyNotImplementedError: for the stress of a structure that is not periodic in three directions.
             ConvergenceError: if a fixed point is not reached.
         """
-        super().calculate(atoms, properties, system_changes)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
-        structure: Atoms = self.atoms
+        structure = self.atoms
+        assert structure is not None  # set by ASE
         periodic = bool(structure.pbc.all())
         if not periodic and {"stress", "stresses"} & set(properties):
             raise PropertyNotImplementedError(
@@ -176,7 +180,7 @@ class AndersoNN(Calculator):  # type: ignore[misc]
 
     def reset(self) -> None:
         """Forget results and history."""
-        super().reset()
+        super().reset()  # type: ignore[no-untyped-call]
         self.diagnostics = {}
         self._positions = None
         if self.warm_start is not None:

@@ -7,21 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..nn.deq import CellWeights, Injection, apply_cell
+from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell
 
 
 class EnergyModel(nn.Module, ABC):
     """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
 
-    A model says how the geometry enters (`encode`), which matrices the cell has (`cell_weights`), what energy belongs to the
-    features (`readout`) and what energy depends on the geometry alone (`pair_energies`). Energies, forces and stress follow
-    from these in `derivatives.py`, the same for all models.
+    A model says how the geometry enters (`encode`), which matrices the cell has (`cell_weights`), what energy belongs
+    to the features (`readout`) and what energy depends on the geometry alone (`pair_energies`). Energies, forces and
+    stress follow from these in `derivatives.py`, the same for all models.
 
     Attributes:
+        config: the config dataclass it was made from, set by the model.
         cutoff: Å.
         elements: atomic numbers the model knows, ascending.
         n_channels: width of `z`.
         card: the model card, where the model came from a file.
+        operators: compiled functions, made when first needed; copies and pickles make their own.
     """
 
     def __init__(self, elements: Sequence[int], cutoff: float, n_channels: int) -> None:
@@ -30,9 +32,15 @@ class EnergyModel(nn.Module, ABC):
         self.cutoff = cutoff
         self.n_channels = n_channels
         self.card: dict[str, Any] = {}
+        self.config: Any = None
+        self.operators: dict[Any, Any] = {}
         lookup = torch.full((max(self.elements) + 1,), -1)
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
+        self.species_of_number: Tensor
         self.register_buffer("species_of_number", lookup, persistent=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "operators": {}}
 
     @abstractmethod
     def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
@@ -71,7 +79,7 @@ class EnergyModel(nn.Module, ABC):
         Raises:
             ValueError: if an element is not one of the model's.
         """
-        known: Tensor = self.species_of_number
+        known = self.species_of_number
         inside = (numbers >= 0) & (numbers < len(known))
         index = torch.where(inside, known[numbers.clamp(0, len(known) - 1)], -1)
         if bool((index < 0).any()):

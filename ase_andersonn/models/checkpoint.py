@@ -1,7 +1,7 @@
 """Models as files: safetensors for the weights, with the config and the model card in its header as JSON.
 
-A hash over weights, config and card is checked on loading, so a truncated or altered file is refused. A copy of the card is
-written beside the weights for people to read. Nothing is unpickled.
+A hash over weights, config and card is checked on loading, so a truncated or altered file is refused. A copy of the
+card is written beside the weights for people to read. Nothing is unpickled.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..config import from_dict, subclass_named, to_dict
+from ase_andersonn.config import from_dict, subclass_named, to_dict
+
 from . import deq_attention
 from .base import EnergyModel
 
@@ -54,9 +55,7 @@ def save_model(model: EnergyModel, path: str | Path, card: Mapping[str, Any] | N
     }
     header["sha256"] = content_hash(tensors, header)
     write_whole(path, save(tensors, header))
-    text = json.dumps(
-        {**header, "config": json.loads(header["config"]), "card": json.loads(header["card"])}, indent=2
-    )
+    text = json.dumps({**header, "config": json.loads(header["config"]), "card": json.loads(header["card"])}, indent=2)
     write_whole(path.with_suffix(".json"), (text + "\n").encode())
 
 

@@ -7,11 +7,12 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
-from ..nn.attention import NeighborAttention
-from ..nn.blocks import SpeciesLinear, silu
-from ..nn.deq import CellWeights, ContractiveCell, Injection
-from ..nn.radial import distances
-from ..nn.zbl import zbl_energy
+from ase_andersonn.nn.attention import NeighborAttention
+from ase_andersonn.nn.blocks import SpeciesLinear, silu
+from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
+from ase_andersonn.nn.radial import distances
+from ase_andersonn.nn.zbl import zbl_energy
+
 from .base import EnergyModel
 
 
@@ -76,6 +77,10 @@ class DEQAttention(EnergyModel):
         self.hidden = SpeciesLinear(c, c, n_species)
         self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
         numbers = torch.tensor(config.elements)
+        self.reference: Tensor
+        self.scale: Tensor
+        self.charge: Tensor
+        self.radius: Tensor
         self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_species))
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
@@ -99,8 +104,8 @@ class DEQAttention(EnergyModel):
         return self.scale[species] * (self.output[species] * silu(self.hidden(z, species))).sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """The nuclear repulsion, which ends at the sum of the covalent radii [n_rows], eV."""
-        reach = self.radius[species][:, None] + self.radius[neighbor_species]
+        """The nuclear repulsion, which ends at the sum of the covalent radii, or with the edges [n_rows], eV."""
+        reach = (self.radius[species][:, None] + self.radius[neighbor_species]).clamp(max=self.cutoff)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
         return zbl_energy(distances(vectors, mask), *charges, reach, mask)
 
@@ -111,7 +116,7 @@ class DEQAttention(EnergyModel):
     def _apply(self, fn: Any, recurse: bool = True) -> "DEQAttention":
         """Keep the reference energies in float64, whatever the precision of the rest."""
         reference = self.reference.double()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.reference = reference.to(self.reference.device)
         return self
 

@@ -1,13 +1,17 @@
 """Starting the solves of one geometry from those of the geometries before it."""
 
+from typing import Any
+
 from torch import Tensor
 
-from ..solvers.predictor import Predictor
-from .derivatives import Equilibrium, Start
+from ase_andersonn.solvers.predictor import Predictor
+
+from .equilibrium import COLD, Equilibrium, Start
 
 
 class WarmStart:
-    """The history of a trajectory: extrapolated features and adjoints, and the differences that Anderson's method keeps.
+    """The history of a trajectory: features and adjoints to extrapolate from, and the differences that the solver
+    keeps.
 
     Args:
         residual_tol: relative residual to which the stored solutions were solved.
@@ -16,21 +20,22 @@ class WarmStart:
 
     def __init__(self, residual_tol: float, history: int = 6) -> None:
         self.predictor = Predictor(history, noise=0.3 * residual_tol)
-        self.last: Equilibrium | None = None
+        self._states: tuple[Any, Any] = (None, None)
 
     def begin(self, injection: Tensor) -> Start:
         """Where to start for a geometry with the injection `u` [n_atoms, n_channels]."""
         guess = self.predictor.guess(injection)
-        if guess is None or self.last is None:
-            return Start()
-        return Start(*guess, self.last.forward.state, self.last.backward.state)
+        if guess is None:
+            return COLD
+        z, adjoint = guess
+        return Start(z, adjoint, *self._states)
 
     def end(self, equilibrium: Equilibrium) -> None:
         """Keep what was found."""
-        self.predictor.update(equilibrium.injection.u, equilibrium.z, equilibrium.adjoint)
-        self.last = equilibrium
+        self.predictor.update(equilibrium.encoding.injection.u, equilibrium.z, equilibrium.adjoint)
+        self._states = equilibrium.forward.state, equilibrium.backward.state
 
     def reset(self) -> None:
         """Forget everything: the next geometry is not close to the last."""
         self.predictor.reset()
-        self.last = None
+        self._states = (None, None)

@@ -73,6 +73,7 @@ class NeighborAttention(nn.Module):
         self.direct = Affine(n_edge, n_token)
         self.gate = Affine(n_token, n_channels)
         self.weight = Affine(n_token, 1)
+        self.degree: Tensor
         self.register_buffer("degree", torch.tensor(degrees(l_max)), persistent=False)
 
     def forward(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Neighborhood:
@@ -124,11 +125,10 @@ class NeighborAttention(nn.Module):
     def message_gates(self, token: Tensor, inside: Tensor) -> Tensor:
         """`a_k tanh(g_k)`, `a_k = f_k exp(w_k) / (1 + Σ f exp(w))` [n_atoms, n_neighbors, n_channels]."""
         weight = (2.0 * self.weight(token).tanh()).exp() * inside[..., None]
-        return self.gate(token).tanh() * (weight / (1.0 + weight.sum(1, keepdim=True)))
+        gates: Tensor = self.gate(token).tanh() * (weight / (1.0 + weight.sum(1, keepdim=True)))
+        return gates
 
     def spread(self, alpha: Tensor, x: Tensor) -> Tensor:
         """Each head's weight times the channels that belong to it."""
         n_atoms, n_neighbors, n = x.shape
         return (x.view(n_atoms, n_neighbors, self.n_heads, -1) * alpha[..., None]).reshape(n_atoms, n_neighbors, n)
-
-

@@ -30,7 +30,7 @@ def bounded(weight: Tensor, bound: float = 1.0) -> Tensor:
         weight: [n_out, n_in].
         bound: largest allowed singular value.
     """
-    norm = torch.linalg.matrix_norm(weight, 2)
+    norm: Tensor = torch.linalg.matrix_norm(weight, 2)
     return weight * (bound / norm.clamp(min=bound))
 
 

@@ -2,9 +2,9 @@
 
     f(z)_i = u_i + γ W₂ φ(v_i + W₁ [m_i ; z_i]),    m_i = Σ_k a_ik ∘ (W₀ z_k)
 
-In the norm `max_i |z_i|₂`: `Σ_k max_c |a_ikc| ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the stacked
-pair; `|φ'| ≤ 1`; `‖W₂‖ ≤ 1`. So `f` contracts every distance by at least γ, for every geometry: the equilibrium is unique,
-smooth in the geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
+In the norm `max_i |z_i|₂`: `Σ_k max_c |a_ikc| ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the
+stacked pair; `|φ'| ≤ 1`; `‖W₂‖ ≤ 1`. So `f` contracts every distance by at least γ, for every geometry: the
+equilibrium is unique, smooth in the geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
 """
 
 import math
@@ -119,3 +119,14 @@ def pull(cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Te
 def reverse_gates(gates: Tensor, reverse: Tensor) -> Tensor:
     """The gates of the same pairs seen from their other end [n_atoms, n_neighbors, n_channels]."""
     return gates.flatten(0, 1)[reverse]
+
+
+def gate_cotangent(messages: Tensor, sent: Tensor, neighbors: Tensor) -> Tensor:
+    """`g_i ∘ h_k`: the derivative of `Σ_i g_i · Σ_k a_ik ∘ h_k` in the gates [n_rows, n_neighbors, n_channels].
+
+    Args:
+        messages: `g` [n_rows, n_channels].
+        sent: `h` [n_atoms, n_channels].
+        neighbors: [n_rows, n_neighbors].
+    """
+    return messages[:, None] * sent[neighbors]

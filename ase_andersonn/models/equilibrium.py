@@ -1,0 +1,206 @@
+"""The features of a structure at their fixed point, the adjoint, and the equilibrium energy that both make stationary.
+
+    z = f(z),    λ = (∂f/∂z)ᵀ λ + ∂E/∂z,    L = E(z) + ⟨λ, f(z) − z⟩
+
+The error of `L` is quadratic in the residuals, and `|⟨λ, f(z) − z⟩|` estimates it at no cost.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.inputs.graph import Graph
+from ase_andersonn.nn.deq import CellWeights, reverse_gates
+from ase_andersonn.solvers.anderson import Anderson
+from ase_andersonn.solvers.base import Segments, Solution, Solver, solve
+from ase_andersonn.solvers.gmres import solve_linear
+
+from .base import EnergyModel
+from .operators import Encoding, Operators
+
+ANDERSON = Anderson()
+MAX_STEPS = 60
+REFINEMENTS = 4
+"""How often the residual tolerance is tightened while the estimated energy error is above the tolerance."""
+CHECK_EVERY_ON_GPU = 3
+"""Evaluations between two readings of the residuals, so that the host does not wait for the device at each."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the solves begin.
+
+    Attributes:
+        z: guess of the features [n_atoms, n_channels].
+        adjoint: guess of λ [n_atoms, n_channels], eV.
+        state: solver state of an earlier, nearby solve for `z`.
+        adjoint_state: of an earlier solve for λ.
+    """
+
+    z: Tensor | None = None
+    adjoint: Tensor | None = None
+    state: Any = None
+    adjoint_state: Any = None
+
+
+COLD = Start()
+
+
+def cold_start(_injection: Tensor) -> Start:
+    """A start that depends on the geometry alone."""
+    return COLD
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """How the fixed points are solved.
+
+    Attributes:
+        tol: energy tolerance, eV/atom; relative residuals are solved to `√tol` at first.
+        solver: fixed-point method.
+        max_steps: most applications of the cell in one solve.
+        begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
+    """
+
+    tol: float = 1e-6
+    solver: Solver = ANDERSON
+    max_steps: int = MAX_STEPS
+    begin: Callable[[Tensor], Start] = cold_start
+
+    def settings(self, graph: Graph, residual_tol: float | None = None) -> dict[str, Any]:
+        """Arguments of `solvers.solve` for the features of a graph."""
+        return {
+            "solver": self.solver,
+            "tol": math.sqrt(self.tol) if residual_tol is None else residual_tol,
+            "max_steps": self.max_steps,
+            "segments": None if graph.n_systems == 1 else Segments(graph.system, graph.n_systems),
+            "check_every": 1 if graph.vectors.device.type == "cpu" else CHECK_EVERY_ON_GPU,
+        }
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """The solved features and adjoint of a graph, and how they were found.
+
+    Attributes:
+        z: features [n_atoms, n_channels].
+        adjoint: λ [n_atoms, n_channels], eV.
+        encoding: the geometry's part.
+        slope: derivative of the cell's nonlinearity at `z` [n_atoms, n_channels].
+        weights: the cell's matrices.
+        lagrangian: `L_i`, less the reference energies [n_atoms], eV.
+        error: `|⟨λ, f(z) − z⟩|` of each structure [n_systems], eV/atom.
+        forward: solution object of the features.
+        backward: solution object of the adjoint.
+        evaluations: applications of the cell and of its transpose.
+        backend: how the model's functions run, `"inductor"` or `"eager"`.
+    """
+
+    z: Tensor
+    adjoint: Tensor
+    encoding: Encoding
+    slope: Tensor
+    weights: CellWeights
+    lagrangian: Tensor
+    error: Tensor
+    forward: Solution
+    backward: Solution
+    evaluations: tuple[int, int]
+    backend: str
+
+    @property
+    def converged(self) -> Tensor:
+        """Of each structure, for both solves [n_systems]."""
+        return self.forward.converged & self.backward.converged
+
+
+def per_system(rows: Tensor, graph: Graph) -> Tensor:
+    """Sums of rows [n_atoms, ...] over the atoms of each structure [n_systems, ...]."""
+    if graph.n_systems == 1:
+        return rows.sum(0, keepdim=True)
+    return rows.new_zeros(graph.n_systems, *rows.shape[1:]).index_add(0, graph.system, rows)
+
+
+def find_equilibrium(
+    model: EnergyModel,
+    graph: Graph,
+    species: Tensor,
+    operators: Operators,
+    options: SolveOptions,
+    *,
+    derivatives: bool,
+) -> Equilibrium:
+    """Features and adjoint, solved until residuals and estimated energy error are within the tolerance.
+
+    Args:
+        model: the model.
+        graph: structures.
+        species: [n_atoms].
+        operators: the model's functions.
+        options: how to solve.
+        derivatives: whether derivatives in the edge vectors will be asked for.
+    """
+    encoding = operators.encode(graph, species, keep=derivatives)
+    problem = _Problem(model, graph, species, operators, encoding)
+    residual_tol = math.sqrt(options.tol)
+    floor = 10 * torch.finfo(graph.vectors.dtype).eps
+    start, spent = options.begin(encoding.injection.u), (0, 0)
+    for _ in range(REFINEMENTS + 1):
+        found = problem.solve(start, options.settings(graph, residual_tol), spent)
+        done = not bool(found.converged.all()) or bool((found.error <= options.tol).all())
+        if done or residual_tol <= floor:
+            break
+        residual_tol = max(0.1 * residual_tol, floor)
+        start = Start(found.z, found.adjoint, found.forward.state, found.backward.state)
+        spent = found.evaluations
+    return found
+
+
+class _Problem:
+    """The fixed-point equations of one graph."""
+
+    def __init__(
+        self, model: EnergyModel, graph: Graph, species: Tensor, operators: Operators, encoding: Encoding
+    ) -> None:
+        self.model, self.graph, self.species, self.operators = model, graph, species, operators
+        self.encoding = encoding
+        self.weights = operators.cell_weights()
+        self.reversed_gates = reverse_gates(encoding.injection.gates, graph.reverse)
+
+    def cell(self, z: Tensor) -> Tensor:
+        result: Tensor = self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
+        return result
+
+    def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
+        """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""
+        operators, graph, weights = self.operators, self.graph, self.weights
+        injection, neighbors = self.encoding.injection, graph.neighbors
+        forward = solve(self.cell, injection.u if start.z is None else start.z, state=start.state, **settings)
+        z = forward.value
+        slope = operators.slope(z, injection, neighbors, weights)
+        source = operators.readout_gradient(z, self.species)
+        backward = solve_linear(
+            lambda adjoint: source + operators.pull(adjoint, slope, self.reversed_gates, neighbors, weights),
+            source if start.adjoint is None else start.adjoint,
+            state=start.adjoint_state,
+            **settings,
+        )
+        adjoint = backward.value
+        correction = (adjoint * (self.cell(z) - z)).sum(-1)
+        return Equilibrium(
+            z=z,
+            adjoint=adjoint,
+            encoding=self.encoding,
+            slope=slope,
+            weights=weights,
+            lagrangian=self.model.readout(z, self.species) + self.encoding.pair + correction,
+            error=per_system(correction.double(), graph).abs() / graph.n_per_system,
+            forward=forward,
+            backward=backward,
+            evaluations=(spent[0] + forward.evaluations + 1, spent[1] + backward.evaluations),
+            backend=operators.cell.backend,
+        )

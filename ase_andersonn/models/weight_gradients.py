@@ -1,0 +1,135 @@
+"""Exact gradients of energy, forces and stress in the weights, with memory that does not grow with the iterations.
+
+A loss of the forces with incoming gradient `g` is a derivative of the equilibrium energy `L` along the displacement
+`ẋ = −g`; stress is a derivative along a strain. The gradient in the weights of such a derivative needs the tangents of
+the solution along it, two linear fixed points,
+
+    μ = dz/dx ẋ = (∂f/∂z) μ + (∂f/∂x) ẋ,    ν = dλ/dx ẋ = (∂f/∂z)ᵀ ν + d/dt ∂L/∂z (x + tẋ, z + tμ)
+
+and is then the plain gradient of the directional derivative `dL(ẋ, μ, ν)` at fixed `x`, `z`, `λ` and tangents. In this
+form the adjoint method of Deep Equilibrium Models (Bai et al., arXiv 1909.01377) holds for losses of derivatives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.inputs.graph import Graph
+from ase_andersonn.nn.deq import reverse_gates
+from ase_andersonn.solvers.gmres import solve_linear
+
+from .base import EnergyModel
+from .equilibrium import Equilibrium, SolveOptions
+from .operators import Operators
+
+
+class Observables(NamedTuple):
+    """Energy [n_systems], forces [n_atoms, 3], stress [n_systems, 3, 3], atoms' stresses [n_atoms, 3, 3]."""
+
+    energy: Tensor
+    forces: Tensor | None
+    stress: Tensor | None
+    stresses: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the derivative has to know beside the weights."""
+
+    model: EnergyModel
+    graph: Graph
+    species: Tensor
+    operators: Operators
+    options: SolveOptions
+    observe: Callable[[], tuple[Equilibrium, Observables]]
+    names: tuple[str, ...]
+    found: list[tuple[Equilibrium, Observables]]
+
+
+def differentiable(
+    model: EnergyModel,
+    graph: Graph,
+    species: Tensor,
+    operators: Operators,
+    options: SolveOptions,
+    observe: Callable[[], tuple[Equilibrium, Observables]],
+) -> tuple[Equilibrium, Observables]:
+    """What `observe` returns, with energy, forces and stress differentiable in the weights that require it."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    job = _Job(model, graph, species, operators, options, observe, tuple(parameters), [])
+    energy, forces, stress = _Observe.apply(job, *parameters.values())  # type: ignore[no-untyped-call]
+    equilibrium, plain = job.found.pop()
+    return equilibrium, Observables(energy, forces, stress, plain.stresses)
+
+
+class _Observe(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, job: _Job, *parameters: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        equilibrium, seen = job.observe()
+        job.found.append((equilibrium, seen))
+        ctx.job, ctx.equilibrium, ctx.parameters = job, equilibrium, parameters
+        return seen.energy, seen.forces, seen.stress
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        g_energy, g_forces, g_stress = grad_outputs
+        job, found = ctx.job, ctx.equilibrium
+        direction = edge_direction(job.graph, g_forces, g_stress)
+        tangent, adjoint_tangent = _tangents(job, found, direction)
+        gradients = job.operators.weight_gradient(
+            dict(zip(job.names, ctx.parameters, strict=True)),
+            (job.graph.vectors, found.z, found.adjoint),
+            (direction, tangent, adjoint_tangent),
+            g_energy.to(found.z.dtype)[job.graph.system],
+            job.graph.neighbors,
+            job.species,
+            job.graph.mask,
+        )
+        return None, *(gradients[name] for name in job.names)
+
+
+def edge_direction(graph: Graph, g_forces: Tensor | None, g_stress: Tensor | None) -> Tensor:
+    """Change of the edge vectors along which `L` changes by `⟨g_F, F⟩ + ⟨g_σ, σ⟩` [n_atoms, n_neighbors, 3].
+
+    `ḋ_ij = g_F,i − g_F,j + (1/V) sym(g_σ) d_ij`
+
+    Args:
+        graph: structures.
+        g_forces: incoming gradient of the forces [n_atoms, 3], or None.
+        g_stress: incoming gradient of the stress [n_systems, 3, 3], or None.
+    """
+    direction = torch.zeros_like(graph.vectors)
+    if g_forces is not None:
+        direction = g_forces[:, None] - g_forces[graph.neighbors]
+    if g_stress is not None:
+        strain = 0.5 * (g_stress + g_stress.transpose(1, 2)) / graph.volume[:, None, None]
+        strain = torch.where(torch.isfinite(graph.volume)[:, None, None], strain, 0.0)
+        direction = direction + graph.vectors @ strain[graph.system]
+    return direction
+
+
+def _tangents(job: _Job, found: Equilibrium, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, n_channels]."""
+    graph, species, operators, neighbors = job.graph, job.species, job.operators, job.graph.neighbors
+    injection, slope, weights = found.encoding.injection, found.slope, found.weights
+    geometry = operators.encode_tangent(graph.vectors, direction, species, species[neighbors], graph.mask)
+    moved = (geometry.gates * (found.z @ weights.send.T)[neighbors]).sum(1)
+    inner = torch.cat([moved, torch.zeros_like(found.z)], -1) @ weights.mix.T + geometry.v
+    source = geometry.u + (slope * inner) @ weights.out.T
+    settings = job.options.settings(graph)
+    tangent = solve_linear(
+        lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), source, **settings
+    ).value
+    adjoint_source = operators.adjoint_source(
+        found.z, tangent, injection, geometry, found.adjoint, neighbors, graph.reverse, species, weights
+    )
+    reversed_gates = reverse_gates(injection.gates, graph.reverse)
+    adjoint_tangent = solve_linear(
+        lambda t: adjoint_source + operators.pull(t, slope, reversed_gates, neighbors, weights),
+        adjoint_source,
+        **settings,
+    ).value
+    return tangent, adjoint_tangent
