@@ -1,0 +1,99 @@
+"""Physical laws, for a small model with random weights in float64."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from laws import LAWS, repulsion, separation, smooth
+from small_models import STRUCTURES, ethanol, rattled, silicon, skewed, slab, small_model
+
+from ase_andersonn import AndersoNN
+from ase_andersonn.testing import force_error, stress_error
+
+CUTOFF = 4.0
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["weights0", "bounded"])
+def calc(request: pytest.FixtureRequest) -> AndersoNN:
+    """Weights of two seeds; of the second the cell's matrices are so large that all of them are bounded."""
+    model = small_model(request.param, spread=1.0 + 2.0 * request.param, l_max=3 + request.param)
+    return AndersoNN(model, dtype="float64", tol=1e-22, warm_start=False, compile=False)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("law", LAWS)
+def test_law(law: str, structure: str, calc: AndersoNN) -> None:
+    LAWS[law](calc, STRUCTURES[structure]())
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_forces_are_finite_differences_of_the_energy(structure: str, calc: AndersoNN) -> None:
+    atoms = STRUCTURES[structure]()
+    assert force_error(calc, atoms, indices=range(0, len(atoms), 2)) <= 1e-6
+
+
+@pytest.mark.parametrize("structure", [silicon, skewed])
+def test_stress_is_a_finite_difference_of_the_energy(structure: Callable[[], Atoms], calc: AndersoNN) -> None:
+    assert stress_error(calc, structure(), strain=1e-3) <= 1e-6
+
+
+def test_molecules_apart(calc: AndersoNN) -> None:
+    separation(calc, ethanol(), CUTOFF)
+
+
+def test_large_supercell(calc: AndersoNN) -> None:
+    """Eight times 64 atoms: more than one block of atoms, and a cell wider than the list of neighbours."""
+    atoms = rattled(bulk("Si", cubic=True) * 2)
+    one, eight = (calc.get_potential_energy(cell) for cell in (atoms, atoms * 2))
+    assert eight == pytest.approx(8 * one, rel=1e-12)
+
+
+def two_molecules() -> Atoms:
+    first, second = ethanol(), ethanol()
+    second.translate([0.3, 0.2, 4.1])
+    return first + second
+
+
+@pytest.mark.parametrize("structure", [silicon, slab, two_molecules])
+def test_neighbors_come_and_go_without_a_jump(structure: Callable[[], Atoms], calc: AndersoNN) -> None:
+    atoms = structure()
+    assert sum(smooth(calc, atoms, mover, CUTOFF, seed=mover) for mover in range(3)) >= 3
+
+
+@pytest.mark.parametrize("pair", [("Si", "Si"), ("C", "O"), ("H", "H"), ("H", "Cu")])
+def test_close_contacts_repel(pair: tuple[str, str], calc: AndersoNN) -> None:
+    repulsion(calc, pair)
+
+
+def test_energy_along_a_path_is_the_work_of_the_forces(calc: AndersoNN) -> None:
+    """`E(b) − E(a) = −∫ F dx` while atoms enter and leave the neighbourhood, by Gauss-Legendre quadrature."""
+    a, b = slab(), slab()
+    b.positions[-1] += [0.5, 0.3, 0.1]
+    step = b.positions - a.positions
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    work = 0.0
+    for node, weight in zip(0.5 * (nodes + 1), 0.5 * weights, strict=True):
+        between = a.copy()
+        between.positions += node * step
+        work += weight * float((calc.get_forces(between) * step).sum())
+    assert calc.get_potential_energy(b) - calc.get_potential_energy(a) == pytest.approx(-work, abs=1e-6)
+
+
+@pytest.mark.parametrize("symbol", ["Cs", "Si"])
+def test_repulsion_ends_within_the_cutoff(symbol: str) -> None:
+    """The covalent radii of two heavy atoms may add up to more than the cutoff, where their edge ends."""
+    numbers = sorted({14, 55})
+    model = small_model(3, elements=tuple(numbers), cutoff=3.0)
+    calc = AndersoNN(model, dtype="float64", tol=1e-22, warm_start=False, compile=False)
+    pair = Atoms([symbol, symbol], positions=[[0.0, 0.0, 0.0], [2.9, 0.0, 0.0]])
+    crossed = sum(smooth(calc, pair, 1, 3.0, seed=seed) for seed in range(6))
+    assert crossed >= 3
+
+
+def test_float32_keeps_the_laws_within_its_precision() -> None:
+    calc = AndersoNN(small_model(dtype=torch.float32), tol=1e-10, warm_start=False, compile=False)
+    for law in ("translation", "permutation", "rotation", "no_net_force", "sums"):
+        LAWS[law](calc, rattled(molecule("CH3CH2OH")), tol=3e-5)
