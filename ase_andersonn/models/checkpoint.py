@@ -129,12 +129,15 @@ def content_hash(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> st
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file by `data`, or leave it as it is."""
+    umask = os.umask(0)
+    os.umask(umask)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~umask)  # as any other new file; mkstemp's are the owner's alone
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
