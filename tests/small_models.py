@@ -50,6 +50,18 @@ def small_model(
     return model.to(dtype).requires_grad_(False)
 
 
+def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:
+    """A model whose equilibrium is hard to find: gates and slopes near one, matrices near the identity, γ = 0.95."""
+    model = small_model(seed, **{"contraction": 0.95, **sizes})
+    n = model.n_channels
+    eye = torch.eye(n, dtype=torch.float64)
+    for weight, near in zip(model.cell.parameters(), (eye, torch.cat([eye, eye], 1), eye), strict=True):
+        weight.mul_(0.3).add_(near)
+    model.attention.gate.bias.add_(1.5)
+    model.inject[-1].bias[:, n:].add_(2.0)
+    return model
+
+
 def rattled(atoms: Atoms, stdev: float = 0.1, seed: int = 0) -> Atoms:
     """The structure without its symmetry."""
     atoms.rattle(stdev, seed=seed)

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from laws import LAWS, repulsion, separation, smooth
-from small_models import STRUCTURES, ethanol, rattled, silicon, skewed, slab, small_model
+from small_models import STRUCTURES, ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.testing import force_error, stress_error
@@ -16,10 +16,10 @@ from ase_andersonn.testing import force_error, stress_error
 CUTOFF = 4.0
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["weights0", "bounded"])
+@pytest.fixture(scope="module", params=["random", "stiff"])
 def calc(request: pytest.FixtureRequest) -> AndersoNN:
-    """Weights of two seeds; of the second the cell's matrices are so large that all of them are bounded."""
-    model = small_model(request.param, spread=1.0 + 2.0 * request.param, l_max=3 + request.param)
+    """Random weights, and others whose equilibrium is hard to find."""
+    model = small_model(0) if request.param == "random" else stiff_model(1, l_max=4)
     return AndersoNN(model, dtype="float64", tol=1e-22, warm_start=False, compile=False)
 
 
