@@ -24,8 +24,8 @@ from .operators import Encoding, Operators
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
-REFINEMENTS = 4
-"""How often the residual tolerance is tightened while the estimated energy error is above the tolerance."""
+REFINEMENTS = 12
+"""How often the residual tolerance is tightened at most while the estimated energy error is above the tolerance."""
 CHECK_EVERY_ON_GPU = 3
 """Evaluations between two readings of the residuals, so that the host does not wait for the device at each."""
 
