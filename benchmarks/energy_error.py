@@ -79,12 +79,18 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.polyfit(np.log(x[above]), np.log(y[above]), 1)[0])
 
 
+def distinct(run: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every pair of iterates once, though several tolerances end at it."""
+    _, first = np.unique(np.stack((run["residual"], run["adjoint_residual"])), axis=1, return_index=True)
+    return {name: row[first] for name, row in run.items()}
+
+
 def measure(model: Any, symbol: str, n_atoms: int, n_structures: int) -> dict[str, Any]:
     """Root mean squares over several structures, since an error may pass through zero; and the slopes."""
     structures = [rattled_bulk(symbol, n_atoms, rattle=0.1, seed=seed) for seed in range(n_structures)]
     found = [errors(cell_of(model, atoms), seed) for seed, atoms in enumerate(structures)]
     rms = {name: np.sqrt(np.mean([np.square(run[name]) for run in found], 0)) for name in found[0]}
-    each = {name: np.concatenate([run[name] for run in found]) for name in found[0]}
+    each = {name: np.concatenate([distinct(run)[name] for run in found]) for name in found[0]}
     both = np.sqrt(each["residual"] * each["adjoint_residual"])
     slopes = {
         "L_tolerance": slope(TOLERANCES, rms["error_L"]),

@@ -137,12 +137,15 @@ def measure(model: EnergyModel, symbol: str) -> list[dict[str, Any]]:
 
 
 def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str) -> str:
-    header = ["spacing, Å", *(f"{row['symbol']} {row['kind']} ({len(row['crossings'])})" for row in rows)]
+    header = ["moved", "crossings", *(f"{h:.0e} Å" for h in SPACINGS)]
 
     def table(name: str) -> str:
         return markdown_table(
             header,
-            [[f"{h:.0e}", *(f"{row['jumps'][k][name]:.1e}" for row in rows)] for k, h in enumerate(SPACINGS)],
+            [
+                [f"{row['symbol']} {row['kind']}", len(row["crossings"]), *(f"{j[name]:.1e}" for j in row["jumps"])]
+                for row in rows
+            ],
         )
 
     return "\n".join(
@@ -151,9 +154,9 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str) -> str
             "",
             f"{model}, float64.",
             f"An atom moved by {PATH} Å through a rattled crystal, and away from a single other atom;",
-            "in brackets how often a distance passes the cutoff on the way. Upper bounds of a jump there: the largest",
-            "fourth difference over samples of the given spacing, divided by that of a unit step. Of a smooth function",
-            "it falls with the spacing until rounding is left; a jump would stay.",
+            "how often a distance passes the cutoff on the way, and upper bounds of a jump there: the largest fourth",
+            "difference over samples of the given spacing, divided by that of a unit step. Of a smooth function it falls",
+            "with the spacing until rounding is left; a jump would stay.",
             "",
             markdown_machine(facts),
             "",
