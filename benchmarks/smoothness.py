@@ -155,7 +155,7 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str) -> str
             f"{model}, float64.",
             f"An atom moved by {PATH} Å through a rattled crystal, and away from a single other atom;",
             "how often a distance passes the cutoff on the way, and upper bounds of a jump there: the largest fourth",
-            "difference over samples of the given spacing, divided by that of a unit step. Of a smooth function it falls",
+            "difference over samples of the given spacing, over that of a unit step. Of a smooth function it falls",
             "with the spacing until rounding is left; a jump would stay.",
             "",
             markdown_machine(facts),

@@ -313,7 +313,12 @@ def _step_many(
     if added:
         window.push(state.slot, products[:, :-1], products[:, -1])
     gamma = window.weights(products[:, :-1], f_square).to(f.dtype)
-    weights = gamma[0] if state.segments is None else state.segments.spread(gamma).T[:, :, None]
+    if state.segments is None:
+        d_f, d_r, _ = state.head
+        weights = gamma[0, : state.filled]
+        z = torch.addmv(f, d_f.T, weights, alpha=-1)
+        return z if state.full_step else z - state.unmixed(torch.addmv(r, d_r.T, weights, alpha=-1))
+    weights = state.segments.spread(gamma).T[:, :, None]
     z, rest = f.clone(), None if state.full_step else r.clone()
     for k in range(state.filled):
         z.addcmul_(weights[k], state.d_f[k], value=-1)

@@ -47,7 +47,16 @@ class Segments:
 
     def total(self, rows: Tensor) -> Tensor:
         """[n_rows, k] -> float64 [n, k]: sum over the rows of each problem, in a fixed order (repeatable on a GPU)."""
-        return torch.segment_reduce(rows.double().contiguous(), "sum", lengths=self.lengths, unsafe=True, initial=0)
+        values, lengths = rows.double(), self.lengths
+        if not values.is_cuda:
+            return torch.segment_reduce(values.contiguous(), "sum", lengths=lengths, unsafe=True, initial=0)
+        return self._total_flat(values, lengths)
+
+    def _total_flat(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """The same, as one long list: CUDA gives a block of threads to each of its sums, a single thread otherwise."""
+        k = values.shape[1]
+        flat = torch.segment_reduce(values.T.reshape(-1), "sum", lengths=lengths.repeat(k), unsafe=True, initial=0)
+        return flat.view(k, self.n).T
 
 
 @dataclass(frozen=True)
