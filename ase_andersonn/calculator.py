@@ -88,7 +88,7 @@ class AndersoNN(Calculator):
         source = model if isinstance(model, EnergyModel) else load_model(model)
         self.model = _own(source, self.torch_device, self.torch_dtype)
         self.tol, self.compile = tol, compile
-        self.neighbor_list = NeighborList(self.model.cutoff, skin)
+        self.neighbor_list = NeighborList(self.model.cutoff, skin if warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(tol)) if warm_start else None
         self.diagnostics: dict[str, Any] = {}
         self._worked = 0.0
@@ -115,6 +115,7 @@ class AndersoNN(Calculator):
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
+        before, self._positions = self._positions, None  # a call that fails leaves no history behind
         structure = self.atoms
         assert structure is not None  # set by ASE
         periodic = bool(structure.pbc.all())
@@ -124,6 +125,8 @@ class AndersoNN(Calculator):
             )
         self._warn_of_combinations(structure)
         begun = time.perf_counter()
+        if self.warm_start is None:
+            self.neighbor_list.reset()  # the order of kept edges, and with it rounding, depends on where they were found
         graph = graph_from_atoms(
             structure,
             self.model.cutoff,
@@ -132,7 +135,7 @@ class AndersoNN(Calculator):
             neighbor_list=self.neighbor_list,
         )
         listed = time.perf_counter()
-        self._follow(structure, system_changes)
+        self._follow(structure, before, system_changes)
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
         evaluation = evaluate(
             self.model,
@@ -150,6 +153,7 @@ class AndersoNN(Calculator):
         self._check(evaluation)
         if self.warm_start is not None:
             self.warm_start.end(evaluation.equilibrium)
+        self._positions = structure.positions.copy()
         self.results = results
 
     def evaluate(
@@ -186,9 +190,8 @@ class AndersoNN(Calculator):
         if self.warm_start is not None:
             self.warm_start.reset()
 
-    def _follow(self, atoms: Atoms, changes: Sequence[str]) -> None:
-        """Drop the history where this structure is not close to the last one."""
-        before, self._positions = self._positions, atoms.positions.copy()
+    def _follow(self, atoms: Atoms, before: Any, changes: Sequence[str]) -> None:
+        """Drop the history where this structure is not close to the last one, whose positions are `before`."""
         if self.warm_start is None:
             return
         if before is None or before.shape != atoms.positions.shape or {"numbers", "pbc"} & set(changes):
@@ -237,7 +240,7 @@ class AndersoNN(Calculator):
             return
         self._warned.add(here)
         warnings.warn(
-            f"the model was not trained on structures that hold the elements {atoms.symbols.species()} together: "
+            f"the model was not trained on structures that hold the elements {sorted(atoms.symbols.species())} together: "
             "its energies for them are an extrapolation without known errors.",
             stacklevel=4,
         )

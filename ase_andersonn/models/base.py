@@ -73,6 +73,13 @@ class EnergyModel(nn.Module, ABC):
     def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
         """Set each element's reference energy (eV/atom) and scale (eV/Å); keys are atomic numbers."""
 
+    @abstractmethod
+    def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
+        """Set the shortest distance (Å) at which each pair of elements is known; below, pairs repel.
+
+        Keys are pairs of atomic numbers; for a pair without one it is the sum of the covalent radii.
+        """
+
     def species(self, numbers: Tensor) -> Tensor:
         """Index of the species of each atom [n_atoms].
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ase_andersonn.nn.attention import NeighborAttention
 from ase_andersonn.nn.blocks import SpeciesLinear, silu
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
-from ase_andersonn.nn.radial import distances
+from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
 from .base import EnergyModel
@@ -80,15 +80,18 @@ class DEQAttention(EnergyModel):
         self.reference: Tensor
         self.scale: Tensor
         self.charge: Tensor
-        self.radius: Tensor
+        self.closest: Tensor
         self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_species))
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
-        self.register_buffer("radius", torch.tensor(covalent_radii[list(config.elements)]).float(), persistent=False)
+        radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
+        self.register_buffer("closest", radius[:, None] + radius)
 
     def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
         """See `EnergyModel.encode`."""
-        features, gates = self.attention(vectors, species, neighbor_species, mask)
+        r = distances(vectors, mask)
+        seen = floored(r, self.closest[species[:, None], neighbor_species])
+        features, gates = self.attention(seen, vectors / r[..., None], species, neighbor_species, mask)
         first, second, last = self.inject
         x = silu(first(features, species))
         x = x + silu(second(x, species))
@@ -104,8 +107,8 @@ class DEQAttention(EnergyModel):
         return self.scale[species] * (self.output[species] * silu(self.hidden(z, species))).sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """The nuclear repulsion, which ends at the sum of the covalent radii, or with the edges [n_rows], eV."""
-        reach = (self.radius[species][:, None] + self.radius[neighbor_species]).clamp(max=self.cutoff)
+        """The nuclear repulsion, which ends at the pair's shortest known distance [n_rows], eV."""
+        reach = self.closest[species[:, None], neighbor_species].clamp(max=self.cutoff)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
         return zbl_energy(distances(vectors, mask), *charges, reach, mask)
 
@@ -125,3 +128,10 @@ class DEQAttention(EnergyModel):
         for index, number in enumerate(self.elements):
             self.reference[index] = energies[number]
             self.scale[index] = scales[number]
+
+    def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
+        """See `EnergyModel.set_closest`."""
+        index = {number: i for i, number in enumerate(self.elements)}
+        for (first, second), distance in distances.items():
+            i, j = index[first], index[second]
+            self.closest[i, j] = self.closest[j, i] = distance

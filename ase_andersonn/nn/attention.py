@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .angular import degrees, harmonics
 from .blocks import Affine, silu
-from .radial import bessel, distances, envelope
+from .radial import bessel, envelope
 
 
 class Neighborhood(NamedTuple):
@@ -76,18 +76,18 @@ class NeighborAttention(nn.Module):
         self.degree: Tensor
         self.register_buffer("degree", torch.tensor(degrees(l_max)), persistent=False)
 
-    def forward(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Neighborhood:
+    def forward(self, r: Tensor, unit: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Neighborhood:
         """The neighbourhood of each atom.
 
         Args:
-            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
+            r: distances [n_atoms, n_neighbors], Å.
+            unit: directions [n_atoms, n_neighbors, 3].
             species: index of each atom's species [n_atoms].
             neighbor_species: of its neighbours [n_atoms, n_neighbors].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
-        r = distances(vectors, mask)
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
-        y = harmonics(vectors / r[..., None], self.l_max)
+        y = harmonics(unit, self.l_max)
         x = self.radial(bessel(r, self.cutoff, self.n_radial))
         x = silu(x + self.center[species][:, None] + self.other[neighbor_species])
 

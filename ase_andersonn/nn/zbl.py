@@ -13,7 +13,9 @@ AMPLITUDES = (0.1818, 0.5099, 0.2802, 0.02817)
 
 
 def zbl_energy(r: Tensor, z_i: Tensor, z_j: Tensor, reach: Tensor, mask: Tensor) -> Tensor:
-    """`½ Σ_j e² Z_i Z_j / r · φ(r/a) · envelope(r / reach)`, `a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)`.
+    """`½ Σ_j e² Z_i Z_j / r · φ(r/a) · switch(r / reach)`, `a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)`.
+
+    The switch is 1 up to half the reach and falls to 0 at the reach, with two continuous derivatives.
 
     Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Matter, 1985.
 
@@ -31,5 +33,5 @@ def zbl_energy(r: Tensor, z_i: Tensor, z_j: Tensor, reach: Tensor, mask: Tensor)
     screening = torch.zeros_like(r)
     for amplitude, decay in zip(AMPLITUDES, DECAYS, strict=True):
         screening = screening + amplitude * torch.exp(-decay * x)
-    pair = COULOMB * z_i * z_j / r * screening * envelope(r, reach)
+    pair = COULOMB * z_i * z_j / r * screening * envelope((r - 0.5 * reach).clamp(min=0.0), 0.5 * reach)
     return 0.5 * torch.where(mask, pair, 0.0).sum(1)

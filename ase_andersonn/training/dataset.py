@@ -50,6 +50,19 @@ class FrameDataset:
     def __len__(self) -> int:
         return len(self.data)
 
+    def closest(self) -> dict[tuple[int, int], float]:
+        """Shortest distance between neighbours of each pair of elements (atomic numbers, ascending), Å."""
+        found: dict[tuple[int, int], float] = {}
+        for data in self.data:
+            shift = data.offset.to(data.pos.dtype) @ data.cell[0]
+            r = torch.linalg.vector_norm(data.pos[data.other] - data.pos[data.center] + shift, dim=1)
+            pairs = torch.stack((data.numbers[data.center], data.numbers[data.other]), 1).sort(1).values
+            kinds, kind = pairs.unique(dim=0, return_inverse=True)
+            shortest = torch.full((len(kinds),), torch.inf, dtype=r.dtype).scatter_reduce(0, kind, r, "amin")
+            for (first, second), distance in zip(kinds.tolist(), shortest.tolist(), strict=True):
+                found[first, second] = min(distance, found.get((first, second), distance))
+        return found
+
     def sampler(self, *, batch_atoms: int, seed: int) -> BucketSampler:
         """Batches of at most `batch_atoms` atoms."""
         return BucketSampler(self.n_atoms, self.buckets, batch_atoms=batch_atoms, seed=seed)

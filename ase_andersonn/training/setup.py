@@ -58,12 +58,14 @@ class Experiment:
         model.set_reference(
             {z: energies.get(z, 0.0) for z in model.elements}, {z: scales.get(z, 1.0) for z in model.elements}
         )
+        train_data = FrameDataset(train, model.cutoff, config.labels)
+        model.set_closest(train_data.closest())
         table = torch.ones(len(chemical_symbols), dtype=dtype)
         for z, scale in scales.items():
             table[z] = scale
         return cls(
             model.to(device=device, dtype=dtype),
-            FrameDataset(train, model.cutoff, config.labels),
+            train_data,
             FrameDataset(validation, model.cutoff, config.labels),
             table.to(device),
             device,
