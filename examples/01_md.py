@@ -26,8 +26,8 @@ OUT = Path(__file__).parent / "out"
 OUT.mkdir(exist_ok=True)
 
 TIMESTEP = 2.0 * units.fs
-N_STEPS = 15 if QUICK else 300
-LOG_EVERY = 5 if QUICK else 50
+N_STEPS = 15 if QUICK else 800
+LOG_EVERY = 5 if QUICK else 100
 
 
 # %% One run: ASE's log on the screen, and what each step gave and cost in a table
@@ -66,34 +66,41 @@ with Trajectory(OUT / "01_md_si.traj", "w", silicon) as trajectory:
 
 # %% Copper: the same model, another crystal
 # On the lattice sites half of the kinetic energy turns into potential energy, so start with twice the temperature.
-copper = bulk("Cu", "fcc", a=3.63, cubic=True) * (2, 2, 2)
+copper = bulk("Cu", "fcc", a=3.63, cubic=True) * (3, 3, 3)
 copper.calc = AndersoNN(compile=False)
 thermalize_momenta(copper, 2 * 600, rng=rng)
 Stationary(copper)
 runs["Cu NVE"] = run("Cu NVE", copper, VelocityVerlet(copper, TIMESTEP))
 
 # %% How well the energy is conserved, and what a step costs
-# The first step starts cold; all others from the solutions of the steps before.
-print(f"\n{'':<12}{'drift':>16}{'fluctuation':>14}{'temperature':>13}{'cell':>14}{'time':>14}")
-print(f"{'':<12}{'meV/atom/ps':>16}{'meV/atom':>14}{'K':>13}{'applications':>14}{'µs/step/atom':>14}")
+# Fluctuations: standard deviations, of the total energy around its drift and, for scale, of the kinetic energy. Cell
+# applications: of the layer and its transpose, together; the first step starts cold, all others from those before.
+columns = ("drift", "fluctuation", "(kinetic)", "temperature", "applications", "time")
+units_of = ("meV/atom/ps", "meV/atom", "meV/atom", "K", "per step", "µs/step/atom")
+print()
+for heading in (columns, units_of):
+    print(f"{'':<12}" + "".join(f"{word:>14}" for word in heading))
 for name, table in runs.items():
     n_atoms = len(copper if name.startswith("Cu") else silicon)
-    slope, start = np.polyfit(table["time"], table["energy"], 1)
-    fluctuation = np.std(table["energy"] - slope * table["time"] - start)
-    conserved = f"{1e3 * slope:>+16.3f}{1e3 * fluctuation:>14.3f}" if "NVE" in name else f"{'(thermostat)':>30}"
+    line = np.poly1d(np.polyfit(table["time"], table["energy"], 1))
+    fluctuation = np.std(table["energy"] - line(table["time"]))
+    conserved = (f"{1e3 * line[1]:+.3f}", f"{1e3 * fluctuation:.3f}") if "NVE" in name else ("thermostat", "")
+    kinetic = 1.5 * units.kB * table["temperature"].std()
     settled = table["temperature"][len(table["temperature"]) // 3 :].mean()
-    cost = 1e6 * (table["wall"][-1] - table["wall"][0]) / N_STEPS / n_atoms
-    print(f"{name:<12}{conserved}{settled:>13.0f}{table['evaluations'][1:].mean():>14.1f}{cost:>14.0f}")
-print("Cell applications: of the layer and its transpose, together. Temperature: of the last two thirds.")
+    cost = (table["wall"][-1] - table["wall"][0]) / N_STEPS / n_atoms
+    applications = table["evaluations"][1:].mean()
+    cells = (*conserved, f"{1e3 * kinetic:.3f}", f"{settled:.0f}", f"{applications:.1f}", f"{1e6 * cost:.0f}")
+    print(f"{name:<12}" + "".join(f"{cell:>14}" for cell in cells))
+print("Temperature: mean of the last two thirds.")
 
 # %% Picture
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for name, table in runs.items():
     right.plot(table["time"], table["temperature"], label=name)
     if "NVE" in name:
-        left.plot(table["time"], 1e3 * (table["energy"] - table["energy"].mean()), label=name)
-        kinetic = 1.5 * units.kB * table["temperature"].std()
-        print(f"{name}: kinetic and potential energy exchange {1e3 * kinetic:.1f} meV/atom (standard deviation)")
+        kinetic = 1.5e3 * units.kB * table["temperature"].std()
+        label = f"{name} (kinetic energy: ± {kinetic:.1f})"
+        left.plot(table["time"], 1e3 * (table["energy"] - table["energy"].mean()), label=label)
 left.set(xlabel="time [ps]", ylabel="total energy − mean [meV/atom]", title="conservation of energy")
 right.set(xlabel="time [ps]", ylabel="temperature [K]", title="temperature")
 left.legend()
