@@ -1,0 +1,150 @@
+"""What a GPU needs, checked where there is none: on the meta device tensors have a device and a shape but no values.
+
+So these tests fail where something would read a value back from the device (a wait in every iteration) or decide a
+shape by one; and a mode that looks at every operation refuses to mix tensors of two devices.
+"""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from small_models import silicon, slab, small_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ase_andersonn.inputs import graph_from_atoms
+from ase_andersonn.models.derivatives import forces_from, stresses_from
+from ase_andersonn.models.equilibrium import per_system
+from ase_andersonn.models.operators import Linearized, operators_of
+from ase_andersonn.models.weight_gradients import edge_direction
+from ase_andersonn.nn.deq import reverse_gates
+from ase_andersonn.solvers import Anderson, Broyden, Picard, Predictor, Segments
+from ase_andersonn.solvers.base import Point
+
+META = torch.device("meta")
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operations on tensors of two devices; numbers (tensors without dimensions) may come from anywhere."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = tree_leaves((args, kwargs or {}))
+        devices = {str(x.device) for x in given if isinstance(x, torch.Tensor) and x.ndim > 0}
+        if len(devices) > 1:
+            raise RuntimeError(f"{func} mixes {sorted(devices)}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(autouse=True)
+def one_device():
+    with OneDevice():
+        yield
+
+
+class Problem:
+    """A model and a graph on the meta device, and all that `evaluate` computes between two looks at the device."""
+
+    def __init__(self, atoms):
+        model = small_model(dtype=torch.float32)
+        graph = graph_from_atoms(atoms, model.cutoff)
+        self.model = copy.deepcopy(model).to(META)
+        moved = {name: value.to(META) for name, value in vars(graph).items() if isinstance(value, torch.Tensor)}
+        self.graph = replace(graph, **moved)
+        self.species = torch.zeros_like(self.graph.numbers)
+        self.operators = operators_of(self.model, META, False)
+        self.weights = self.model.cell_weights()
+        self.segments = None
+        if graph.n_systems > 1:
+            self.segments = Segments(self.graph.system, graph.n_systems)
+            self.segments.__dict__["lengths"] = self.graph.n_per_system  # counted once a solve, with a wait
+        self.encoding = self.operators.encode(self.graph, self.species, keep=True)
+
+    def cell(self, z):
+        return self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
+
+
+@pytest.fixture(params=[1, 2], ids=["one", "batch"])
+def problem(request):
+    return Problem([silicon(), slab()][: request.param])
+
+
+def on_device(*tensors):
+    return all(tensor.device.type == "meta" for tensor in tensors)
+
+
+@pytest.mark.parametrize("solver", [Anderson(), Anderson(mixing=0.7), Picard(), Broyden()], ids=str)
+@torch.no_grad()
+def test_nothing_is_read_back_between_two_checks(problem, solver):
+    n = problem.graph.n_systems
+    z = problem.encoding.injection.u
+    active = torch.ones(n, dtype=torch.bool, device=META)
+    state = solver.init(z, problem.segments)
+    for evaluation in range(16):
+        if evaluation == 10:
+            state = solver.restart(state, active, torch.ones(n, dtype=torch.float64, device=META))
+        point = Point.of(z, problem.cell(z), problem.segments)
+        z, state = solver.step(state, point, active)
+        assert on_device(z, point.squares)
+    assert solver.resume(state, z, problem.segments) is not None
+
+
+@torch.no_grad()
+def test_geometry_forces_and_stress_stay_on_the_device(problem):
+    graph, operators, injection = problem.graph, problem.operators, problem.encoding.injection
+    z = problem.cell(injection.u)
+    slope = operators.slope(z, injection, graph.neighbors, problem.weights)
+    gates = reverse_gates(injection.gates, graph.reverse)
+    adjoint = operators.pull(
+        operators.readout_gradient(z, problem.species), slope, gates, graph.neighbors, problem.weights
+    )
+    state = Linearized(z @ problem.weights.send.T, slope, problem.weights)
+    gradient = operators.edge_gradient(graph, problem.species, problem.encoding, state, adjoint)
+    energies = problem.model.readout(z, problem.species) + problem.encoding.pair
+    references = problem.model.reference_energies(problem.species)
+    assert references.dtype == torch.float64
+    assert on_device(forces_from(gradient, graph), per_system(stresses_from(gradient, graph), graph))
+    assert on_device(per_system(energies.double() + references, graph))
+
+
+def test_gradients_in_the_weights_stay_on_the_device(problem):
+    graph, operators, injection, species = problem.graph, problem.operators, problem.encoding.injection, problem.species
+    with torch.no_grad():
+        z = problem.cell(injection.u)
+        slope = operators.slope(z, injection, graph.neighbors, problem.weights)
+        g_stress = torch.ones(graph.n_systems, 3, 3, device=META)
+        direction = edge_direction(graph, torch.ones_like(graph.vectors[:, 0]), g_stress)
+        neighbor_species = species[graph.neighbors]
+        geometry = operators.encode_tangent(graph.vectors, direction, species, neighbor_species, graph.mask)
+        tangent = operators.push(z, slope, injection.gates, graph.neighbors, problem.weights)
+        source = operators.adjoint_source(
+            z, tangent, injection, geometry, z, graph.neighbors, graph.reverse, species, problem.weights
+        )
+        gradients = operators.weight_gradient(
+            dict(problem.model.named_parameters()),
+            (graph.vectors, z, z),
+            (direction, tangent, source),
+            torch.ones_like(z[:, 0]),
+            graph.neighbors,
+            species,
+            graph.mask,
+        )
+    assert on_device(*gradients.values())
+
+
+def test_the_history_of_a_trajectory_stays_on_the_device():
+    predictor, u = Predictor(3), torch.zeros(8, 4, device=META)
+    for _ in range(5):
+        predictor.update(u, u, u)
+    predictor.undo()
+
+
+def test_a_tensor_on_the_wrong_device_is_noticed(problem):
+    problem.weights = small_model(dtype=torch.float32).cell_weights()
+    with pytest.raises(RuntimeError, match="mixes"):
+        problem.cell(problem.encoding.injection.u)
+
+
+def test_a_value_that_is_read_back_is_noticed(problem):
+    with pytest.raises(RuntimeError, match="meta"):
+        problem.encoding.injection.u.sum().item()
