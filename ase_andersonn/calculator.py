@@ -50,8 +50,9 @@ class AndersoNN(Calculator):
             while the estimated error of the energy is larger.
         warm_start: whether a call may start from the solutions of the calls before it, as MD and relaxations want.
             Results then depend on the history within the tolerance; without, they are repeatable bit for bit on one
-            machine.
-        skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move.
+            machine (with `"auto"`, up to where it compiles).
+        skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move; without
+            warm starts a new list is made at every call.
         compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
 
     Raises:
@@ -126,7 +127,7 @@ class AndersoNN(Calculator):
         self._warn_of_combinations(structure)
         begun = time.perf_counter()
         if self.warm_start is None:
-            self.neighbor_list.reset()  # the order of kept edges, and with it rounding, depends on where they were found
+            self.neighbor_list.reset()  # kept edges are summed in an order that depends on where they were found
         graph = graph_from_atoms(
             structure,
             self.model.cutoff,
@@ -239,8 +240,9 @@ class AndersoNN(Calculator):
         if not known or here in self._warned or any(set(here) <= set(c) for c in known):
             return
         self._warned.add(here)
+        symbols = sorted(atoms.symbols.species())
         warnings.warn(
-            f"the model was not trained on structures that hold the elements {sorted(atoms.symbols.species())} together: "
+            f"the model was not trained on structures that hold the elements {symbols} together: "
             "its energies for them are an extrapolation without known errors.",
             stacklevel=4,
         )
