@@ -7,10 +7,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.data import atomic_numbers
 from laws import LAWS, repulsion, separation, smooth
 from small_models import STRUCTURES, ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
+from ase_andersonn.models.deq_attention import DEQAttention
+from ase_andersonn.nn.radial import BLIND
 from ase_andersonn.testing import force_error, stress_error
 
 CUTOFF = 4.0
@@ -91,6 +94,16 @@ def test_repulsion_ends_within_the_cutoff(symbol: str) -> None:
     pair = Atoms([symbol, symbol], positions=[[0.0, 0.0, 0.0], [2.9, 0.0, 0.0]])
     crossed = sum(smooth(calc, pair, 1, 3.0, seed=seed) for seed in range(6))
     assert crossed >= 3
+
+
+@pytest.mark.parametrize("pair", [("Si", "Si"), ("C", "O"), ("H", "Cu")])
+def test_the_shortest_known_distance_is_passed_without_a_jump(pair: tuple[str, str], calc: AndersoNN) -> None:
+    model = calc.model
+    assert isinstance(model, DEQAttention)
+    first, second = (model.elements.index(atomic_numbers[symbol]) for symbol in pair)
+    for distance in (float(model.closest[first, second]), BLIND * float(model.closest[first, second])):
+        atoms = Atoms(pair, positions=[[0.0, 0.0, 0.0], [1.01 * distance, 0.0, 0.0]])
+        assert sum(smooth(calc, atoms, 1, distance, seed=seed, step=1e-9) for seed in range(6)) >= 4
 
 
 def test_float32_keeps_the_laws_within_its_precision() -> None:

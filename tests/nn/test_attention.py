@@ -39,6 +39,13 @@ def neighborhoods(seed: int = 0, n_atoms: int = 5, n_neighbors: int = 9) -> Inpu
     return vectors, species, torch.randint(N_SPECIES, (n_atoms, n_neighbors), generator=generator), mask
 
 
+def run(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
+    vectors, species, neighbor_species, mask = inputs
+    r = distances(vectors, mask)
+    result: Neighborhood = module(r, vectors / r[..., None], species, neighbor_species, mask)
+    return result
+
+
 def pairwise(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
     """`token_j = silu(W (q_j Σ_k α_k v_k Σ_l b_l P_l(cos θ_jk)) + D x_j)`, neighbour by neighbour, atom by atom."""
     vectors, species, neighbor_species, mask = inputs
@@ -74,7 +81,7 @@ def same(a: Neighborhood, b: Neighborhood, tol: float = 1e-12) -> None:
 @pytest.mark.parametrize(("n_edge", "n_token"), [(6, 10), (8, 8), (6, 4)])
 def test_linear_attention_is_the_sum_over_pairs_of_neighbors(n_edge: int, n_token: int) -> None:
     module, inputs = attention(1, n_edge, n_token), neighborhoods(2)
-    same(module(*inputs), pairwise(module, inputs))
+    same(run(module, inputs), pairwise(module, inputs))
 
 
 def test_derivatives_of_linear_attention_are_those_of_the_sum() -> None:
@@ -87,7 +94,7 @@ def test_derivatives_of_linear_attention_are_those_of_the_sum() -> None:
         return gradient
 
     expected = slope(lambda d: pairwise(module, (d, *rest)))
-    torch.testing.assert_close(slope(lambda d: module(d, *rest)), expected, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(slope(lambda d: run(module, (d, *rest))), expected, rtol=1e-11, atol=1e-11)
 
 
 @given(seeds, st.floats(0.01, 30.0))
@@ -96,17 +103,15 @@ def test_gates_sum_to_less_than_one(seed: int, size: float) -> None:
     module = attention(seed)
     for parameter in module.parameters():
         parameter.mul_(size)
-    gates = module(*neighborhoods(seed, n_neighbors=30)).gates
+    gates = run(module, neighborhoods(seed, n_neighbors=30)).gates
     assert float(gates.abs().amax(-1).sum(1).max()) <= 1.0
 
 
 def test_order_of_the_neighbors_does_not_matter() -> None:
     module, (vectors, species, other, mask) = attention(), neighborhoods(4)
     order = torch.randperm(vectors.shape[1], generator=torch.Generator().manual_seed(0))
-    straight, shuffled = (
-        module(vectors, species, other, mask),
-        module(vectors[:, order], species, other[:, order], mask[:, order]),
-    )
+    straight = run(module, (vectors, species, other, mask))
+    shuffled = run(module, (vectors[:, order], species, other[:, order], mask[:, order]))
     same(Neighborhood(straight.features, straight.gates[:, order]), shuffled)
 
 
@@ -114,25 +119,25 @@ def test_rotations_and_reflections_do_not_matter() -> None:
     module, (vectors, *rest) = attention(), neighborhoods(5)
     rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
     for matrix in (rotation, -rotation):
-        same(module(vectors, *rest), module(vectors @ matrix, *rest), 1e-11)
+        same(run(module, (vectors, *rest)), run(module, (vectors @ matrix, *rest)), 1e-11)
 
 
 def test_neighbors_beyond_the_cutoff_and_padded_places_do_not_matter() -> None:
     module, (vectors, species, other, mask) = attention(), neighborhoods(6)
     inside = mask & (vectors.norm(dim=-1) < CUTOFF)
-    expected = module(vectors, species, other, mask)
+    expected = run(module, (vectors, species, other, mask))
     assert bool((expected.gates[~inside] == 0).all())
-    same(expected, module(torch.where(inside[..., None], vectors, 0.0), species, other, inside))
+    same(expected, run(module, (torch.where(inside[..., None], vectors, 0.0), species, other, inside)))
     wide = torch.cat([vectors, torch.zeros(len(vectors), 3, 3)], 1)
     more, none = torch.cat([other, other[:, :3]], 1), torch.zeros(len(mask), 3, dtype=torch.bool)
-    padded = module(wide, species, more, torch.cat([mask, none], 1))
+    padded = run(module, (wide, species, more, torch.cat([mask, none], 1)))
     same(expected, Neighborhood(padded.features, padded.gates[:, : mask.shape[1]]))
 
 
 def test_padded_places_have_no_gradient() -> None:
     module, (vectors, *rest) = attention(), neighborhoods(7)
     d = vectors.requires_grad_()
-    features, gates = module(d, *rest)
+    features, gates = run(module, (d, *rest))
     (gradient,) = torch.autograd.grad(features.sum() + gates.sum(), d)
     assert bool((gradient[~rest[-1]] == 0).all())
     assert bool(torch.isfinite(gradient).all())
@@ -140,7 +145,7 @@ def test_padded_places_have_no_gradient() -> None:
 
 def test_an_atom_without_neighbors_has_features_of_its_own() -> None:
     module = attention()
-    features, gates = module(*neighborhoods(8))
+    features, gates = run(module, neighborhoods(8))
     assert bool((features[0] == 0).all())
     assert bool((gates[0] == 0).all())
 
@@ -155,7 +160,7 @@ def test_a_neighbor_crosses_the_cutoff_without_a_jump() -> None:
 
     def values(r: torch.Tensor) -> torch.Tensor:
         moved = torch.cat([vectors[:, :3], (r * direction)[None, None]], 1)
-        features, gates = module(moved, species, other, mask)
+        features, gates = run(module, (moved, species, other, mask))
         return torch.cat([features.flatten(), gates.flatten()])
 
     def derivatives(r: float) -> list[torch.Tensor]:

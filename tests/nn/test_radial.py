@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.nn.radial import bessel, distances, envelope
+from ase_andersonn.nn.radial import BLIND, bessel, distances, envelope, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
 CUTOFF = 4.0
@@ -35,6 +35,31 @@ def test_envelope_starts_flat_and_ends_with_two_derivatives() -> None:
 def test_envelope_falls_between_one_and_zero(a: float, b: float) -> None:
     near, far = envelope(torch.tensor(sorted((a, b)), dtype=torch.float64), CUTOFF).tolist()
     assert 1.0 + 1e-14 >= near >= far - 1e-14 >= -2e-14
+
+
+CLOSEST = torch.tensor(2.0, dtype=torch.float64)
+
+
+def test_known_distances_are_seen_as_they_are_and_shorter_ones_as_one() -> None:
+    r = torch.linspace(2.0, 6.0, 9, dtype=torch.float64)
+    assert torch.equal(floored(r, CLOSEST), r)
+    blind = floored(BLIND * r / 6.0 * 2.0, CLOSEST)
+    assert bool((blind == blind[0]).all())
+    assert 2.0 * BLIND < blind[0].item() < 2.0
+
+
+@given(st.floats(0.0, 3.0), st.floats(0.0, 3.0))
+def test_seen_distances_rise_with_the_true_ones_and_no_faster(a: float, b: float) -> None:
+    near, far = sorted((a, b))
+    seen = floored(torch.tensor([near, far], dtype=torch.float64), CLOSEST).tolist()
+    assert -1e-12 <= seen[1] - seen[0] <= far - near + 1e-12
+
+
+def test_seen_distances_have_three_continuous_derivatives() -> None:
+    for place, slopes in ((2.0, [1.0, 0.0, 0.0]), (2.0 * BLIND, [0.0, 0.0, 0.0])):
+        for side in (-1e-7, 1e-7):
+            found = derivatives(lambda r: floored(r, CLOSEST), place + side, 3)[1:]
+            np.testing.assert_allclose(found, slopes, atol=1e-4)
 
 
 @given(st.floats(0.1, CUTOFF))

@@ -1,0 +1,334 @@
+"""The calculator and ASE's contract, line by line."""
+
+import copy
+import pickle
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from laws import results, same
+from small_models import ELEMENTS, STRUCTURES, ethanol, rattled, silicon, slab, small_model, stiff_model
+
+from ase_andersonn import AndersoNN, calculator
+from ase_andersonn.calculator import ConvergenceError
+from ase_andersonn.fields import RESULTS
+from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.testing import check_calculator, computed
+
+NAN, INF = float("nan"), float("inf")
+
+
+def make(**options: Any) -> AndersoNN:
+    """A calculator of a small model in double precision, with a tight tolerance."""
+    return AndersoNN(small_model(), **{"dtype": "float64", "tol": 1e-16, "compile": False, **options})
+
+
+# The contract as a whole
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("warm_start", [True, False], ids=["warm", "cold"])
+def test_conformance_in_double_precision(structure: str, warm_start: bool) -> None:
+    atoms = STRUCTURES[structure]()
+    check_calculator(make(warm_start=warm_start), atoms[:6], tol=1e-6, repeat=1e-6 if warm_start else 0.0)
+
+
+def test_conformance_at_default_settings() -> None:
+    calc = AndersoNN(small_model(dtype=torch.float32), compile=False)
+    check_calculator(calc, silicon(), tol=2e-2, displacement=2e-2, strain=1e-2, repeat=1e-2)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_results_have_the_names_types_and_shapes_of_the_table(structure: str) -> None:
+    calc, atoms = make(), STRUCTURES[structure]()
+    calc.calculate(atoms, ["forces"])
+    periodic = bool(atoms.pbc.all())
+    assert set(calc.results) == {f.name for f in RESULTS if periodic or not f.name.startswith("stress")}
+    assert type(calc.results["energy"]) is type(calc.results["free_energy"]) is float
+    assert calc.results["free_energy"] == calc.results["energy"]
+    exported = calc.export_properties()
+    assert exported["natoms"] == len(atoms)
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, bool]] = []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        asked.append((options["forces"], options["stress"]))
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr(calculator, "evaluate", spy)
+    calc, atoms = make(), silicon()
+    calc.get_potential_energy(atoms)
+    assert set(calc.results) == {"energy", "free_energy", "energies"}
+    for name in ("energies", "free_energy", "forces", "stress", "stresses", "energy"):
+        calc.get_property(name, atoms)
+    assert asked == [(False, False), (True, True)]
+
+
+def test_diagnostics_say_what_it_cost() -> None:
+    calc = make(tol=1e-8)
+    assert calc.diagnostics == {}
+    calc.get_forces(silicon())
+    found = calc.diagnostics
+    assert found["converged"]
+    assert found["energy_error"] <= 1e-8
+    assert 0 < found["residual"] <= 1e-4
+    assert 0 < found["adjoint_residual"] <= 1e-4
+    assert min(found["evaluations"].values()) > 0
+    assert (found["rebuilds"], found["backend"], found["device"]) == (1, "eager", "cpu")
+    assert set(found["times"]) == {"neighbors", "evaluate"}
+    calc.reset()
+    assert (calc.diagnostics, calc.results, calc.atoms) == ({}, {}, None)
+
+
+# Structures
+
+
+@pytest.mark.parametrize("structure", ["slab", "molecule", "wire"])
+@pytest.mark.parametrize("name", ["stress", "stresses"])
+def test_stress_needs_three_periodic_directions(structure: str, name: str) -> None:
+    calc, atoms = make(), STRUCTURES[structure]()
+    text = (
+        rf"stress needs a cell that is periodic in three directions; pbc is \[{atoms.pbc[0]}, {atoms.pbc[1]}, False\]"
+    )
+    with pytest.raises(PropertyNotImplementedError, match=text):
+        calc.get_property(name, atoms)
+    assert np.isfinite(calc.get_forces(atoms)).all()
+    with pytest.raises(PropertyNotImplementedError):
+        calc.get_property(name, atoms)
+
+
+def test_a_single_atom_and_isolated_atoms() -> None:
+    calc = make()
+    one = calc.get_potential_energy(Atoms("Si"))
+    lonely = Atoms("Si3", positions=np.diag([10.0, 20.0, 30.0]))
+    assert calc.get_potential_energy(lonely) == pytest.approx(3 * one, rel=1e-12)
+    assert np.array_equal(calc.get_forces(lonely), np.zeros((3, 3)))
+    box = Atoms("Si", cell=[20.0, 20.0, 20.0], pbc=True)
+    assert calc.get_potential_energy(box) == pytest.approx(one, rel=1e-12)
+    assert np.array_equal(calc.get_stress(box), np.zeros(6))
+
+
+def test_a_cell_far_smaller_than_the_cutoff() -> None:
+    calc = make()
+    primitive = Atoms("Si", cell=[[0.0, 1.9, 1.9], [1.9, 0.0, 1.9], [1.9, 1.9, 0.0]], pbc=True)
+    assert calc.get_potential_energy(primitive * 3) == pytest.approx(27 * calc.get_potential_energy(primitive))
+    assert np.abs(calc.get_forces(primitive)).max() < 1e-12
+
+
+def moved(index: int, value: Any) -> Callable[[Atoms], None]:
+    return lambda atoms: atoms.positions.__setitem__(index, value)
+
+
+def on_one_site(atoms: Atoms) -> None:
+    atoms.positions[5] = atoms.positions[2] + atoms.cell.array[0]
+
+
+def strange_cell(atoms: Atoms) -> None:
+    atoms.cell[1, 1] = INF
+
+
+def flat_cell(atoms: Atoms) -> None:
+    atoms.cell[2] = atoms.cell[0] + atoms.cell[1]
+
+
+def no_cell(atoms: Atoms) -> None:
+    atoms.cell[2] = 0.0
+
+
+def unknown_elements(atoms: Atoms) -> None:
+    atoms.numbers[[1, 4]] = [79, 26]
+
+
+def nothing(atoms: Atoms) -> None:
+    del atoms[:]
+
+
+WRONG: dict[str, tuple[Callable[[Atoms], None], str]] = {
+    "empty": (nothing, "the structure has no atoms"),
+    "nan": (moved(3, [0.0, NAN, 0.0]), "positions of atoms 3 are not finite"),
+    "inf": (moved(0, INF), "positions of atoms 0 are not finite"),
+    "one site": (on_one_site, "atoms 2 and 5 are .* apart, less than 0.001 Å; remove or move one"),
+    "cell": (strange_cell, "the cell is not finite"),
+    "flat": (flat_cell, "span no volume"),
+    "no cell": (no_cell, "pbc is set along c, where the cell vector is zero"),
+    "element": (unknown_elements, "contains Fe, Au; this model knows H, C, O, Si, Cu. Choose or train a model"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("warm_start", [True, False], ids=["warm", "cold"])
+def test_a_structure_without_an_energy_is_refused_and_changes_nothing(wrong: str, warm_start: bool) -> None:
+    calc, fresh, good = make(warm_start=warm_start), make(warm_start=False), silicon()
+    calc.get_forces(good)
+    bad, (spoil, text) = silicon(), WRONG[wrong]
+    spoil(bad)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=text):
+            calc.get_property("forces", bad)
+        assert calc.results == {}
+    same(results(calc, good), results(fresh, good))
+    good.rattle(0.05, seed=9)
+    same(results(calc, good), results(fresh, good))
+
+
+def test_not_converging_raises_and_the_next_call_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    calc, atoms = make(), silicon()
+    with monkeypatch.context() as patch:
+        patch.setattr(calculator, "evaluate", partial(evaluate, max_steps=2))
+        text = r"the equilibrium was not reached: residuals .* \(features\) and .* \(adjoint\), wanted 1.0e-08"
+        with pytest.raises(ConvergenceError, match=text):
+            calc.get_potential_energy(atoms)
+        with pytest.raises(ConvergenceError, match=text):
+            calc.evaluate([atoms])
+        assert calc.results == {}
+        assert not calc.diagnostics["converged"]
+    same(results(calc, atoms), results(make(warm_start=False), atoms))
+    before = results(calc, atoms)
+    nearby, atoms.positions[0, 0] = atoms.copy(), atoms.positions[0, 0] + 0.01
+    with monkeypatch.context() as patch:
+        patch.setattr(calculator, "evaluate", partial(evaluate, max_steps=1))
+        with pytest.raises(ConvergenceError):
+            calc.get_potential_energy(atoms)
+    same(results(calc, nearby), before)
+
+
+def test_an_energy_that_overflows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def infinite(*args: Any, **options: Any) -> Any:
+        evaluation = evaluate(*args, **options)
+        evaluation.energy.fill_(INF)
+        return evaluation
+
+    monkeypatch.setattr(calculator, "evaluate", infinite)
+    with pytest.raises(calculator.CalculationFailed, match="the energy is not finite"):
+        make().get_potential_energy(silicon())
+
+
+# Options
+
+
+@pytest.mark.parametrize("tol", [0.0, -1.0, NAN, INF])
+def test_tolerances_that_make_no_sense(tol: float) -> None:
+    with pytest.raises(ValueError, match="it is an energy tolerance in eV/atom and has to be positive"):
+        make(tol=tol)
+
+
+@pytest.mark.parametrize(("option", "value"), [("device", "tpu"), ("dtype", "float16"), ("skin", -0.1)])
+def test_options_that_make_no_sense(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=str(value)):
+        make(**{option: value})
+
+
+def test_the_callers_model_stays_as_it_is() -> None:
+    model = small_model(dtype=torch.float32).train().requires_grad_(True)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    AndersoNN(model, dtype="float64", compile=False).get_forces(silicon())
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_both_precisions_in_one_process() -> None:
+    model, atoms = small_model(dtype=torch.float32), ethanol()
+    single, double = (AndersoNN(model, dtype=dtype, tol=1e-8, compile=False) for dtype in ("float32", "float64"))
+    energies = [calc.get_potential_energy(atoms.copy()) for calc in (single, double, single, double)]
+    assert energies[0] == energies[2] != energies[1] == energies[3]
+    assert energies[0] == pytest.approx(energies[1], rel=1e-6)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_unknown_combinations_of_known_elements_are_said_once() -> None:
+    model = small_model()
+    model.card = {"combinations": [[6, 8, 1], [14]]}
+    calc = AndersoNN(model, dtype="float64", compile=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc.get_potential_energy(ethanol())
+        calc.get_potential_energy(bulk("Si"))
+    with pytest.warns(UserWarning, match=r"not trained on structures that hold the elements \['Cu', 'O'\] together"):
+        calc.get_potential_energy(slab())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc.get_forces(rattled(slab(), seed=4))
+
+
+# Copies
+
+
+def test_copies_follow_a_trajectory_of_their_own() -> None:
+    calc, atoms = make(), silicon()
+    for seed in range(3):
+        atoms.rattle(0.02, seed=seed)
+        calc.get_forces(atoms)
+    expected = results(make(warm_start=False), atoms)
+    for copied in (copy.deepcopy(calc), pickle.loads(pickle.dumps(calc))):
+        assert copied.results["energy"] == calc.results["energy"]
+        assert copied.model is not calc.model
+        same(results(copied, atoms), expected)
+        copied.get_forces(ethanol())
+        same(results(copied, atoms), expected)
+    same(results(calc, atoms), expected)
+
+
+def test_threads_with_a_calculator_each() -> None:
+    model, found = small_model(), {}
+    structures = {name: STRUCTURES[name]() for name in STRUCTURES}
+
+    def work(name: str) -> None:
+        calc, atoms = AndersoNN(model, dtype="float64", tol=1e-16, compile=False), structures[name].copy()
+        for seed in range(4):
+            atoms.rattle(0.02, seed=seed)
+            calc.get_forces(atoms)
+        found[name] = results(calc, structures[name])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in structures]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(found) == set(structures)
+    for name, atoms in structures.items():
+        same(found[name], results(make(warm_start=False), atoms))
+
+
+# Many structures at once
+
+
+def test_a_batch_is_as_if_each_were_alone() -> None:
+    calc, frames = make(tol=1e-6), [make_one() for make_one in STRUCTURES.values()]
+    for batch_atoms in (1, 15, 2000):
+        batch = calc.evaluate(frames, stress=True, batch_atoms=batch_atoms)
+        for given, atoms in zip(batch, frames, strict=True):
+            expected = computed(make(tol=1e-6, warm_start=False), atoms)
+            assert set(given) == set(expected)
+            assert abs(given["energy"] - expected["energy"]) / len(atoms) <= 1e-6
+            same(given, expected, tol=3e-3)
+
+
+def test_a_batch_holds_what_was_asked_for() -> None:
+    calc = make()
+    assert calc.evaluate([]) == []
+    (only,) = calc.evaluate([silicon()], forces=False)
+    assert set(only) == {"energy", "free_energy", "energies"}
+    assert calc.results == {}
+    assert calc.evaluate([molecule("H2O")], stress=True)[0].keys() == {*only, "forces"}
+
+
+def test_the_elements_of_the_model() -> None:
+    assert make().model.elements == ELEMENTS
+
+
+def test_a_stiff_model_converges_at_default_settings() -> None:
+    calc = AndersoNN(stiff_model(), compile=False)
+    for name, structure in STRUCTURES.items():
+        assert np.isfinite(calc.get_forces(structure())).all(), name
