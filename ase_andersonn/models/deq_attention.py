@@ -1,5 +1,6 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
+from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.attention import NeighborAttention
 from ase_andersonn.nn.blocks import SpeciesLinear, silu
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
@@ -21,7 +23,7 @@ class DEQAttentionConfig:
     """Sizes of a DEQ-attention potential.
 
     Attributes:
-        elements: atomic numbers.
+        elements: atomic numbers, ascending.
         cutoff: Å.
         n_radial: radial functions.
         l_max: highest Legendre polynomial of the angle between two neighbours.
@@ -31,6 +33,9 @@ class DEQAttentionConfig:
         n_heads: attention heads.
         n_hidden: width of the atoms' injection network.
         contraction: γ, the bound on the cell's Lipschitz constant.
+
+    Raises:
+        ValueError: for elements and sizes that make no model.
     """
 
     elements: tuple[int, ...]
@@ -43,6 +48,25 @@ class DEQAttentionConfig:
     n_heads: int = 4
     n_hidden: int = 128
     contraction: float = 0.7
+
+    def __post_init__(self) -> None:
+        known = len(covalent_radii)
+        if not self.elements or list(self.elements) != sorted({z for z in self.elements if 0 < z < known}):
+            raise ValueError(f"elements is {self.elements}; give different atomic numbers in ascending order.")
+        if not 0.0 < self.cutoff < math.inf:
+            raise ValueError(f"cutoff is {self.cutoff} Å; it has to be a positive number.")
+        for name in ("n_radial", "n_channels", "n_edge", "n_token", "n_heads", "n_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
+        for name in ("n_edge", "n_token"):
+            if getattr(self, name) % self.n_heads:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it has to be a multiple of n_heads, {self.n_heads}."
+                )
+        if not 0 <= self.l_max <= L_MAX:
+            raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
+        if not 0.0 < self.contraction < 1.0:
+            raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
 
 class DEQAttention(EnergyModel):

@@ -81,7 +81,7 @@ def evaluate(
     options = SolveOptions(tol, solver, max_steps, begin)
 
     def observe() -> tuple[Equilibrium, Observables]:
-        found = find_equilibrium(model, graph, species, operators, options, derivatives=forces or stress)
+        found = find_equilibrium(graph, species, operators, options, derivatives=forces or stress)
         return found, _observables(model, graph, species, operators, found, forces=forces, stress=stress)
 
     if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):

@@ -19,7 +19,6 @@ from ase_andersonn.solvers.anderson import Anderson
 from ase_andersonn.solvers.base import Segments, Solution, Solver, solve
 from ase_andersonn.solvers.gmres import solve_linear
 
-from .base import EnergyModel
 from .operators import Encoding, Operators
 
 ANDERSON = Anderson()
@@ -126,7 +125,6 @@ def per_system(rows: Tensor, graph: Graph) -> Tensor:
 
 
 def find_equilibrium(
-    model: EnergyModel,
     graph: Graph,
     species: Tensor,
     operators: Operators,
@@ -137,7 +135,6 @@ def find_equilibrium(
     """Features and adjoint, solved until residuals and estimated energy error are within the tolerance.
 
     Args:
-        model: the model.
         graph: structures.
         species: [n_atoms].
         operators: the model's functions.
@@ -145,7 +142,7 @@ def find_equilibrium(
         derivatives: whether derivatives in the edge vectors will be asked for.
     """
     encoding = operators.encode(graph, species, keep=derivatives)
-    problem = _Problem(model, graph, species, operators, encoding)
+    problem = _Problem(graph, species, operators, encoding)
     residual_tol = math.sqrt(options.tol)
     floor = 10 * torch.finfo(graph.vectors.dtype).eps
     start, spent = options.begin(encoding.injection.u), (0, 0)
@@ -163,11 +160,8 @@ def find_equilibrium(
 class _Problem:
     """The fixed-point equations of one graph."""
 
-    def __init__(
-        self, model: EnergyModel, graph: Graph, species: Tensor, operators: Operators, encoding: Encoding
-    ) -> None:
-        self.model, self.graph, self.species, self.operators = model, graph, species, operators
-        self.encoding = encoding
+    def __init__(self, graph: Graph, species: Tensor, operators: Operators, encoding: Encoding) -> None:
+        self.graph, self.species, self.operators, self.encoding = graph, species, operators, encoding
         self.weights = operators.cell_weights()
         self.reversed_gates = reverse_gates(encoding.injection.gates, graph.reverse)
 
@@ -181,8 +175,7 @@ class _Problem:
         injection, neighbors = self.encoding.injection, graph.neighbors
         forward = solve(self.cell, injection.u if start.z is None else start.z, state=start.state, **settings)
         z = forward.value
-        slope = operators.slope(z, injection, neighbors, weights)
-        source = operators.readout_gradient(z, self.species)
+        residual, slope, source, energies = operators.linearize(z, injection, neighbors, weights, self.species)
         backward = solve_linear(
             lambda adjoint: source + operators.pull(adjoint, slope, self.reversed_gates, neighbors, weights),
             source if start.adjoint is None else start.adjoint,
@@ -190,14 +183,14 @@ class _Problem:
             **settings,
         )
         adjoint = backward.value
-        correction = (adjoint * (self.cell(z) - z)).sum(-1)
+        correction = (adjoint * residual).sum(-1)
         return Equilibrium(
             z=z,
             adjoint=adjoint,
             encoding=self.encoding,
             slope=slope,
             weights=weights,
-            lagrangian=self.model.readout(z, self.species) + self.encoding.pair + correction,
+            lagrangian=energies + self.encoding.pair + correction,
             error=per_system(correction.double(), graph).abs() / graph.n_per_system,
             forward=forward,
             backward=backward,

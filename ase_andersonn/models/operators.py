@@ -19,6 +19,7 @@ from ase_andersonn.nn.deq import (
     apply_cell,
     cell_slope,
     gate_cotangent,
+    linearize,
     pull,
     push,
     reverse_gates,
@@ -84,6 +85,13 @@ class Functions:
         """`∂E/∂z` [n_atoms, n_channels]."""
         result: Tensor = torch.func.grad(lambda y: self.model.readout(y, species).sum())(z)
         return result
+
+    def linearize(
+        self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`f(z) − z`, the slope of the cell, `∂E/∂z` [n_atoms, n_channels], and `E` of each atom [n_atoms]."""
+        f, slope = linearize(z, injection, neighbors, weights)
+        return f - z, slope, self.readout_gradient(z, species), self.model.readout(z, species)
 
     def encode_tangent(
         self, vectors: Tensor, direction: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
@@ -159,7 +167,7 @@ class Operators:
 
         functions = Functions(model)
         self.encode_block = compiled(functions.encode)
-        self.readout_gradient = compiled(functions.readout_gradient)
+        self.linearize = compiled(functions.linearize)
         # Forward-mode derivatives would be compiled anew for every number of atoms.
         self.encode_tangent = functions.encode_tangent
         self.adjoint_source = functions.adjoint_source
@@ -167,7 +175,6 @@ class Operators:
         self.weight_gradient = compiled(functions.weight_gradient, dynamic=True)
         self.gate_cotangent = compiled(gate_cotangent)
         self.cell = compiled(apply_cell)
-        self.slope = compiled(cell_slope)
         self.push = compiled(push)
         self.pull = compiled(pull)
         self.block = BLOCK if device.type == "cpu" else BLOCK_CUDA

@@ -100,6 +100,13 @@ def cell_slope(z: Tensor, injection: Injection, neighbors: Tensor, weights: Cell
     return lipschitz_silu_slope(preactivation(z, messages, injection.v, weights))
 
 
+def linearize(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor]:
+    """`f(z)` and the slope of `cell_slope`, from one sum over neighbours, each [n_atoms, n_channels]."""
+    messages = aggregate(injection.gates, z @ weights.send.T, neighbors)
+    x = preactivation(z, messages, injection.v, weights)
+    return injection.u + lipschitz_silu(x) @ weights.out.T, lipschitz_silu_slope(x)
+
+
 def push(tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
     """`(∂f/∂z) t` [n_atoms, n_channels]."""
     messages = aggregate(gates, tangent @ weights.send.T, neighbors)

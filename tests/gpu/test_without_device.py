@@ -93,14 +93,15 @@ def test_nothing_is_read_back_between_two_checks(problem, solver):
 def test_geometry_forces_and_stress_stay_on_the_device(problem):
     graph, operators, injection = problem.graph, problem.operators, problem.encoding.injection
     z = problem.cell(injection.u)
-    slope = operators.slope(z, injection, graph.neighbors, problem.weights)
-    gates = reverse_gates(injection.gates, graph.reverse)
-    adjoint = operators.pull(
-        operators.readout_gradient(z, problem.species), slope, gates, graph.neighbors, problem.weights
+    residual, slope, source, energies = operators.linearize(
+        z, injection, graph.neighbors, problem.weights, problem.species
     )
+    gates = reverse_gates(injection.gates, graph.reverse)
+    adjoint = operators.pull(source, slope, gates, graph.neighbors, problem.weights)
+    assert on_device(residual)
     state = Linearized(z @ problem.weights.send.T, slope, problem.weights)
     gradient = operators.edge_gradient(graph, problem.species, problem.encoding, state, adjoint)
-    energies = problem.model.readout(z, problem.species) + problem.encoding.pair
+    energies = energies + problem.encoding.pair
     references = problem.model.reference_energies(problem.species)
     assert references.dtype == torch.float64
     assert on_device(forces_from(gradient, graph), per_system(stresses_from(gradient, graph), graph))
@@ -111,7 +112,7 @@ def test_gradients_in_the_weights_stay_on_the_device(problem):
     graph, operators, injection, species = problem.graph, problem.operators, problem.encoding.injection, problem.species
     with torch.no_grad():
         z = problem.cell(injection.u)
-        slope = operators.slope(z, injection, graph.neighbors, problem.weights)
+        slope = operators.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
         g_stress = torch.ones(graph.n_systems, 3, 3, device=META)
         direction = edge_direction(graph, torch.ones_like(graph.vectors[:, 0]), g_stress)
         neighbor_species = species[graph.neighbors]
