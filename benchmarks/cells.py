@@ -115,6 +115,11 @@ def symbols(model: EnergyModel) -> list[str]:
     return [chemical_symbols[number] for number in model.elements]
 
 
+def first_choice(model: EnergyModel) -> str:
+    """Silicon where the model knows it, else its first element."""
+    return "Si" if "Si" in symbols(model) else symbols(model)[0]
+
+
 def rattled_bulk(symbol: str, n_atoms: int, rattle: float = 0.05, seed: int = 0) -> Atoms:
     """The element's crystal as conventional cells repeated evenly to at least so many atoms, every atom displaced."""
     atoms = bulk(symbol, cubic=True)

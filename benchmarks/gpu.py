@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from ase import units
 from ase.md.verlet import VelocityVerlet
-from cells import cell_of, model_in, name_of, rattled_bulk, symbols
+from cells import cell_of, first_choice, model_in, name_of, rattled_bulk
 from common import figure, machine, markdown_machine, markdown_table, write_results
 
 from ase_andersonn import AndersoNN
@@ -113,7 +113,7 @@ class Device:
 
 
 def measure_solver(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMode) -> Row:
-    cell = cell_of(model, rattled_bulk(symbols(model)[0], n_atoms), mode)
+    cell = cell_of(model, rattled_bulk(first_choice(model), n_atoms), mode)
     size = cell.graph.n_atoms
     with torch.no_grad():
         start = cell.injection.u
@@ -136,7 +136,7 @@ def measure_solver(device: Device, model: EnergyModel, n_atoms: int, mode: Compi
 
 
 def measure_evaluate(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMode) -> Row:
-    atoms = rattled_bulk(symbols(model)[0], n_atoms)
+    atoms = rattled_bulk(first_choice(model), n_atoms)
     dtype = next(model.parameters()).dtype
 
     def build() -> Graph:
@@ -167,9 +167,9 @@ def measure_evaluate(device: Device, model: EnergyModel, n_atoms: int, mode: Com
 
 def measure_md(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMode, steps: int = 20) -> Row:
     """Host time of whole steps: results come back to the host at every one, so nothing is left running."""
-    atoms = rattled_bulk(symbols(model)[0], n_atoms)
+    atoms = rattled_bulk(first_choice(model), n_atoms)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    atoms.calc = AndersoNN(model, device=str(device.device), dtype=dtype, compile=mode)
+    atoms.calc = AndersoNN(model, device=str(device.device), dtype=dtype, compile=mode is not False)
     atoms.set_momenta(0.0 * atoms.positions)
     dynamics = VelocityVerlet(atoms, 1.0 * units.fs)
     dynamics.run(8)  # compiles, and fills the history of the warm start
@@ -193,7 +193,7 @@ def measure_md(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMo
 
 
 def measure_training(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMode) -> Row:
-    frames = [rattled_bulk(symbols(model)[0], STRUCTURE, 0.1, seed) for seed in range(max(1, n_atoms // STRUCTURE))]
+    frames = [rattled_bulk(first_choice(model), STRUCTURE, 0.1, seed) for seed in range(max(1, n_atoms // STRUCTURE))]
     dtype = next(model.parameters()).dtype
     graph = graph_from_atoms(frames, model.cutoff, dtype=dtype, device=device.device)
     model.requires_grad_(True)
@@ -223,7 +223,7 @@ def measure_training(device: Device, model: EnergyModel, n_atoms: int, mode: Com
 
 def measure_agreement(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMode) -> Row:
     """Largest differences from the CPU in float64, solved as tightly as the precision allows."""
-    atoms = rattled_bulk(symbols(model)[0], n_atoms)
+    atoms = rattled_bulk(first_choice(model), n_atoms)
     dtype = next(model.parameters()).dtype
     tol = 1e-10 if dtype == torch.float32 else 1e-22
     here = graph_from_atoms(atoms, model.cutoff, dtype=dtype, device=device.device)

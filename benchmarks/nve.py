@@ -48,7 +48,7 @@ from ase_andersonn.models.checkpoint import load_model
 
 DT = 1.0 * units.fs
 TEMPERATURE = 600.0
-EQUILIBRATION = 500
+EQUILIBRATION = 300
 DEFAULT_TOL = 1e-6
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-10)
 SAVE_SECONDS = 60.0

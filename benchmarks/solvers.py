@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from cells import cell_of, model_in, rattled_bulk, symbols
+from cells import cell_of, first_choice, model_in, rattled_bulk
 from common import NOT_MEASURED, figure, machine, markdown_machine, markdown_table, rotated, write_results
 from torch import Tensor
 
@@ -104,7 +104,7 @@ def synthetic(side: int, radius: float, n_problems: int = 1, seed: int = 0) -> P
 
 def model_problem(model: EnergyModel, repeat: int) -> Problem:
     """The cell of an equilibrium model on rattled silicon (or its first element), compiled where possible."""
-    atoms = rattled_bulk("Si" if "Si" in symbols(model) else symbols(model)[0], 8 * repeat**3)
+    atoms = rattled_bulk(first_choice(model), 8 * repeat**3)
     cell = cell_of(model, atoms, "auto")
     start = cell.injection.u.contiguous()
     name = f"{type(model).__name__} cell [{len(atoms)}, {start.shape[1]}]"
