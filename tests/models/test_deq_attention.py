@@ -1,0 +1,151 @@
+"""The DEQ-attention model: a contraction in every geometry, species apart, configs that make sense."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import ELEMENTS, small_model, stiff_model
+
+from ase_andersonn.config import from_dict, to_dict
+from ase_andersonn.inputs.graph import Graph, graph_from_atoms
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.nn.deq import apply_cell, cell_slope, pull, push, reverse_gates
+
+CUTOFF, GAMMA = 4.0, 0.9
+
+
+def random_graph(seed: int, n_atoms: int, density: float) -> Graph:
+    """Atoms thrown into a skewed box, at any distance from each other."""
+    rng = np.random.default_rng(seed)
+    cell = (n_atoms / density) ** (1 / 3) * (np.eye(3) + 0.3 * rng.uniform(-1, 1, (3, 3)))
+    numbers = rng.choice(ELEMENTS, n_atoms)
+    atoms = Atoms(numbers, scaled_positions=rng.uniform(size=(n_atoms, 3)), cell=cell, pbc=rng.integers(0, 2, 3))
+    return graph_from_atoms(atoms, CUTOFF, dtype=torch.float64)
+
+
+def norm(z: torch.Tensor) -> float:
+    """`max_i |z_i|₂`."""
+    return float(z.norm(dim=-1).max())
+
+
+graphs = st.builds(random_graph, st.integers(0, 2**31), st.integers(1, 12), st.floats(1e-3, 0.5))
+models = st.builds(
+    lambda seed, noise, stiff: (stiff_model if stiff else small_model)(seed, noise=noise, contraction=GAMMA),
+    st.integers(0, 2**31),
+    st.floats(0.0, 3.0),
+    st.booleans(),
+)
+
+
+@settings(max_examples=60)
+@given(models, graphs, st.integers(0, 2**31), st.floats(0.01, 100.0))
+def test_cell_is_a_contraction_for_random_geometry_and_weights(
+    model: EnergyModel, graph: Graph, seed: int, size: float
+) -> None:
+    species = model.species(graph.numbers)
+    injection = model.encode(graph.vectors, species, species[graph.neighbors], graph.mask)
+    assert float(injection.gates.abs().amax(-1).sum(1).max()) <= 1.0
+    weights, shape = model.cell_weights(), injection.u.shape
+    generator = torch.Generator().manual_seed(seed)
+    z, y, t = (size * torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3))
+    images = [apply_cell(x, injection, graph.neighbors, weights) for x in (z, y)]
+    assert norm(images[0] - images[1]) <= GAMMA * norm(z - y) * (1 + 1e-12)
+    slope = cell_slope(z, injection, graph.neighbors, weights)
+    pushed = push(t, slope, injection.gates, graph.neighbors, weights)
+    assert norm(pushed) <= GAMMA * norm(t) * (1 + 1e-12)
+    pulled = pull(y, slope, reverse_gates(injection.gates, graph.reverse), graph.neighbors, weights)
+    assert float((pulled * t).sum()) == pytest.approx(float((y * pushed).sum()), rel=1e-10, abs=1e-10)
+
+
+@settings(max_examples=25)
+@given(models, graphs)
+def test_any_model_has_an_equilibrium_in_any_geometry(model: EnergyModel, graph: Graph) -> None:
+    evaluation = evaluate(model, graph, forces=True, tol=1e-8)
+    assert bool(evaluation.equilibrium.converged.all())
+    assert bool(torch.isfinite(evaluation.energies).all())
+    assert evaluation.forces is not None
+    assert bool(torch.isfinite(evaluation.forces).all())
+
+
+def test_influence_falls_with_the_distance_in_cutoffs() -> None:
+    """What an atom feels of a change `n` cutoffs away is at most `γⁿ` of it."""
+    chain = Atoms("Si12", positions=[[2.5 * k, 0.3 * (k % 2), 0.0] for k in range(12)])
+    moved = chain.copy()
+    moved.positions[0] += [0.1, 0.2, 0.3]
+    model = stiff_model(1, contraction=GAMMA)
+    first, second = (
+        evaluate(model, graph_from_atoms(a, CUTOFF, dtype=torch.float64), tol=1e-24).equilibrium.z
+        for a in (chain, moved)
+    )
+    change = (first - second).norm(dim=-1)
+    steps = torch.arange(12) - 1  # one neighbour a side is within the cutoff; atom 1 feels the move directly
+    assert bool((change[2:] <= change[:2].max() * GAMMA ** steps[2:] / (1 - GAMMA)).all())
+    assert 0.0 < float(change[-1]) < 1e-2 * float(change[0])
+
+
+def test_reference_energies_are_added_in_double_precision() -> None:
+    model = small_model(dtype=torch.float32)
+    energies, scales = dict.fromkeys(ELEMENTS, -1e6 - 1e-4), dict.fromkeys(ELEMENTS, 1.0)
+    atom = graph_from_atoms(Atoms("Si"), CUTOFF)
+    model.set_reference(dict.fromkeys(ELEMENTS, 0.0), scales)
+    bare = float(evaluate(model, atom).energy)
+    model.set_reference(energies, scales)
+    assert model.float().reference.dtype == torch.float64
+    assert float(evaluate(model, atom).energy) == pytest.approx(bare - 1e6 - 1e-4, abs=1e-9)
+
+
+def test_scales_multiply_the_learnt_energy() -> None:
+    model, zero = small_model(), dict.fromkeys(ELEMENTS, 0.0)
+    atom, found = graph_from_atoms(Atoms("Si"), CUTOFF, dtype=torch.float64), []
+    for scale in (1.0, 2.5):
+        model.set_reference(zero, dict.fromkeys(ELEMENTS, scale))
+        found.append(float(evaluate(model, atom).energy))
+    assert found[1] == pytest.approx(2.5 * found[0], rel=1e-12)
+
+
+def test_species_are_told_apart() -> None:
+    model, energies = small_model(), set()
+    for symbol in ("Si", "C", "Cu"):
+        pair = Atoms(["Si", symbol], positions=[[0.0, 0.0, 0.0], [2.5, 0.0, 0.0]])
+        energies.add(round(float(evaluate(model, graph_from_atoms(pair, CUTOFF, dtype=torch.float64)).energies[0]), 6))
+    assert len(energies) == 3
+
+
+def test_configs_come_back() -> None:
+    config = DEQAttentionConfig(elements=(6, 14), cutoff=4.5)
+    assert from_dict(DEQAttentionConfig, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"elements": ()}, "give different atomic numbers in ascending order"),
+        ({"elements": (14, 6)}, r"elements is \(14, 6\)"),
+        ({"elements": (6, 6)}, "give different atomic numbers"),
+        ({"elements": (0,)}, "give different atomic numbers"),
+        ({"elements": (500,)}, "give different atomic numbers"),
+        ({"cutoff": 0.0}, "cutoff is 0.0 Å; it has to be a positive number"),
+        ({"cutoff": float("nan")}, "cutoff is nan"),
+        ({"n_radial": 0}, "n_radial is 0; it has to be at least 1"),
+        ({"n_heads": 0}, "n_heads is 0"),
+        ({"n_edge": 30}, "n_edge is 30; it has to be a multiple of n_heads, 4"),
+        ({"l_max": 5}, "l_max is 5; it has to be in 0 to 4"),
+        ({"contraction": 1.0}, "contraction is 1.0; it has to be between 0 and 1"),
+    ],
+)
+def test_configs_that_make_no_model(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        replace(DEQAttentionConfig(elements=(6, 14)), **changes)
+
+
+def test_making_a_model_of_default_size() -> None:
+    model = DEQAttention(DEQAttentionConfig(elements=(6, 14)))
+    assert model.elements == (6, 14)
+    assert (model.cutoff, model.n_channels) == (5.0, 64)
