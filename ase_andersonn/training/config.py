@@ -36,6 +36,7 @@ class TrainConfig:
         clip_norm: largest norm of the gradient.
         ema_decay: decay of the moving average of the weights.
         batch_atoms: atoms in a batch, at most (a larger frame is a batch of its own).
+        balance: draw frames of rarer sets of elements more often, so that each set has about as many atoms in an epoch.
         max_epochs: length of the run; 100 where neither this nor `max_minutes` is given.
         max_minutes: length of the run in minutes of wall time spent in it, instead of `max_epochs`.
         validate_every: epochs between validations.
@@ -68,6 +69,7 @@ class TrainConfig:
     clip_norm: float = 10.0
     ema_decay: float = 0.999
     batch_atoms: int = 220
+    balance: bool = False
     max_epochs: int | None = None
     max_minutes: float | None = None
     validate_every: int = 1

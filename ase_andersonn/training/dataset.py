@@ -63,9 +63,21 @@ class FrameDataset:
                 found[first, second] = min(distance, found.get((first, second), distance))
         return found
 
-    def sampler(self, *, batch_atoms: int, seed: int) -> BucketSampler:
-        """Batches of at most `batch_atoms` atoms."""
-        return BucketSampler(self.n_atoms, self.buckets, batch_atoms=batch_atoms, seed=seed)
+    def sampler(self, *, batch_atoms: int, seed: int, balance: bool = False) -> BucketSampler:
+        """Batches of at most `batch_atoms` atoms.
+
+        Balanced, rarer sets of elements are drawn more often, so that all have about as many atoms in an epoch.
+        """
+        repeats = self._repeats() if balance else None
+        return BucketSampler(self.n_atoms, self.buckets, batch_atoms=batch_atoms, seed=seed, repeats=repeats)
+
+    def _repeats(self) -> list[int]:
+        """The number of atoms of the largest set of elements over that of the frame's, rounded."""
+        kinds = [tuple(data.numbers.unique().tolist()) for data in self.data]
+        atoms: dict[tuple[int, ...], int] = {}
+        for kind, n in zip(kinds, self.n_atoms, strict=True):
+            atoms[kind] = atoms.get(kind, 0) + n
+        return [round(max(atoms.values()) / atoms[kind]) for kind in kinds]
 
     def batch(self, indices: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> LabelledBatch:
         """The frames of these indices as one batch."""

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class BucketSampler:
-    """Every frame once an epoch, in batches of one neighbour bucket and at most `batch_atoms` atoms.
+    """Every frame `repeats` times an epoch, in batches of one neighbour bucket and at most `batch_atoms` atoms.
 
     The batches of an epoch depend on seed and epoch alone, so a run resumed in the middle of an epoch sees the rest of
     the same batches. A frame larger than `batch_atoms` is a batch of its own.
@@ -16,20 +16,30 @@ class BucketSampler:
         buckets: padded neighbour count of each frame.
         batch_atoms: atoms in a batch, at most.
         seed: of the shuffle.
+        repeats: how often each frame is drawn in an epoch; once where not given.
     """
 
-    def __init__(self, n_atoms: Sequence[int], buckets: Sequence[int], *, batch_atoms: int, seed: int) -> None:
+    def __init__(
+        self,
+        n_atoms: Sequence[int],
+        buckets: Sequence[int],
+        *,
+        batch_atoms: int,
+        seed: int,
+        repeats: Sequence[int] | None = None,
+    ) -> None:
         if len(n_atoms) != len(buckets):
             raise ValueError(f"{len(n_atoms)} atom counts and {len(buckets)} buckets given; both are one per frame.")
         self.n_atoms = list(n_atoms)
         self.buckets = np.asarray(buckets, dtype=np.int64)
         self.batch_atoms = batch_atoms
         self.seed = seed
+        self.drawn = np.repeat(np.arange(len(n_atoms)), 1 if repeats is None else np.asarray(repeats))
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """The shuffled batches of an epoch, as indices of frames."""
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.n_atoms))
+        order = rng.permutation(self.drawn)
         batches = self._fill(order)
         return [batches[i] for i in rng.permutation(len(batches))]
 

@@ -79,7 +79,9 @@ class Trainer:
         self.folder = Path(config.output)
         self.experiment = experiment or Experiment.from_config(config)
         self.model: EnergyModel = self.experiment.model
-        self.sampler = self.experiment.train.sampler(batch_atoms=config.batch_atoms, seed=config.seed)
+        self.sampler = self.experiment.train.sampler(
+            batch_atoms=config.batch_atoms, seed=config.seed, balance=config.balance
+        )
         self.optimizer = make_optimizer(self.model, config)
         self.average = WeightAverage(self.model, config.ema_decay)
         self.position = Position()

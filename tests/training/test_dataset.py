@@ -1,14 +1,21 @@
 """Frames as graphs with labels, and the validation split."""
 
+import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ase_andersonn.training.dataset import FrameDataset, split
 
 CPU = torch.device("cpu")
+
+
+def labelled(atoms: Atoms) -> Atoms:
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0)
+    return atoms
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.floats(0.0, 0.5), st.integers(0, 3))
@@ -65,3 +72,17 @@ def test_the_fingerprint_sees_labels_and_positions(frames: list[Atoms]) -> None:
 
 def test_no_frames() -> None:
     assert len(FrameDataset([], 3.5)) == 0
+
+
+def test_balanced_sets_of_elements_have_about_as_many_atoms() -> None:
+    frames = [labelled(bulk("Cu", cubic=True)) for _ in range(6)] + [labelled(bulk("Ni", cubic=True)) for _ in range(2)]
+    data = FrameDataset(frames, 4.0)
+    drawn = [frame for batch in data.sampler(batch_atoms=8, seed=0, balance=True).epoch(0) for frame in batch]
+    assert sum(frame < 6 for frame in drawn) == sum(frame >= 6 for frame in drawn) == 6
+
+
+def test_closest_distance_of_each_pair_of_elements() -> None:
+    dimer = labelled(Atoms("CuNi", [[0, 0, 0], [0, 0, 2.25]]))
+    pair = labelled(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]]))
+    closest = FrameDataset([dimer, pair], 4.0).closest()
+    assert closest == pytest.approx({(28, 29): 2.25, (29, 29): 2.5})

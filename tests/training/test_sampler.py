@@ -35,3 +35,10 @@ def test_an_epoch_depends_on_seed_and_number_alone() -> None:
 def test_different_lengths() -> None:
     with pytest.raises(ValueError, match="2 atom counts and 1 buckets"):
         BucketSampler([1, 2], [8], batch_atoms=10, seed=0)
+
+
+def test_repeated_frames_are_drawn_as_often_as_said() -> None:
+    sampler = BucketSampler([4, 4, 4], [8, 8, 16], batch_atoms=8, seed=0, repeats=[1, 3, 2])
+    for epoch in range(3):
+        drawn = [frame for batch in sampler.epoch(epoch) for frame in batch]
+        assert sorted(drawn) == [0, 1, 1, 1, 2, 2]
