@@ -280,7 +280,8 @@ def picture(rows: list[dict[str, Any]], name: str) -> None:
         label = f"{row['symbol']}, {'warm' if row['warm'] else 'cold'} starts"
         left.plot(t, 1e6 * (e - e[0]), style, color=colors[row["symbol"]], lw=0.9, label=label)
     left.set(xlabel="time, ps", ylabel="change of the shadow energy, 10⁻⁶ eV/atom")
-    if left.lines:
+    left.set_visible(left.has_data())
+    if left.has_data():
         left.legend(frameon=False, fontsize=8)
     for symbol, color in colors.items():
         for warm, style in ((True, "o-"), (False, "s:")):
@@ -292,8 +293,9 @@ def picture(rows: list[dict[str, Any]], name: str) -> None:
                 tol = [r["tol"] for r in chosen]
                 label = f"{symbol}, {'warm' if warm else 'cold'} starts"
                 right.errorbar(tol, drift, error, fmt=style, color=color, mfc="none", ms=4, lw=1, label=label)
-    right.set(xscale="log", yscale="log", xlabel="tolerance, eV/atom", ylabel="|drift|, 10⁻⁶ eV/atom/ps")
+    right.set_visible(right.has_data())
     if right.has_data():
+        right.set(xscale="log", yscale="log", xlabel="tolerance, eV/atom", ylabel="|drift|, 10⁻⁶ eV/atom/ps")
         right.legend(frameon=False, fontsize=8)
     drawing.savefig(RESULTS / f"{name}.png", dpi=150)
 
