@@ -31,7 +31,7 @@ class Model:
 def andersonn() -> Any:
     from ase_andersonn import AndersoNN
 
-    return AndersoNN()
+    return AndersoNN(compile=True)
 
 
 def emt() -> Any:
@@ -171,7 +171,7 @@ NEQUIP_DEFAULT: dict[str, Any] = {}  # what its model builder takes when told no
 
 METALS_OF_EMT = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 MODELS = {
-    "andersonn": Model("", "ase-andersonn", "AndersoNN(), default weights", andersonn),
+    "andersonn": Model("", "ase-andersonn", "AndersoNN(compile=True), default weights", andersonn),
     "emt": Model("", "ase", "ASE's EMT, float64, no network", emt, only=METALS_OF_EMT),
     "mace": Model("mace", "mace-torch", "MACE small (128x0e, 2 layers, r_max 6), random weights", mace),
     "chgnet": Model("chgnet", "chgnet", "CHGNet 0.3.0", chgnet),
