@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.deq import reverse_gates
@@ -70,17 +71,19 @@ class _Observe(torch.autograd.Function):
     def forward(ctx: Any, job: _Job, *parameters: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         equilibrium, seen = job.observe()
         job.found.append((equilibrium, seen))
-        ctx.job, ctx.equilibrium, ctx.parameters = job, equilibrium, parameters
+        ctx.job, ctx.equilibrium = job, equilibrium
+        ctx.save_for_backward(*parameters)  # refuses weights that were changed in place before the backward pass
         return seen.energy, seen.forces, seen.stress
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         g_energy, g_forces, g_stress = grad_outputs
         job, found = ctx.job, ctx.equilibrium
         direction = edge_direction(job.graph, g_forces, g_stress)
         tangent, adjoint_tangent = _tangents(job, found, direction)
         gradients = job.operators.weight_gradient(
-            dict(zip(job.names, ctx.parameters, strict=True)),
+            dict(zip(job.names, ctx.saved_tensors, strict=True)),
             (job.graph.vectors, found.z, found.adjoint),
             (direction, tangent, adjoint_tangent),
             g_energy.to(found.z.dtype)[job.graph.system],

@@ -117,6 +117,21 @@ def test_weight_gradient_is_a_finite_difference_of_the_loss() -> None:
     assert (4 * numerical[1] - numerical[0]) / 3 == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_would_be_a_wrong_weight_gradient_is_refused() -> None:
+    model, graph = small_model(), graph_of("bulk")
+    model.requires_grad_(True)
+    weights = list(model.parameters())
+    energy = evaluate(model, graph, forces=True).energy.square().sum()
+    gradients = torch.autograd.grad(energy, weights, create_graph=True)  # right, but without a second derivative
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.stack([g.square().sum() for g in gradients]).sum().backward()
+    energy = evaluate(model, graph, forces=True).energy.sum()
+    with torch.no_grad():
+        weights[0].mul_(1.1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        energy.backward()
+
+
 def test_values_are_the_same_with_and_without_gradients() -> None:
     model, graph = small_model(6), graph_of("bulk", "molecule")
     without = evaluate(model, graph, forces=True, stress=True)
