@@ -97,7 +97,7 @@ class AndersoNN(Calculator):
         self._warned: set[tuple[int, ...]] = set()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
-            dtype=dtype,
+            dtype=str(self.torch_dtype).removeprefix("torch."),
             tol=tol,
         )
 
@@ -172,6 +172,8 @@ class AndersoNN(Calculator):
             for each structure a dictionary as the calculator's `results`.
         """
         frames = [to_atoms(structure) for structure in structures]
+        for frame in frames:
+            self._warn_of_combinations(frame)
         results: list[dict[str, Any]] = []
         for chunk in _chunks(frames, batch_atoms):
             graph = graph_from_atoms(chunk, self.model.cutoff, dtype=self.torch_dtype, device=self.torch_device)
@@ -182,6 +184,16 @@ class AndersoNN(Calculator):
             self._check(evaluation)
             results += _as_results(evaluation)
         return results
+
+    def set(self, **kwargs: Any) -> Any:
+        """Settings are given when a calculator is made, and do not change.
+
+        Raises:
+            ValueError: if it is asked to change one.
+        """
+        if self.parameters and kwargs:  # ASE's constructor sets them when there are none yet
+            raise ValueError(f"{', '.join(kwargs)} cannot be changed here; make a new AndersoNN with these arguments.")
+        return super().set(**kwargs)  # type: ignore[no-untyped-call]
 
     def reset(self) -> None:
         """Forget results and history."""

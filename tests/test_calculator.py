@@ -90,6 +90,16 @@ def test_diagnostics_say_what_it_cost() -> None:
     assert (calc.diagnostics, calc.results, calc.atoms) == ({}, {}, None)
 
 
+def test_settings_are_not_changed_silently() -> None:
+    calc = make()
+    with pytest.raises(ValueError, match="tol cannot be changed here; make a new AndersoNN"):
+        calc.set(tol=1e-3)
+    assert calc.parameters["tol"] == calc.tol == 1e-16
+    assert calc.set() == {}
+    by_torch_dtype: Any = torch.float64
+    assert make(dtype=by_torch_dtype).todict() == calc.todict()  # ASE writes it into trajectories, as JSON
+
+
 # Structures
 
 
@@ -260,6 +270,14 @@ def test_unknown_combinations_of_known_elements_are_said_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calc.get_forces(rattled(slab(), seed=4))
+
+
+def test_unknown_combinations_are_said_of_batches_too() -> None:
+    model = small_model()
+    model.card = {"combinations": [[6, 8, 1], [14]]}
+    calc = AndersoNN(model, dtype="float64", compile=False)
+    with pytest.warns(UserWarning, match=r"\['Cu', 'O'\] together"):
+        calc.evaluate([silicon(), slab()], forces=False)
 
 
 # Copies
