@@ -55,7 +55,7 @@ def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAv
 def scatter(
     tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
 ) -> None:
-    """Put back what `gather` returned."""
+    """Put back what `gather` returned, except for the random state, which belongs to the whole process."""
     model.load_state_dict(_under(tensors, "model/"))
     for name, value in _under(tensors, "average/").items():
         average.average[name].copy_(value)
@@ -64,7 +64,6 @@ def scatter(
         found = {key.removesuffix(f"/{name}"): value for key, value in moments.items() if key.split("/", 1)[1] == name}
         if found:
             optimizer.state[p] = {key: value if key == "step" else value.to(p.device) for key, value in found.items()}
-    torch.set_rng_state(tensors["random/cpu"])
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
