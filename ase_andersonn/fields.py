@@ -1,7 +1,7 @@
 """Names, shapes and units of every input and output, in one place.
 
-Model cards, ``andersonn info`` and the documentation print this table; the conformance checks hold arrays against it
-with `check_shapes`. A symbol in a shape is one of the package's words: ``n_atoms``, ``n_edges``, ``n_systems``,
+``andersonn info`` prints what the calculator returns, and the conformance checks hold arrays against it with
+`check_shapes`. A symbol in a shape is one of the package's words: ``n_atoms``, ``n_edges``, ``n_systems``,
 ``n_neighbors``.
 """
 

@@ -124,7 +124,7 @@ def check_sums(calc: Any, atoms: Atoms, *, tol: float = 1e-6) -> None:
     for parts, whole in (("energies", "energy"), ("stresses", "stress")):
         if parts in values and whole in values:
             error = _largest(np.sum(values[parts], axis=0) - values[whole])
-            if error > tol * max(_largest(values[whole]), 1.0):
+            if not error <= tol * max(_largest(values[whole]), 1.0):
                 _fail(f"the sum of {parts} differs from {whole} by {error:.1e}")
 
 

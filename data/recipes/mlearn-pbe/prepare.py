@@ -22,7 +22,7 @@ from pymatgen.core import Structure
 
 KBAR = 0.1 * GPa
 ASE_ORDER = [0, 1, 2, 4, 5, 3]
-"""Places of ASE's yy … xy components in VASP's order."""
+"""Places of ASE's components xx yy zz yz xz xy in VASP's order."""
 SPLITS = {"training.json": "train", "test.json": "test"}
 
 
