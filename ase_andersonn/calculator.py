@@ -19,7 +19,7 @@ from ase.calculators.calculator import (
 from ase.geometry import find_mic
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype
+from .backends import CompileMode, exact_matmul, find_compiler, resolve_device, resolve_dtype
 from .inputs.convert import to_atoms
 from .inputs.graph import graph_from_atoms
 from .inputs.neighbors import NeighborList
@@ -138,15 +138,16 @@ class AndersoNN(Calculator):
         listed = time.perf_counter()
         self._follow(structure, before, system_changes)
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
-        evaluation = evaluate(
-            self.model,
-            graph,
-            forces=derivatives,
-            stress=derivatives and periodic,
-            tol=self.tol,
-            begin=cold_start if self.warm_start is None else self.warm_start.begin,
-            compile=self._compile_mode(),
-        )
+        with exact_matmul():
+            evaluation = evaluate(
+                self.model,
+                graph,
+                forces=derivatives,
+                stress=derivatives and periodic,
+                tol=self.tol,
+                begin=cold_start if self.warm_start is None else self.warm_start.begin,
+                compile=self._compile_mode(),
+            )
         results = _as_results(evaluation)[0]
         done = time.perf_counter()
         self._worked += done - begun
@@ -177,10 +178,14 @@ class AndersoNN(Calculator):
         results: list[dict[str, Any]] = []
         for chunk in _chunks(frames, batch_atoms):
             graph = graph_from_atoms(chunk, self.model.cutoff, dtype=self.torch_dtype, device=self.torch_device)
-            evaluation = evaluate(
-                self.model, graph, forces=forces, stress=stress, tol=self.tol, compile=self._compile_mode()
-            )
-            self._describe(evaluation, {})
+            begun = time.perf_counter()
+            with exact_matmul():
+                evaluation = evaluate(
+                    self.model, graph, forces=forces, stress=stress, tol=self.tol, compile=self._compile_mode()
+                )
+            spent = time.perf_counter() - begun
+            self._worked += spent
+            self._describe(evaluation, {"evaluate": spent})
             self._check(evaluation)
             results += _as_results(evaluation)
         return results

@@ -71,9 +71,16 @@ class FrameDataset:
         repeats = self._repeats() if balance else None
         return BucketSampler(self.n_atoms, self.buckets, batch_atoms=batch_atoms, seed=seed, repeats=repeats)
 
+    def combinations(self) -> list[tuple[int, ...]]:
+        """The sets of elements (atomic numbers, ascending) that stand together in a frame."""
+        return sorted(set(self._kinds()))
+
+    def _kinds(self) -> list[tuple[int, ...]]:
+        return [tuple(data.numbers.unique().tolist()) for data in self.data]
+
     def _repeats(self) -> list[int]:
         """The number of atoms of the largest set of elements over that of the frame's, rounded."""
-        kinds = [tuple(data.numbers.unique().tolist()) for data in self.data]
+        kinds = self._kinds()
         atoms: dict[tuple[int, ...], int] = {}
         for kind, n in zip(kinds, self.n_atoms, strict=True):
             atoms[kind] = atoms.get(kind, 0) + n

@@ -105,9 +105,18 @@ def report(
 
 
 def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float, compile_mode: CompileMode) -> Targets:
-    """Energy, forces and, where a frame has the label, stress."""
+    """Energy, forces and, where a frame has the label, stress.
+
+    Raises:
+        RuntimeError: if an equilibrium was not reached.
+    """
     stressed = bool((~batch.labels.stress.isnan()).any())
     out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance, compile=compile_mode)
+    if not bool(out.equilibrium.converged.all()):
+        raise RuntimeError(
+            f"an equilibrium was not reached to the tolerance {tolerance:g} eV/atom; "
+            "ask for a larger one, or for float64 where it is below 1e-12."
+        )
     stress = torch.full_like(batch.labels.stress, torch.nan) if out.stress is None else out.stress
     if out.forces is None:
         raise RuntimeError("the model returned no forces although they were asked for.")
@@ -117,20 +126,22 @@ def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float, compile_
 def error_table(predicted: Targets, labelled: Targets, systems: Systems) -> dict[str, ErrorRow]:
     """Errors under "all" and under the symbol of each element."""
     n = systems.n_per_system
-    energy = (predicted.energy - labelled.energy) / n
-    forces = predicted.forces - labelled.forces
-    stress = predicted.stress - labelled.stress
-    table = {ALL: ErrorRow(_errors(energy), _errors(forces), _errors(stress))}
+    energy = predicted.energy / n, labelled.energy / n
+    forces = predicted.forces, labelled.forces
+    stress = predicted.stress, labelled.stress
+    table = {ALL: ErrorRow(_errors(*energy), _errors(*forces), _errors(*stress))}
     for z in systems.numbers.unique().tolist():
         atoms = systems.numbers == z
         frames = systems.mean(atoms.double()) > 0
-        row = ErrorRow(_errors(energy[frames]), _errors(forces[atoms]), _errors(stress[frames]))
-        table[chemical_symbols[z]] = row
+        kinds = ((energy, frames), (forces, atoms), (stress, frames))
+        table[chemical_symbols[z]] = ErrorRow(*(_errors(found[rows], label[rows]) for (found, label), rows in kinds))
     return table
 
 
-def _errors(difference: Tensor) -> Errors:
-    values = difference[~difference.isnan()].double()
+def _errors(predicted: Tensor, labelled: Tensor) -> Errors:
+    """Of all labelled values: a prediction that is not a number is an error that is not a number."""
+    known = ~labelled.isnan()
+    values = (predicted - labelled)[known].double()
     if not values.numel():
         return Errors(float("nan"), float("nan"), 0)
     return Errors(values.abs().mean().item(), values.square().mean().sqrt().item(), values.numel())

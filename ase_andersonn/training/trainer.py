@@ -236,7 +236,8 @@ class Trainer:
 
     def _save_model(self, name: str, validation: dict[str, Any] | None) -> None:
         p = self.position
-        card = {
+        card: dict[str, Any] = {
+            "combinations": self.experiment.train.combinations(),
             "training": {
                 "config": shareable(self.config),
                 "train_frames": len(self.experiment.train),
@@ -244,7 +245,7 @@ class Trainer:
                 "epoch": p.epoch,
                 "step": p.step,
                 "minutes": p.seconds / 60.0,
-            }
+            },
         }
         if validation is not None:
             card["validation"] = validation
