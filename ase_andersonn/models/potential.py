@@ -1,0 +1,77 @@
+"""What a calculator is made of: a potential holds the weights, an evaluator applies them to structures."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+from torch import nn
+
+from ase_andersonn.backends import CompileMode
+
+
+class Potential(nn.Module, ABC):
+    """A network that gives structures an energy.
+
+    Attributes:
+        config: the config dataclass it was made from.
+        elements: atomic numbers it knows, ascending.
+        card: the model card, where it came from a file.
+    """
+
+    config: Any
+    elements: tuple[int, ...]
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a calculator wants its potential applied; see `AndersoNN` for the meaning of each."""
+
+    device: torch.device
+    dtype: torch.dtype
+    tol: float = 1e-6
+    warm_start: bool = True
+    skin: float = 0.5
+    compile: CompileMode = "auto"
+
+
+class Evaluator(ABC):
+    """Applies one potential to one structure after another.
+
+    Attributes:
+        diagnostics: what the last call cost.
+    """
+
+    diagnostics: dict[str, Any]
+
+    @abstractmethod
+    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
+        """ASE's results: `energy`, `free_energy`, `energies` and, where asked for, `forces`, `stress`, `stresses`.
+
+        Args:
+            atoms: the structure; nothing of it is changed or kept.
+            forces: whether forces are wanted.
+            stress: whether stress is wanted; never for a structure that is not periodic in three directions.
+            changes: what ASE found changed since the last call.
+
+        Raises:
+            ValueError: for a structure without a meaning.
+            CalculationFailed: where there is no result to trust.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all that was kept of earlier structures."""
+
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
+        """Energy of a structure that differs from the settled one only in the atoms `touched`, eV."""
+        energy: float = self.calculate(atoms, forces=False, stress=False, changes=("positions", "numbers"))["energy"]
+        return energy
+
+    def settle(self, accepted: bool) -> None:
+        """Keep the proposed structure, or go back to the settled one."""
