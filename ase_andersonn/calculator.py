@@ -1,42 +1,21 @@
 """The ASE calculator."""
 
+import copy
 import math
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
-from ase.calculators.calculator import (
-    CalculationFailed,
-    Calculator,
-    PropertyNotImplementedError,
-    all_changes,
-)
-from ase.geometry import find_mic
-from ase.stress import full_3x3_to_voigt_6_stress
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from numpy.typing import NDArray
 
-from .backends import CompileMode, exact_matmul, find_compiler, resolve_device, resolve_dtype
+from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype
 from .inputs.convert import to_atoms
-from .inputs.graph import graph_from_atoms
-from .inputs.neighbors import NeighborList
-from .models.base import EnergyModel
 from .models.checkpoint import DEFAULT_MODEL, load_model
-from .models.derivatives import Evaluation, evaluate
-from .models.equilibrium import cold_start
-from .models.warm_start import WarmStart
-
-NEARBY = 0.5
-"""Å: when an atom has moved further since the last call, the solves start cold."""
-EAGER_SECONDS = 20.0
-"""Work done before `compile="auto"` spends time on compiling."""
-
-
-class ConvergenceError(CalculationFailed):
-    """A fixed point was not reached; nothing is returned."""
+from .models.potential import ConvergenceError, Evaluator, Potential, Settings
 
 
 class AndersoNN(Calculator):
@@ -60,10 +39,7 @@ class AndersoNN(Calculator):
         ValueError: for a damaged model file, an unknown device or dtype, or a tolerance that is not positive.
         RuntimeError: for `compile=True` where there is no compiler.
 
-    What a calculation cost is in `diagnostics`: applications of the cell and its transpose (`evaluations`), largest
-    residuals (`residual`, `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), the solver's
-    safeguards (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
-    (`times`).
+    What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one.
     """
 
     name = "andersonn"
@@ -72,7 +48,7 @@ class AndersoNN(Calculator):
 
     def __init__(
         self,
-        model: str | Path | EnergyModel | None = None,
+        model: str | Path | Potential | None = None,
         *,
         device: str = "auto",
         dtype: str = "float32",
@@ -83,23 +59,24 @@ class AndersoNN(Calculator):
     ) -> None:
         if not (math.isfinite(tol) and tol > 0):
             raise ValueError(f"tol is {tol}; it is an energy tolerance in eV/atom and has to be positive.")
-        self.torch_device, self.torch_dtype = resolve_device(device), resolve_dtype(dtype)
-        if compile is True and find_compiler(self.torch_device)[0] is None:
-            raise RuntimeError(f"compile=True is not possible: {find_compiler(self.torch_device)[1]}.")
-        source = model if isinstance(model, EnergyModel) else load_model(model)
-        self.model = _own(source, self.torch_device, self.torch_dtype)
-        self.tol, self.compile = tol, compile
-        self.neighbor_list = NeighborList(self.model.cutoff, skin if warm_start else 0.0)
-        self.warm_start = WarmStart(math.sqrt(tol)) if warm_start else None
-        self.diagnostics: dict[str, Any] = {}
-        self._worked = 0.0
-        self._positions: Any = None
+        settings = Settings(resolve_device(device), resolve_dtype(dtype), tol, warm_start, skin, compile)
+        if compile is True and find_compiler(settings.device)[0] is None:
+            raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
+        self.model = _own(model if isinstance(model, Potential) else load_model(model), settings)
+        self.evaluator: Evaluator = self.model.evaluator(settings)
+        if self.model.reads_magmoms:
+            self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._warned: set[tuple[int, ...]] = set()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
-            dtype=str(self.torch_dtype).removeprefix("torch."),
+            dtype=str(settings.dtype).removeprefix("torch."),
             tol=tol,
         )
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """What the last calculation cost."""
+        return self.evaluator.diagnostics
 
     def calculate(
         self,
@@ -116,7 +93,6 @@ class AndersoNN(Calculator):
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
-        before, self._positions = self._positions, None  # a call that fails leaves no history behind
         structure = self.atoms
         assert structure is not None  # set by ASE
         periodic = bool(structure.pbc.all())
@@ -125,38 +101,10 @@ class AndersoNN(Calculator):
                 f"stress needs a cell that is periodic in three directions; pbc is {structure.pbc.tolist()}."
             )
         self._warn_of_combinations(structure)
-        begun = time.perf_counter()
-        if self.warm_start is None:
-            self.neighbor_list.reset()  # kept edges are summed in an order that depends on where they were found
-        graph = graph_from_atoms(
-            structure,
-            self.model.cutoff,
-            dtype=self.torch_dtype,
-            device=self.torch_device,
-            neighbor_list=self.neighbor_list,
-        )
-        listed = time.perf_counter()
-        self._follow(structure, before, system_changes)
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
-        with exact_matmul():
-            evaluation = evaluate(
-                self.model,
-                graph,
-                forces=derivatives,
-                stress=derivatives and periodic,
-                tol=self.tol,
-                begin=cold_start if self.warm_start is None else self.warm_start.begin,
-                compile=self._compile_mode(),
-            )
-        results = _as_results(evaluation)[0]
-        done = time.perf_counter()
-        self._worked += done - begun
-        self._describe(evaluation, {"neighbors": listed - begun, "evaluate": done - listed})
-        self._check(evaluation)
-        if self.warm_start is not None:
-            self.warm_start.end(evaluation.equilibrium)
-        self._positions = structure.positions.copy()
-        self.results = results
+        self.results = self.evaluator.calculate(
+            structure, forces=derivatives, stress=derivatives and periodic, changes=system_changes
+        )
 
     def evaluate(
         self, structures: Sequence[Any], *, forces: bool = True, stress: bool = False, batch_atoms: int = 2000
@@ -175,20 +123,23 @@ class AndersoNN(Calculator):
         frames = [to_atoms(structure) for structure in structures]
         for frame in frames:
             self._warn_of_combinations(frame)
-        results: list[dict[str, Any]] = []
-        for chunk in _chunks(frames, batch_atoms):
-            graph = graph_from_atoms(chunk, self.model.cutoff, dtype=self.torch_dtype, device=self.torch_device)
-            begun = time.perf_counter()
-            with exact_matmul():
-                evaluation = evaluate(
-                    self.model, graph, forces=forces, stress=stress, tol=self.tol, compile=self._compile_mode()
-                )
-            spent = time.perf_counter() - begun
-            self._worked += spent
-            self._describe(evaluation, {"evaluate": spent})
-            self._check(evaluation)
-            results += _as_results(evaluation)
-        return results
+        return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
+
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
+        """Energy of a trial structure of a Monte Carlo move; `settle` says what became of it.
+
+        Args:
+            atoms: the structure, which differs from the settled one only in the atoms `touched`.
+            touched: indices of these atoms.
+
+        Returns:
+            energy, eV.
+        """
+        return self.evaluator.propose(atoms, touched)
+
+    def settle(self, accepted: bool) -> None:
+        """Keep the proposed structure, or go back to the settled one at no cost."""
+        self.evaluator.settle(accepted)
 
     def set(self, **kwargs: Any) -> Any:
         """Settings are given when a calculator is made, and do not change.
@@ -203,52 +154,7 @@ class AndersoNN(Calculator):
     def reset(self) -> None:
         """Forget results and history."""
         super().reset()  # type: ignore[no-untyped-call]
-        self.diagnostics = {}
-        self._positions = None
-        if self.warm_start is not None:
-            self.warm_start.reset()
-
-    def _follow(self, atoms: Atoms, before: Any, changes: Sequence[str]) -> None:
-        """Drop the history where this structure is not close to the last one, whose positions are `before`."""
-        if self.warm_start is None:
-            return
-        if before is None or before.shape != atoms.positions.shape or {"numbers", "pbc"} & set(changes):
-            self.warm_start.reset()
-            return
-        moved, _ = find_mic(atoms.positions - before, atoms.cell, atoms.pbc)
-        if np.square(moved).sum(1).max() > NEARBY**2:
-            self.warm_start.reset()
-
-    def _compile_mode(self) -> CompileMode:
-        if self.compile != "auto":
-            return self.compile
-        return "auto" if self._worked > EAGER_SECONDS else False
-
-    def _describe(self, evaluation: Evaluation, times: dict[str, float]) -> None:
-        eq = evaluation.equilibrium
-        self.diagnostics = {
-            "evaluations": {"cell": eq.evaluations[0], "transposed": eq.evaluations[1]},
-            "residual": float(eq.forward.residual.max()),
-            "adjoint_residual": float(eq.backward.residual.max()),
-            "energy_error": float(eq.error.max()),
-            "converged": bool(eq.converged.all()),
-            "safeguards": {"cell": vars(eq.forward.counters), "transposed": vars(eq.backward.counters)},
-            "rebuilds": self.neighbor_list.rebuilds,
-            "backend": eq.backend,
-            "device": str(self.torch_device),
-            "times": times,
-        }
-
-    def _check(self, evaluation: Evaluation) -> None:
-        eq = evaluation.equilibrium
-        if not bool(eq.converged.all()):
-            raise ConvergenceError(
-                f"the equilibrium was not reached: residuals {self.diagnostics['residual']:.1e} (features) and "
-                f"{self.diagnostics['adjoint_residual']:.1e} (adjoint), wanted {math.sqrt(self.tol):.1e}. "
-                "Ask for a larger tol, or for dtype='float64' where tol is below 1e-12."
-            )
-        if not bool(torch.isfinite(evaluation.energy).all()):
-            raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+        self.evaluator.reset()
 
     def _warn_of_combinations(self, atoms: Atoms) -> None:
         """Say once when elements stand together that never did in the training data."""
@@ -264,53 +170,13 @@ class AndersoNN(Calculator):
             stacklevel=4,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "warm_start": self.warm_start and WarmStart(math.sqrt(self.tol)), "_positions": None}
 
-
-def _own(model: EnergyModel, device: torch.device, dtype: torch.dtype) -> EnergyModel:
-    """The model itself where it fits, else a copy: the caller's model stays as it is."""
-    import copy
-
+def _own(model: Potential, settings: Settings) -> Potential:
+    """The potential itself where it fits, else a copy: the caller's stays as it is."""
     parameter = next(model.parameters())
-    if (parameter.device, parameter.dtype) != (device, dtype) or parameter.requires_grad:
-        model = copy.deepcopy(model).to(device=device, dtype=dtype)
+    if (parameter.device, parameter.dtype) != (settings.device, settings.dtype) or parameter.requires_grad:
+        model = copy.deepcopy(model).to(device=settings.device, dtype=settings.dtype)
     return model.eval().requires_grad_(False)
-
-
-def _chunks(frames: Sequence[Atoms], batch_atoms: int) -> list[list[Atoms]]:
-    """Consecutive frames of at most about `batch_atoms` atoms."""
-    chunks: list[list[Atoms]] = []
-    filled = batch_atoms
-    for frame in frames:
-        if filled + len(frame) > batch_atoms:
-            chunks.append([])
-            filled = 0
-        chunks[-1].append(frame)
-        filled += len(frame)
-    return chunks
-
-
-def _as_results(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """ASE's results of each structure: float64, stresses as six numbers."""
-    counts = evaluation.n_per_system.tolist()
-    ends = np.cumsum(counts)
-    energy = evaluation.energy.cpu().numpy()
-    rows: dict[str, Any] = {"energies": evaluation.energies, "forces": evaluation.forces}
-    rows = {name: t.cpu().double().numpy() for name, t in rows.items() if t is not None}
-    if evaluation.stresses is not None and evaluation.stress is not None:
-        rows["stresses"] = full_3x3_to_voigt_6_stress(evaluation.stresses.cpu().double().numpy())
-        stress = full_3x3_to_voigt_6_stress(evaluation.stress.cpu().double().numpy())
-    results = []
-    for index, (end, count) in enumerate(zip(ends, counts, strict=True)):
-        found: dict[str, Any] = {"energy": float(energy[index]), "free_energy": float(energy[index])}
-        found |= {name: values[end - count : end].copy() for name, values in rows.items()}
-        if "stresses" in found and np.isfinite(stress[index]).all():
-            found["stress"] = stress[index].copy()
-        else:
-            found.pop("stresses", None)
-        results.append(found)
-    return results
 
 
 __all__ = ["AndersoNN", "ConvergenceError"]

@@ -64,12 +64,16 @@ def evaluate(
     """Errors of a model on labelled frames."""
     with _plain_errors():
         from .backends import resolve_device
+        from .models.base import EnergyModel
         from .models.checkpoint import load_model
         from .training import LabelKeys, error_text, evaluate_dataset, parity_plot, read_frames
 
+        potential = load_model(model)
+        if not isinstance(potential, EnergyModel):
+            raise ValueError(f"{model} is a {type(potential).__name__}; only potentials of atoms are evaluated here.")
         keys = LabelKeys(energy_key, forces_key, stress_key)
         frames = read_frames(data, keys)
-        result = evaluate_dataset(load_model(model).to(resolve_device(device)), frames, keys=keys)
+        result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
         typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}")
         if plot is not None:
             parity_plot(result, plot)

@@ -1,16 +1,18 @@
 """What an equilibrium energy model has to be."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell
 
+from .potential import Evaluator, Potential, Settings
 
-class EnergyModel(nn.Module, ABC):
+
+class EnergyModel(Potential):
     """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
 
     A model says how the geometry enters (`encode`), which matrices the cell has (`cell_weights`), what energy belongs
@@ -41,6 +43,12 @@ class EnergyModel(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "operators": {}}
+
+    def evaluator(self, settings: Settings) -> Evaluator:
+        """See `Potential.evaluator`."""
+        from .whole import Whole  # which stands on this file
+
+        return Whole(self, settings)
 
     @abstractmethod
     def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
@@ -78,6 +86,13 @@ class EnergyModel(nn.Module, ABC):
         """Set the shortest distance (Å) at which each pair of elements is known; below, pairs repel.
 
         Keys are pairs of atomic numbers; for a pair without one it is the sum of the covalent radii.
+        """
+
+    def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """Look at the structures to be learnt once, before training, as to scale what the network sees of them.
+
+        Args:
+            geometries: arguments of `encode` for batches of atoms.
         """
 
     def species(self, numbers: Tensor) -> Tensor:

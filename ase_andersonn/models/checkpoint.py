@@ -20,7 +20,7 @@ from torch import Tensor
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 
 from . import deq_attention
-from .base import EnergyModel
+from .potential import Potential
 
 FORMAT = "ase-andersonn-1"
 DEFAULT_MODEL = "mlearn-pbe"
@@ -30,7 +30,7 @@ ARCHITECTURES = (deq_attention,)
 """Modules imported so that their models can be found by name."""
 
 
-def save_model(model: EnergyModel, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
+def save_model(model: Potential, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write weights, config and card to `path` (`.safetensors`) and the card to the `.json` beside it.
 
     Both files are replaced whole; whatever happens meanwhile, `path` holds either the old model or the new one.
@@ -59,7 +59,7 @@ def save_model(model: EnergyModel, path: str | Path, card: Mapping[str, Any] | N
     write_whole(path.with_suffix(".json"), (text + "\n").encode())
 
 
-def load_model(name_or_path: str | Path | None = None) -> EnergyModel:
+def load_model(name_or_path: str | Path | None = None) -> Potential:
     """A model from a file, or a packaged one by its name; float32, on the CPU, ready for use.
 
     Args:
@@ -84,10 +84,10 @@ def load_model(name_or_path: str | Path | None = None) -> EnergyModel:
             f"{path} was altered: its content has the hash {found[:12]}…, the file says {str(expected)[:12]}…. "
             "Copy or make it anew."
         )
-    cls: Any = subclass_named(EnergyModel, header["architecture"])
+    cls: Any = subclass_named(Potential, header["architecture"])
     config = from_dict(get_type_hints(cls.__init__)["config"], json.loads(header["config"]))
     with torch.random.fork_rng(devices=[]):
-        model: EnergyModel = cls(config)
+        model: Potential = cls(config)
     model.load_state_dict(tensors)
     model.card = json.loads(header["card"])
     return model.eval().requires_grad_(False)

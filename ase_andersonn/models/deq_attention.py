@@ -1,6 +1,7 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,18 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from ase_andersonn.nn.angular import L_MAX
-from ase_andersonn.nn.attention import NeighborAttention
-from ase_andersonn.nn.blocks import SpeciesLinear, silu
+from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
+from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
 from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
 from .base import EnergyModel
+
+ALIKE = 1e-3
+"""Added to the standard deviation of features: differences much smaller than this are not told apart."""
+UNUSUAL = 10.0
+"""Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
 
 
 @dataclass(frozen=True)
@@ -105,22 +111,32 @@ class DEQAttention(EnergyModel):
         self.scale: Tensor
         self.charge: Tensor
         self.closest: Tensor
+        self.typical: Tensor
+        self.spread: Tensor
         self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_species))
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
         radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
         self.register_buffer("closest", radius[:, None] + radius)
+        self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
+        self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
 
     def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
         """See `EnergyModel.encode`."""
-        r = distances(vectors, mask)
-        seen = floored(r, self.closest[species[:, None], neighbor_species])
-        features, gates = self.attention(seen, vectors / r[..., None], species, neighbor_species, mask)
+        features, gates = self.neighborhood(vectors, species, neighbor_species, mask)
         first, second, last = self.inject
-        x = silu(first(features, species))
+        x = squashed((features - self.typical[species]) / self.spread[species], UNUSUAL)
+        x = silu(first(x, species))
         x = x + silu(second(x, species))
         u, v = last(x, species).chunk(2, -1)
         return Injection(u, v, gates)
+
+    def neighborhood(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Neighborhood:
+        """What the attention sees of each atom's surroundings; arguments as in `encode`."""
+        r = distances(vectors, mask)
+        seen = floored(r, self.closest[species[:, None], neighbor_species])
+        found: Neighborhood = self.attention(seen, vectors / r[..., None], species, neighbor_species, mask)
+        return found
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -152,6 +168,20 @@ class DEQAttention(EnergyModel):
         for index, number in enumerate(self.elements):
             self.reference[index] = energies[number]
             self.scale[index] = scales[number]
+
+    @torch.no_grad()
+    def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """Measure mean and standard deviation of each species' features, so that the network sees them in these units.
+
+        In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
+        unscaled, training is slow.
+        """
+        seen = [(self.neighborhood(*geometry).features.double(), geometry[1]) for geometry in geometries]
+        features, species = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        for index in species.unique().tolist():
+            own = features[species == index]
+            self.typical[index] = own.mean(0)
+            self.spread[index] = own.std(0, correction=0) + ALIKE
 
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """See `EnergyModel.set_closest`."""

@@ -1,17 +1,22 @@
 """What a calculator is made of: a potential holds the weights, an evaluator applies them to structures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, all_changes
 from numpy.typing import NDArray
 from torch import nn
 
 from ase_andersonn.backends import CompileMode
+
+
+class ConvergenceError(CalculationFailed):
+    """A fixed point was not reached; nothing is returned."""
 
 
 class Potential(nn.Module, ABC):
@@ -21,11 +26,17 @@ class Potential(nn.Module, ABC):
         config: the config dataclass it was made from.
         elements: atomic numbers it knows, ascending.
         card: the model card, where it came from a file.
+        reads_magmoms: whether its energy depends on the initial magnetic moments.
     """
 
     config: Any
     elements: tuple[int, ...]
     card: dict[str, Any]
+    reads_magmoms = False
+
+    @abstractmethod
+    def evaluator(self, settings: "Settings") -> "Evaluator":
+        """What applies this potential; its weights are already on the settings' device and in their precision."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +75,31 @@ class Evaluator(ABC):
             CalculationFailed: where there is no result to trust.
         """
 
+    def calculate_many(
+        self,
+        structures: Sequence[Atoms],
+        *,
+        forces: bool,
+        stress: bool,
+        batch_atoms: int,  # noqa: ARG002 (here one by one)
+    ) -> list[dict[str, Any]]:
+        """The results of each structure as if it were alone, about `batch_atoms` atoms evaluated at once."""
+        results = []
+        for atoms in structures:
+            self.reset()
+            periodic = bool(atoms.pbc.all())
+            results.append(self.calculate(atoms, forces=forces, stress=stress and periodic, changes=all_changes))
+        self.reset()
+        return results
+
     @abstractmethod
     def reset(self) -> None:
         """Forget all that was kept of earlier structures."""
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:  # noqa: ARG002 (here all is evaluated)
         """Energy of a structure that differs from the settled one only in the atoms `touched`, eV."""
         energy: float = self.calculate(atoms, forces=False, stress=False, changes=("positions", "numbers"))["energy"]
         return energy
 
-    def settle(self, accepted: bool) -> None:
+    def settle(self, accepted: bool) -> None:  # noqa: B027 (nothing to do where nothing is kept)
         """Keep the proposed structure, or go back to the settled one."""

@@ -23,6 +23,11 @@ def lipschitz_silu_slope(x: Tensor) -> Tensor:
     return s * (1.0 + x * (1.0 - s)) * (1.0 / SILU_MAX_SLOPE)
 
 
+def squashed(x: Tensor, limit: float) -> Tensor:
+    """`x / √(1 + (x / l)²)`: nearly `x` where `|x|` is well below the limit `l`, and never beyond it."""
+    return x * (1.0 + (x * (1.0 / limit)).square()).rsqrt()
+
+
 def bounded(weight: Tensor, bound: float = 1.0) -> Tensor:
     """`W min(1, bound / ‖W‖₂)`: the same map with its spectral norm held at or below `bound`.
 

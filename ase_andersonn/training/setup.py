@@ -1,6 +1,6 @@
 """Data and model of a training run, made from its config."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -63,8 +63,10 @@ class Experiment:
         table = torch.ones(len(chemical_symbols), dtype=dtype)
         for z, scale in scales.items():
             table[z] = scale
+        model.to(device=device, dtype=dtype)
+        model.calibrate(_geometries(model, train_data, config.batch_atoms, device, dtype))
         return cls(
-            model.to(device=device, dtype=dtype),
+            model,
             train_data,
             FrameDataset(validation, model.cutoff, config.labels),
             table.to(device),
@@ -112,6 +114,16 @@ def build_model(config: TrainConfig, elements: Sequence[int]) -> EnergyModel:
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)
     return model
+
+
+def _geometries(
+    model: EnergyModel, data: FrameDataset, batch_atoms: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Arguments of the model's `encode` for all frames."""
+    for indices in data.sampler(batch_atoms=batch_atoms, seed=0).ordered():
+        graph = data.batch(indices, device=device, dtype=dtype).graph
+        species = model.species(graph.numbers)
+        yield graph.vectors, species, species[graph.neighbors], graph.mask
 
 
 def _check_elements(train: Sequence[Atoms], validation: Sequence[Atoms], known: Sequence[int]) -> None:

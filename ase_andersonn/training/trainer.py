@@ -1,4 +1,4 @@
-"""Training: AdamW on the losses of `losses.py`, averaged weights, validation, checkpoints that resume exactly."""
+"""Training: SOAP on the losses of `losses.py`, averaged weights, validation, checkpoints that resume exactly."""
 
 import logging
 import math
@@ -24,6 +24,7 @@ from .metrics import EvaluationReport, as_numbers, predict, report
 from .report import MetricsLog, epoch_text, learning_curve
 from .schedule import learning_rate, loss_weights
 from .setup import Experiment
+from .soap import SOAP
 from .state import gather, read_checkpoint, scatter, write_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -311,12 +312,12 @@ def shareable(config: TrainConfig) -> dict[str, Any]:
     return values | {name: [Path(file).name for file in values[name]] for name in ("train", "validation")}
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays the weights of linear maps, and neither biases, gains nor embeddings."""
+def make_optimizer(model: nn.Module, config: TrainConfig) -> SOAP:
+    """SOAP that decays the weights of linear maps, and neither biases, gains nor embeddings."""
     decayed = [p for name, p in model.named_parameters() if is_decayed(name, p)]
     free = [p for name, p in model.named_parameters() if not is_decayed(name, p)]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    return SOAP(groups, lr=config.learning_rate)
 
 
 def is_decayed(name: str, p: Tensor) -> bool:

@@ -1,0 +1,199 @@
+"""A structure evaluated as a whole: its graph, one solve for all atoms, warm starts from the calls before."""
+
+import math
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+from ase.geometry import find_mic
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from ase_andersonn.backends import CompileMode, exact_matmul
+from ase_andersonn.inputs.graph import graph_from_atoms
+from ase_andersonn.inputs.neighbors import NeighborList
+
+from .base import EnergyModel
+from .derivatives import Evaluation, evaluate
+from .equilibrium import cold_start
+from .potential import ConvergenceError, Evaluator, Settings
+from .warm_start import WarmStart
+
+NEARBY = 0.5
+"""Å: when an atom has moved further since the last call, the solves start cold."""
+EAGER_SECONDS = 20.0
+"""Work done before `compile="auto"` spends time on compiling."""
+
+
+class Whole(Evaluator):
+    """Energies, forces and stresses of an equilibrium model.
+
+    Args:
+        model: the model, on the settings' device and in their precision.
+        settings: see `AndersoNN`.
+
+    Attributes:
+        diagnostics: applications of the cell and its transpose (`evaluations`), largest residuals (`residual`,
+            `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), the solver's safeguards
+            (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
+            (`times`).
+    """
+
+    def __init__(self, model: EnergyModel, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self.neighbor_list = NeighborList(model.cutoff, settings.skin if settings.warm_start else 0.0)
+        self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
+        self.diagnostics: dict[str, Any] = {}
+        self._worked = 0.0
+        self._positions: NDArray[np.float64] | None = None
+
+    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
+        """See `Evaluator.calculate`."""
+        before, self._positions = self._positions, None  # a call that fails leaves no history behind
+        begun = time.perf_counter()
+        if self.warm_start is None:
+            self.neighbor_list.reset()  # kept edges are summed in an order that depends on where they were found
+        graph = graph_from_atoms(
+            atoms,
+            self.model.cutoff,
+            dtype=self.settings.dtype,
+            device=self.settings.device,
+            neighbor_list=self.neighbor_list,
+        )
+        listed = time.perf_counter()
+        self._follow(atoms, before, changes)
+        with exact_matmul():
+            evaluation = evaluate(
+                self.model,
+                graph,
+                forces=forces,
+                stress=stress,
+                tol=self.settings.tol,
+                begin=cold_start if self.warm_start is None else self.warm_start.begin,
+                compile=self._compile_mode(),
+            )
+        results = _as_results(evaluation)[0]
+        done = time.perf_counter()
+        self._worked += done - begun
+        self._describe(evaluation, {"neighbors": listed - begun, "evaluate": done - listed})
+        self._check(evaluation)
+        if self.warm_start is not None:
+            self.warm_start.end(evaluation.equilibrium)
+        self._positions = atoms.positions.copy()
+        return results
+
+    def calculate_many(
+        self, structures: Sequence[Atoms], *, forces: bool, stress: bool, batch_atoms: int
+    ) -> list[dict[str, Any]]:
+        """See `Evaluator.calculate_many`."""
+        results: list[dict[str, Any]] = []
+        for chunk in _chunks(structures, batch_atoms):
+            graph = graph_from_atoms(chunk, self.model.cutoff, dtype=self.settings.dtype, device=self.settings.device)
+            begun = time.perf_counter()
+            with exact_matmul():
+                evaluation = evaluate(
+                    self.model,
+                    graph,
+                    forces=forces,
+                    stress=stress,
+                    tol=self.settings.tol,
+                    compile=self._compile_mode(),
+                )
+            spent = time.perf_counter() - begun
+            self._worked += spent
+            self._describe(evaluation, {"evaluate": spent})
+            self._check(evaluation)
+            results += _as_results(evaluation)
+        return results
+
+    def reset(self) -> None:
+        """See `Evaluator.reset`."""
+        self.diagnostics = {}
+        self._positions = None
+        if self.warm_start is not None:
+            self.warm_start.reset()
+
+    def _follow(self, atoms: Atoms, before: NDArray[np.float64] | None, changes: Collection[str]) -> None:
+        """Drop the history where this structure is not close to the last one, whose positions are `before`."""
+        if self.warm_start is None:
+            return
+        if before is None or before.shape != atoms.positions.shape or {"numbers", "pbc"} & set(changes):
+            self.warm_start.reset()
+            return
+        moved, _ = find_mic(atoms.positions - before, atoms.cell, atoms.pbc)
+        if np.square(moved).sum(1).max() > NEARBY**2:
+            self.warm_start.reset()
+
+    def _compile_mode(self) -> CompileMode:
+        if self.settings.compile != "auto":
+            return self.settings.compile
+        return "auto" if self._worked > EAGER_SECONDS else False
+
+    def _describe(self, evaluation: Evaluation, times: dict[str, float]) -> None:
+        eq = evaluation.equilibrium
+        self.diagnostics = {
+            "evaluations": {"cell": eq.evaluations[0], "transposed": eq.evaluations[1]},
+            "residual": float(eq.forward.residual.max()),
+            "adjoint_residual": float(eq.backward.residual.max()),
+            "energy_error": float(eq.error.max()),
+            "converged": bool(eq.converged.all()),
+            "safeguards": {"cell": vars(eq.forward.counters), "transposed": vars(eq.backward.counters)},
+            "rebuilds": self.neighbor_list.rebuilds,
+            "backend": eq.backend,
+            "device": str(self.settings.device),
+            "times": times,
+        }
+
+    def _check(self, evaluation: Evaluation) -> None:
+        eq, tol = evaluation.equilibrium, self.settings.tol
+        if not bool(eq.converged.all()):
+            raise ConvergenceError(
+                f"the equilibrium was not reached: residuals {self.diagnostics['residual']:.1e} (features) and "
+                f"{self.diagnostics['adjoint_residual']:.1e} (adjoint), wanted {math.sqrt(tol):.1e}. "
+                "Ask for a larger tol, or for dtype='float64' where tol is below 1e-12."
+            )
+        if not bool(torch.isfinite(evaluation.energy).all()):
+            raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+
+    def __getstate__(self) -> dict[str, Any]:
+        fresh = self.warm_start and WarmStart(math.sqrt(self.settings.tol))
+        return {**self.__dict__, "warm_start": fresh, "_positions": None}
+
+
+def _chunks(frames: Sequence[Atoms], batch_atoms: int) -> list[list[Atoms]]:
+    """Consecutive frames of at most about `batch_atoms` atoms."""
+    chunks: list[list[Atoms]] = []
+    filled = batch_atoms
+    for frame in frames:
+        if filled + len(frame) > batch_atoms:
+            chunks.append([])
+            filled = 0
+        chunks[-1].append(frame)
+        filled += len(frame)
+    return chunks
+
+
+def _as_results(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """ASE's results of each structure: float64, stresses as six numbers."""
+    counts = evaluation.n_per_system.tolist()
+    ends = np.cumsum(counts)
+    energy = evaluation.energy.cpu().numpy()
+    rows: dict[str, Any] = {"energies": evaluation.energies, "forces": evaluation.forces}
+    rows = {name: t.cpu().double().numpy() for name, t in rows.items() if t is not None}
+    if evaluation.stresses is not None and evaluation.stress is not None:
+        rows["stresses"] = full_3x3_to_voigt_6_stress(evaluation.stresses.cpu().double().numpy())
+        stress = full_3x3_to_voigt_6_stress(evaluation.stress.cpu().double().numpy())
+    results = []
+    for index, (end, count) in enumerate(zip(ends, counts, strict=True)):
+        found: dict[str, Any] = {"energy": float(energy[index]), "free_energy": float(energy[index])}
+        found |= {name: values[end - count : end].copy() for name, values in rows.items()}
+        if "stresses" in found and np.isfinite(stress[index]).all():
+            found["stress"] = stress[index].copy()
+        else:
+            found.pop("stresses", None)
+        results.append(found)
+    return results
