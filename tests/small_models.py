@@ -43,6 +43,8 @@ def small_model(
             parameter.mul_(spread)
         model.output.mul_(5.0)
         model.closest.mul_(0.6)  # as of a model trained on close contacts
+        model.typical.normal_(0.0, 0.1)
+        model.spread.uniform_(0.3, 1.0)
         n = len(model.elements)
         energies, scales = (-5.0 * torch.rand(n)).tolist(), (0.5 + torch.rand(n)).tolist()
     model.set_reference(

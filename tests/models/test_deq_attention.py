@@ -149,3 +149,33 @@ def test_making_a_model_of_default_size() -> None:
     model = DEQAttention(DEQAttentionConfig(elements=(6, 14)))
     assert model.elements == (6, 14)
     assert (model.cutoff, model.n_channels) == (5.0, 64)
+
+
+def test_calibrated_features_have_mean_zero_and_spread_one() -> None:
+    model = small_model()
+    graphs = [random_graph(seed, 40, 0.05) for seed in range(4)]
+    geometries = []
+    for graph in graphs:
+        species = model.species(graph.numbers)
+        geometries.append((graph.vectors, species, species[graph.neighbors], graph.mask))
+    model.calibrate(geometries)
+    seen = torch.cat([model.neighborhood(*geometry).features for geometry in geometries])
+    species = torch.cat([geometry[1] for geometry in geometries])
+    scaled = (seen - model.typical[species]) / model.spread[species]
+    for index in range(len(ELEMENTS)):
+        own, free = scaled[species == index], model.spread[index] > 0.1
+        assert float(own.mean(0).abs().max()) < 1e-9
+        torch.testing.assert_close(own.std(0, correction=0)[free], torch.ones_like(own[0][free]), rtol=0.02, atol=0.0)
+
+
+def test_calibration_leaves_unseen_species_as_they_are() -> None:
+    model = small_model()
+    graph = graph_from_atoms(Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.5]]), CUTOFF, dtype=torch.float64)
+    species = model.species(graph.numbers)
+    before = model.typical.clone(), model.spread.clone()
+    model.calibrate([(graph.vectors, species, species[graph.neighbors], graph.mask)])
+    for index, number in enumerate(ELEMENTS):
+        same = torch.equal(model.typical[index], before[0][index]) and torch.equal(
+            model.spread[index], before[1][index]
+        )
+        assert same == (number != 29)

@@ -13,6 +13,7 @@ from ase_andersonn.nn.blocks import (
     lipschitz_silu,
     lipschitz_silu_slope,
     silu,
+    squashed,
 )
 
 seeds = st.integers(0, 2**31)
@@ -80,3 +81,13 @@ def test_species_have_their_own_gain_and_bias() -> None:
         expected = (layer.linear.weight @ x[i]) * (1 + layer.gain[i]) + layer.bias[i]
         torch.testing.assert_close(y[i], expected)
     assert not torch.allclose(y[0], y[1])
+
+
+@given(seeds, st.floats(0.1, 100.0))
+def test_squashed_values_keep_order_and_bounds(seed: int, limit: float) -> None:
+    x = limit * randn(seed, 64).mul(3.0).sort().values
+    y = squashed(x, limit)
+    assert bool((y.diff() >= 0).all())
+    assert float(y.abs().max()) <= limit
+    small = 1e-3 * x / 3.0
+    torch.testing.assert_close(squashed(small, limit), small, rtol=1e-4, atol=0.0)
