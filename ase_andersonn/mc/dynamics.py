@@ -1,0 +1,119 @@
+"""What a simulation has in common with ASE's dynamics: steps, observers, a log, a trajectory."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ase import Atoms
+from ase.utils import IOContext
+
+
+class Dynamics(IOContext, ABC):
+    """Runs steps and calls observers; subclasses say what a step is.
+
+    Attributes:
+        nsteps: steps made.
+    """
+
+    nsteps: int
+
+    def __init__(self, logfile: IO[str] | str | Path | None, loginterval: int) -> None:
+        if loginterval < 1:
+            raise ValueError(f"loginterval is {loginterval}; a log or trajectory is written every 1 or more steps.")
+        self.nsteps = 0
+        self.observers: list[tuple[Callable[..., Any], int, tuple[Any, ...], dict[str, Any]]] = []
+        self._logfile = logfile
+        self._headed = False
+        if logfile is not None:
+            self.attach(self.log, loginterval)
+
+    @abstractmethod
+    def step(self) -> None:
+        """One step; see `run`."""
+
+    @abstractmethod
+    def log_columns(self) -> list[tuple[str, str]]:
+        """Heading and value of each column of the log, of equal width."""
+
+    def irun(self, steps: int) -> Iterator[bool]:
+        """Make steps, and yield after each, and once before, whether it was the last.
+
+        Observers are called after each step, as at ASE, and before the first step of all.
+        """
+        if steps < 0:
+            raise ValueError(f"steps is {steps}; it is the number of further steps, 0 or more.")
+        last = self.nsteps + steps
+        if self.nsteps == 0:
+            self.call_observers()
+        yield self.nsteps >= last
+        while self.nsteps < last:
+            self.step()
+            self.nsteps += 1
+            self.after_step()
+            yield self.nsteps >= last
+
+    def run(self, steps: int) -> bool:
+        """Make so many further steps; True when they are made, as ASE's dynamics do."""
+        for _ in self.irun(steps):
+            pass
+        return True
+
+    def after_step(self) -> None:
+        """What follows a step: the observers."""
+        self.call_observers()
+
+    def attach(self, function: Any, interval: int = 1, *args: Any, **kwargs: Any) -> None:
+        """Call a function, or the method `write` of an object, every `interval` steps, or once after -`interval`."""
+        self.observers.append((function if callable(function) else function.write, interval, args, kwargs))
+
+    def insert_observer(self, function: Any, position: int = 0, interval: int = 1, *args: Any, **kwargs: Any) -> None:
+        """As `attach`, before other observers."""
+        called = function if callable(function) else function.write
+        self.observers.insert(position, (called, interval, args, kwargs))
+
+    def call_observers(self) -> None:
+        """Call those whose turn it is."""
+        for function, interval, args, kwargs in self.observers:
+            if self.nsteps % interval == 0 if interval > 0 else self.nsteps == -interval:
+                function(*args, **kwargs)
+
+    def get_number_of_steps(self) -> int:
+        """Steps made."""
+        return self.nsteps
+
+    def log(self) -> None:
+        """Write a line."""
+        columns = self.log_columns()
+        text = " ".join(value for _, value in columns) + "\n"
+        if not self._headed:
+            text = " ".join(head for head, _ in columns) + "\n" + text
+            self._headed = True
+        if self._logfile is None:
+            return
+        if self._logfile == "-":
+            sys.stdout.write(text)
+        elif isinstance(self._logfile, str | Path):
+            with Path(self._logfile).open("a") as file:  # opened for each line, so that none is lost
+                file.write(text)
+        else:
+            self._logfile.write(text)
+
+
+def write_image(trajectory: Any, atoms: Atoms, energy: float, description: dict[str, Any]) -> None:
+    """Append a structure with its energy to a trajectory, a path or one of ASE's writers.
+
+    It is written from a copy: the calculator may hold the results of a move that was rejected.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io.trajectory import TrajectoryWriter
+
+    image = atoms.copy()
+    image.calc = SinglePointCalculator(image, energy=energy)
+    if hasattr(trajectory, "write"):
+        trajectory.write(image)
+        return
+    with TrajectoryWriter(trajectory, mode="a") as writer:
+        writer.set_description(description)
+        writer.write(image)

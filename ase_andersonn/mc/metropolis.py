@@ -1,0 +1,338 @@
+"""Metropolis Monte Carlo with any ASE calculator.
+
+    accept with probability  min(1, exp(-dE / kT + r))
+
+where r is what the ensemble adds, one term a kind of move (`criteria`). Metropolis, Rosenbluth, Rosenbluth, Teller and
+Teller, J. Chem. Phys. 21, 1087 (1953).
+"""
+
+import copy
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+from .arguments import check_numbers, check_seed, check_temperature, check_weights
+from .context import Context
+from .dynamics import Dynamics, write_image
+from .local_energy import check_finite, energies_of
+from .moves.base import Adaptive, Move, check_fields
+from .restart import Arrays, arrays_to_atoms, atoms_to_arrays, check_atoms_fit, check_same, read_state, write_state
+from .statistics import Blocking, Estimate, MoveRecord
+
+ADAPT_EVERY = 100
+"""Attempts of a move between two adaptations of its step."""
+
+
+class EnergyMismatchError(RuntimeError):
+    """The running energy is not that of the atoms."""
+
+
+class MetropolisMC(Dynamics):
+    """Monte Carlo in the manner of ASE's dynamics; the atoms given are those that move.
+
+    The calculator is asked for the energy of each trial structure, and where it has the methods of `LocalEnergy`, with
+    the list of the atoms that changed. A move with an energy that is not finite is rejected; an error that the
+    calculator raises is passed on after the atoms have been put back.
+
+    Args:
+        atoms: the structure with its calculator.
+        temperature_K: K.
+        moves: a move or several, see `ase_andersonn.mc`; they are copied.
+        weights: how often each is tried, relative to the others; all alike by default.
+        seed: an integer makes the run repeatable; None draws one (`seed` holds it).
+        moves_per_step: moves tried in one step. Logs, observers and intervals count steps.
+        equilibration: the first so many steps, in which step sizes are adapted to the moves' targets; then they stay as
+            they are, and statistics begin anew. (While steps adapt there is no detailed balance.)
+        local: whether to use the calculator's `LocalEnergy`, where it has it.
+        check_interval: steps between comparisons of the running energy with a full evaluation; 0 for none.
+        check_tolerance: largest difference, eV/atom.
+        restart: a state file: read if it is there, so that the run continues bit for bit as if it had not been
+            interrupted, and written, whole or not at all. The atoms then take on the state in the file.
+        restart_interval: steps between two writings of the file.
+        logfile: a path, "-" for the screen, or an open file.
+        trajectory: a path or one of ASE's writers; structures are written with the running energy.
+        append_trajectory: whether to go on with a trajectory that is there; by default only when a state file was read.
+        loginterval: steps between two lines of the log, and two structures of the trajectory.
+
+    Attributes:
+        energy: energy of the atoms, eV.
+        moves: the moves, with their present step sizes.
+        statistics: by name of the move what became of it, `MoveRecord`.
+        energy_estimate: mean energy since the equilibration, with its standard error.
+
+    Raises:
+        ValueError: for input that makes no sense, before anything is changed.
+        EnergyMismatchError: from `run` and `irun`, when the running energy is not that of the atoms.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        temperature_K: float,
+        moves: Move | Sequence[Move],
+        *,
+        weights: Sequence[float] | None = None,
+        seed: int | None = None,
+        moves_per_step: int = 1,
+        equilibration: int = 0,
+        local: bool = True,
+        check_interval: int = 1000,
+        check_tolerance: float = 1e-5,
+        restart: str | Path | None = None,
+        restart_interval: int = 1000,
+        logfile: IO[str] | str | Path | None = None,
+        trajectory: Any = None,
+        append_trajectory: bool | None = None,
+        loginterval: int = 100,
+    ) -> None:
+        self.atoms = atoms
+        self.moves: list[Move] = copy.deepcopy(list(moves) if isinstance(moves, Sequence) else [moves])
+        self.weights, self._cumulative = check_weights(weights, self.moves)
+        check_numbers(moves_per_step, equilibration, check_interval, check_tolerance, restart_interval)
+        super().__init__(logfile, loginterval)
+        self.moves_per_step, self.equilibration = moves_per_step, equilibration
+        self.check_interval, self.check_tolerance = check_interval, check_tolerance
+        self.restart, self.restart_interval = None if restart is None else Path(restart), restart_interval
+        sequence = np.random.SeedSequence(check_seed(seed))
+        self.seed = sequence.entropy
+        self.fields = check_fields(self.moves)
+        self.context = Context(
+            atoms,
+            check_temperature(temperature_K),
+            np.random.Generator(np.random.PCG64(sequence)),
+            count_varies=any("count" in move.changes for move in self.moves),
+            composition_varies=any(move.varies_composition for move in self.moves),
+        )
+        self._settings = self._describe()
+        self.energies = energies_of(atoms, local)
+        self._begin_statistics()
+        self._windows = [[0, 0] for _ in self.moves]  # attempted and accepted at the last adaptation
+        saved = None if self.restart is None or not self.restart.exists() else read_state(self.restart)
+        if saved is None:
+            self._check_moves()
+            self.energy = check_finite(self.energies.fresh())
+        else:
+            self.set_state(*saved, source=str(self.restart))
+        append = saved is not None if append_trajectory is None else append_trajectory
+        self._open_trajectory(trajectory, append, loginterval)
+
+    @property
+    def temperature_K(self) -> float:
+        """K; may be set between steps, as for annealing."""
+        return self.context.temperature_K
+
+    @temperature_K.setter
+    def temperature_K(self, value: float) -> None:
+        self.context.temperature_K = check_temperature(value)
+
+    @property
+    def equilibrating(self) -> bool:
+        """Whether step sizes are still adapted."""
+        return self.nsteps < self.equilibration
+
+    @property
+    def statistics(self) -> dict[str, MoveRecord]:
+        """What became of the moves; a second one of a kind has a number after its name."""
+        names: list[str] = []
+        for settings in self._settings["moves"]:
+            name = settings["move"] if "of" not in settings else f"{settings['move']}({settings['of']['move']})"
+            same = sum(other.split("#")[0] == name for other in names)
+            names.append(f"{name}#{same + 1}" if same else name)
+        return dict(zip(names, self._records, strict=True))
+
+    @property
+    def energy_estimate(self) -> Estimate:
+        """Mean of the energy after each step since the equilibration, eV."""
+        return self._blocking.estimate()
+
+    def step(self) -> None:
+        """Try `moves_per_step` moves."""
+        if self.energies.stale:
+            self.refresh()
+        for _ in range(self.moves_per_step):
+            k = self._choose()
+            self.energy = self.moves[k].attempt(self.context, self.energies, self.energy, self._records[k])
+
+    def after_step(self) -> None:
+        """Adaptation, statistics and checks; then observers, then the state file."""
+        if self.nsteps <= self.equilibration:
+            self._adapt()
+        else:
+            self._blocking.add(self.energy)
+        if self.check_interval and self.nsteps % self.check_interval == 0:
+            self.check_energy()
+        self.call_observers()
+        if self.restart is not None and self.nsteps % self.restart_interval == 0:
+            self.save()
+
+    def check_energy(self) -> None:
+        """Compare the running energy with a full evaluation, and take that instead.
+
+        Raises:
+            EnergyMismatchError: if they differ by more than `check_tolerance` eV an atom.
+        """
+        running, energy = self.energy, self.energies.fresh()
+        if not abs(running - energy) <= self.check_tolerance * max(len(self.atoms), 1):
+            raise EnergyMismatchError(
+                f"after {self.nsteps} steps the running energy is {running!r} eV and a full evaluation gives "
+                f"{energy!r} eV; they differ by {abs(running - energy) / max(len(self.atoms), 1):.1e} eV/atom, and "
+                f"{self.check_tolerance:.1e} is allowed. If the atoms were changed between two runs call refresh(); "
+                "else the calculator's local energies are wrong or not precise enough (local=False does without them)."
+            )
+        self.energy = energy
+
+    def refresh(self) -> None:
+        """Take the atoms as they are: to be called after they were changed other than by moves."""
+        self.context.forget()
+        self.energy = check_finite(self.energies.fresh())
+
+    def save(self, path: str | Path | None = None) -> None:
+        """Write the state file.
+
+        Raises:
+            ValueError: if neither a path is given nor `restart` was.
+        """
+        path = self.restart if path is None else path
+        if path is None:
+            raise ValueError("there is no state file to write; give save() a path, or restart= to MetropolisMC.")
+        write_state(path, *self.get_state())
+
+    def get_state(self) -> tuple[Arrays, dict[str, Any]]:
+        """All that a run needs to go on: arrays, and the rest as JSON.
+
+        Whatever depends on the way to this state (last bits of a running energy, the order of lists) is made anew, so
+        that the run which goes on and the one that is restarted do the same.
+        """
+        self.check_energy()
+        self.context.forget()
+        arrays = atoms_to_arrays(self.atoms)
+        if self.context.count_varies:
+            fixed = [c.index for c in self.atoms.constraints if isinstance(c, FixAtoms)]
+            arrays["fixed"] = np.concatenate([np.zeros(0, np.int64), *fixed])
+        return arrays, {
+            "settings": self._settings,
+            "temperature_K": self.temperature_K,
+            "nsteps": self.nsteps,
+            "energy": self.energy,
+            "rng": self.context.rng.bit_generator.state,
+            "seed": self.seed,
+            "records": [asdict(record) for record in self._records],
+            "windows": self._windows,
+            "blocking": self._blocking.state(),
+            "steps": [getattr(move, "step", None) for move in self.moves],
+        }
+
+    def set_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
+        """Take on a state from `get_state`.
+
+        Raises:
+            ValueError: if it belongs to other atoms or settings; then nothing has changed.
+        """
+        check_same(source, state["settings"], self._settings)
+        check_atoms_fit(source, arrays, self.atoms, count_varies=self.context.count_varies)
+        before = self.atoms.copy()
+        try:
+            self._take(arrays, state["energy"])
+        except BaseException:
+            arrays_to_atoms(atoms_to_arrays(before), self.atoms)
+            self.atoms.set_constraint(before.constraints)
+            raise
+        self.context.temperature_K = state["temperature_K"]
+        self.context.rng.bit_generator.state = state["rng"]
+        self.nsteps, self.seed = state["nsteps"], state["seed"]
+        self._records = [MoveRecord(**record) for record in state["records"]]
+        self._windows, self._blocking = state["windows"], Blocking(**state["blocking"])
+        for move, step in zip(self.moves, state["steps"], strict=True):
+            if isinstance(move, Adaptive):
+                move.step = step
+
+    def todict(self) -> dict[str, Any]:
+        """For the header of a trajectory."""
+        return {"type": "monte-carlo", "mc-type": type(self).__name__, "temperature_K": self.temperature_K}
+
+    def log_columns(self) -> list[tuple[str, str]]:
+        """See `Dynamics.log_columns`."""
+        attempted = sum(record.attempted for record in self._records)
+        accepted = sum(record.accepted for record in self._records)
+        volume = abs(np.linalg.det(self.atoms.cell.array))
+        return [
+            (f"{'Step':>12}", f"{self.nsteps:12d}"),
+            (f"{'Energy[eV]':>18}", f"{self.energy:18.6f}"),
+            (f"{'T[K]':>10}", f"{self.temperature_K:10.2f}"),
+            (f"{'Atoms':>9}", f"{len(self.atoms):9d}"),
+            (f"{'Volume[Å^3]':>14}", f"{volume:14.3f}"),
+            (f"{'Accepted':>9}", f"{accepted / attempted if attempted else math.nan:9.4f}"),
+        ]
+
+    def log_weight(self, atoms: Atoms, energy: float) -> float:
+        """Logarithm of the probability, up to a constant, that this ensemble gives to a structure of this energy."""
+        found: dict[str, float] = {}
+        for move in self.moves:
+            found |= move.log_weight(atoms, self.temperature_K)
+        return -energy / self.context.kT + sum(found.values())
+
+    def _take(self, arrays: Arrays, energy: float) -> None:
+        arrays_to_atoms(arrays, self.atoms)
+        if "fixed" in arrays and (len(arrays["fixed"]) or self.atoms.constraints):
+            self.atoms.set_constraint(FixAtoms(arrays["fixed"]))
+        self.context.forget()
+        self._check_moves()
+        self.energy = energy
+        self.check_energy()
+        self.energy = energy
+
+    def _choose(self) -> int:
+        if len(self.moves) == 1:
+            return 0
+        return bisect_right(self._cumulative, self.context.rng.random() * self._cumulative[-1])
+
+    def _adapt(self) -> None:
+        for move, record, window in zip(self.moves, self._records, self._windows, strict=True):
+            attempted = record.attempted - window[0]
+            if isinstance(move, Adaptive) and attempted >= ADAPT_EVERY:
+                move.adapt((record.accepted - window[1]) / attempted)
+                window[:] = record.attempted, record.accepted
+        if self.nsteps == self.equilibration:
+            self._begin_statistics()
+
+    def _begin_statistics(self) -> None:
+        self._records = [MoveRecord() for _ in self.moves]
+        self._blocking = Blocking()
+
+    def _check_moves(self) -> None:
+        plain = [getattr(move, "move", move) for move in self.moves]
+        indices = [type(move).__name__ for move in plain if getattr(move, "indices", None) is not None]
+        if indices and self.context.count_varies:
+            raise ValueError(
+                f"{', '.join(indices)} has indices, and Exchange changes the numbering of atoms. Leave indices out, or "
+                "hold atoms with FixAtoms."
+            )
+        for move in self.moves:
+            move.check(self.context)
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "moves": [move.settings() for move in self.moves],
+            "weights": self.weights,
+            "temperature_K": self.temperature_K,
+            "moves_per_step": self.moves_per_step,
+            "equilibration": self.equilibration,
+        }
+
+    def _open_trajectory(self, trajectory: Any, append: bool, loginterval: int) -> None:
+        self.trajectory = trajectory
+        if trajectory is None:
+            return
+        if not hasattr(trajectory, "write") and not append:
+            Path(trajectory).unlink(missing_ok=True)
+        self.attach(self._write_image, loginterval)
+
+    def _write_image(self) -> None:
+        write_image(self.trajectory, self.atoms, self.energy, self.todict())

@@ -1,0 +1,201 @@
+"""What a move is: a change of the atoms in place that can be taken back."""
+
+import math
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from ase_andersonn.mc.context import Context
+from ase_andersonn.mc.criteria import accepted
+from ase_andersonn.mc.local_energy import Energies
+from ase_andersonn.mc.statistics import MoveRecord
+
+Ints = NDArray[np.int64]
+
+EXCHANGED = "chemical potential of "
+TRANSMUTED = "relative chemical potential of "
+
+
+@dataclass(slots=True)
+class Trial:
+    """A change that has been made to the atoms and waits for a decision.
+
+    Args:
+        touched: int64 [n_touched], atoms that changed; all of them where the cell or their number did.
+        log_ratio: what ensemble and proposal add to -dE / kT, see `criteria`.
+        saved: what the move needs to take the change back.
+    """
+
+    touched: Ints
+    log_ratio: float
+    saved: Any
+
+
+class Move(ABC):
+    """A kind of change. Subclasses are dataclasses whose fields are their settings.
+
+    Attributes:
+        changes: what an accepted move changes: positions, numbers, magmoms, cell, count.
+        varies_composition: whether it changes how many atoms of a species there are.
+    """
+
+    changes: ClassVar[frozenset[str]]
+    varies_composition: ClassVar[bool] = False
+
+    @abstractmethod
+    def check(self, context: Context) -> None:
+        """Raise ValueError where the move makes no sense for the atoms, or leaves no legal state."""
+
+    @abstractmethod
+    def propose(self, context: Context) -> Trial | None:
+        """Change the atoms at random; None, with nothing changed, where there is nothing to change."""
+
+    @abstractmethod
+    def undo(self, context: Context, trial: Trial) -> None:
+        """Take the change back, exactly."""
+
+    def commit(self, context: Context, trial: Trial) -> None:  # noqa: B027 (most need not)
+        """Keep what is derived from the atoms in step with an accepted change."""
+
+    def fields(self) -> dict[str, float]:
+        """Pressures and chemical potentials by name; moves used together must agree about them."""
+        return {}
+
+    def log_weight(self, atoms: Atoms, temperature_K: float) -> dict[str, float]:  # noqa: ARG002
+        """What each of `fields` adds to the logarithm of the structure's probability; for replica exchange."""
+        return {}
+
+    def attempt(self, context: Context, energies: Energies, energy: float, record: MoveRecord) -> float:
+        """One Metropolis step from a state of this energy; returns that of the state that follows, eV."""
+        record.attempted += 1
+        trial = self.propose(context)
+        if trial is None:
+            record.impossible += 1
+            return energy
+        try:
+            proposed = energies.propose(trial.touched)
+        except BaseException:
+            self.undo(context, trial)
+            raise
+        if accepted(trial.log_ratio, proposed - energy, context.kT, context.rng):
+            self.commit(context, trial)
+            context.changed(self.changes)
+            energies.settle(True)
+            record.accepted += 1
+            return proposed
+        record.nonfinite += not math.isfinite(proposed)
+        self.undo(context, trial)
+        energies.settle(False)
+        return energy
+
+    def settings(self) -> dict[str, Any]:
+        """What the move was asked to do, as JSON, without what is adapted on the way."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "step"}  # type: ignore[arg-type]
+        return {"move": type(self).__name__, **{name: _plain(value) for name, value in values.items()}}
+
+
+class Adaptive(Move):
+    """A move with a step size, which is adapted to a share of accepted moves while a run equilibrates.
+
+    Attributes:
+        step: the size now.
+        target: share of accepted moves that is aimed at.
+        largest: the size is never made larger than this.
+    """
+
+    step: float
+    target: float
+    largest: ClassVar[float]
+
+    def adapt(self, acceptance: float) -> None:
+        """Larger steps where more than the target was accepted, smaller ones where less."""
+        self.step = max(min(self.step * math.exp(acceptance - self.target), self.largest), 1e-8)
+
+    def check_step(self, unit: str) -> None:
+        """Raise ValueError unless the step and the target make sense."""
+        if not (math.isfinite(self.step) and 0.0 < self.step <= self.largest):
+            raise ValueError(
+                f"the step of {type(self).__name__} is {self.step}; it has to be positive and at most "
+                f"{self.largest} {unit}."
+            )
+        if not 0.0 < self.target < 1.0:
+            raise ValueError(
+                f"the target of {type(self).__name__} is {self.target}; it is a share of accepted moves, between 0 "
+                "and 1."
+            )
+
+
+def check_fields(moves: Sequence[Move]) -> dict[str, float]:
+    """The pressures and chemical potentials of all moves together.
+
+    Raises:
+        ValueError: where two moves do not agree.
+    """
+    found: dict[str, float] = {}
+    for move in moves:
+        for name, value in move.fields().items():
+            if found.setdefault(name, value) != value:
+                raise ValueError(
+                    f"the {name} is {found[name]} in one move and {value} in another; moves that are used together "
+                    "sample one ensemble: give the same number to both."
+                )
+    exchanged, transmuted = (
+        {name.removeprefix(kind) for name in found if name.startswith(kind)} for kind in (EXCHANGED, TRANSMUTED)
+    )
+    if both := sorted(exchanged & transmuted):
+        raise ValueError(
+            f"{', '.join(both)} is both exchanged with a reservoir and transmuted, and the chemical potentials of the "
+            "two moves mean different things. Exchange each of the species instead."
+        )
+    return found
+
+
+def check_indices(indices: Any, n_atoms: int) -> None:
+    """Raise ValueError for indices of atoms that are not there."""
+    if indices is not None and len(indices) and not (indices.min() >= 0 and indices.max() < n_atoms):
+        raise ValueError(
+            f"indices reach from {indices.min()} to {indices.max()}; the structure has the atoms 0 to {n_atoms - 1}."
+        )
+
+
+def as_indices(indices: Any) -> Ints | None:
+    """Sorted, each once.
+
+    Raises:
+        ValueError: for anything but a list of integers.
+    """
+    if indices is None:
+        return None
+    found = np.asarray(indices)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"indices are {indices!r}; a list of atoms' numbers, or None for all, is expected.")
+    unique: Ints = np.unique(found.astype(np.int64))
+    return unique
+
+
+def number_of(symbol: str) -> int:
+    """Atomic number of a chemical symbol.
+
+    Raises:
+        ValueError: for what is no symbol.
+    """
+    if symbol not in atomic_numbers:
+        raise ValueError(f"{symbol!r} is no chemical symbol; give one such as 'Cu'.")
+    return int(atomic_numbers[symbol])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return f"{len(value)} indices, crc32 {zlib.crc32(np.ascontiguousarray(value).tobytes())}"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value

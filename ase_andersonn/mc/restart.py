@@ -1,0 +1,103 @@
+"""State files: NumPy's npz with arrays and one text of JSON, written whole or not at all; nothing is unpickled."""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+FORMAT = 1
+TEXT = "state"
+
+
+def write_state(path: str | Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+    """Replace the file at `path` at one stroke; an interruption leaves the old file as it was.
+
+    Args:
+        path: the file.
+        arrays: by name; none of Python objects.
+        state: all else, as JSON. Its floats come back bit for bit.
+    """
+    path = Path(path)
+    text = np.frombuffer(json.dumps({"format": FORMAT, **state}).encode(), np.uint8)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{TEXT: text}, **dict(arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
+    """What `write_state` wrote.
+
+    Raises:
+        ValueError: for a file that is none, or is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        state = json.loads(arrays.pop(TEXT).tobytes())
+        if state.pop("format") != FORMAT:
+            raise ValueError("it has another format")
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no state of a Monte Carlo run that can be read ({error}). Move it away to begin anew, or name "
+            "another file as restart."
+        ) from error
+    return arrays, state
+
+
+def check_same(path: str | Path, saved: Any, asked: Any) -> None:
+    """Raise ValueError where a run asks for other settings than those the file was written with."""
+    asked = json.loads(json.dumps(asked))
+    if saved == asked:
+        return
+    names = [name for name in {**saved, **asked} if saved.get(name) != asked.get(name)]
+    told = "; ".join(f"{name} was {saved.get(name)} and is {asked.get(name)}" for name in names)
+    raise ValueError(
+        f"{path} belongs to a run with other settings: {told}. Use the same settings to continue it, or move the file "
+        "away to begin anew."
+    )
+
+
+def atoms_to_arrays(atoms: Atoms) -> Arrays:
+    """Arrays, cell, periodicity and fixed atoms."""
+    found = {f"atoms.{name}": values for name, values in atoms.arrays.items()}
+    return {**found, "cell": atoms.cell.array, "pbc": atoms.pbc}
+
+
+def check_atoms_fit(path: str | Path, arrays: Arrays, atoms: Atoms, *, count_varies: bool) -> None:
+    """Raise ValueError where a state cannot be of these atoms."""
+    n = len(arrays["atoms.positions"])
+    if n != len(atoms) and not count_varies:
+        raise ValueError(
+            f"{path} holds {n} atoms and the structure has {len(atoms)}. Give the structure the run began with, or "
+            "move the file away to begin anew."
+        )
+    if not np.array_equal(arrays["pbc"], atoms.pbc):
+        raise ValueError(f"{path} has the pbc {arrays['pbc'].tolist()} and the structure {atoms.pbc.tolist()}.")
+
+
+def arrays_to_atoms(arrays: Arrays, atoms: Atoms) -> None:
+    """Put a state in the place of the atoms' own, in place where the number of atoms is the same."""
+    names = {name.removeprefix("atoms."): name for name in arrays if name.startswith("atoms.")}
+    for gone in set(atoms.arrays) - set(names):
+        del atoms.arrays[gone]
+    for name, key in names.items():
+        here = atoms.arrays.get(name)
+        if here is not None and (here.shape, here.dtype) == (arrays[key].shape, arrays[key].dtype):
+            here[:] = arrays[key]
+        else:
+            atoms.arrays[name] = arrays[key].copy()
+    atoms.cell[:] = arrays["cell"]

@@ -1,0 +1,178 @@
+"""How good an average of a correlated series is, and how often moves were accepted.
+
+    error^2 = 2 tau variance / n,    tau = 1/2 + sum_t rho(t)
+
+with rho the normalised autocorrelation; tau is 1/2 for independent values. Sokal, Monte Carlo methods in statistical
+mechanics (1989): sum up to the smallest window of at least five tau. `Blocking` finds the same on the fly, with memory
+that grows as the logarithm of the length: Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989), with the block
+length of Lee et al., Phys. Rev. E 83, 066706 (2011).
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+WINDOW = 5.0
+LONG = 50.0
+"""A series this many times tau long has an error worth believing."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The average of a series.
+
+    Args:
+        mean: of the series.
+        error: standard error of the mean.
+        tau: integrated autocorrelation time in samples, 1/2 where they are independent.
+        n: samples.
+    """
+
+    mean: float
+    error: float
+    tau: float
+    n: int
+
+    @property
+    def n_effective(self) -> float:
+        """Independent samples that tell as much, n / (2 tau)."""
+        return self.n / (2.0 * self.tau) if self.tau > 0 else float(self.n)
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the series is long enough for its error to be believed, n >= 50 tau."""
+        return self.n >= LONG * self.tau
+
+    def __str__(self) -> str:
+        warning = "" if self.reliable else ", too short a series to be sure of the error"
+        return f"{self.mean:.6g} ± {self.error:.2g} (n = {self.n}, tau = {self.tau:.3g}{warning})"
+
+
+def autocorrelation(series: ArrayLike) -> NDArray[np.float64]:
+    """rho(t) = <(x_s - m)(x_{s+t} - m)>_s / variance for t = 0 ... n - 1; [1, 0, 0, ...] for a constant series.
+
+    Args:
+        series: [n], at least two finite numbers.
+
+    Raises:
+        ValueError: for a series that is shorter, has more than one axis or holds what is not finite.
+    """
+    x = np.asarray(series, np.float64)
+    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(
+            f"a series is one axis of at least two finite numbers; the shape given is {x.shape}, "
+            f"with {int((~np.isfinite(x)).sum())} numbers that are not finite."
+        )
+    x = x - x.mean()
+    if np.ptp(x) == 0.0:
+        return np.concatenate([[1.0], np.zeros(len(x) - 1)])
+    spectrum = np.fft.rfft(x, 2 * len(x))  # padded: the series is not periodic
+    sums = np.fft.irfft(np.abs(spectrum) ** 2)[: len(x)]
+    rho: NDArray[np.float64] = sums / np.arange(len(x), 0, -1) / (sums[0] / len(x))
+    return rho
+
+
+def integrated_autocorrelation_time(series: ArrayLike, window: float = WINDOW) -> float:
+    """tau = 1/2 + sum_{t=1}^{W} rho(t), with the smallest W >= window tau(W); in samples.
+
+    Args:
+        series: [n].
+        window: multiple of tau that is summed; more noise and less bias where larger.
+
+    Raises:
+        ValueError: as `autocorrelation`.
+    """
+    taus = np.cumsum(autocorrelation(series)) - 0.5
+    enough = np.flatnonzero(np.arange(len(taus)) >= window * taus)
+    tau = taus[enough[0]] if len(enough) else taus.max()
+    return float(max(tau, 0.5 / len(taus)))  # anticorrelated series may have less than 1/2, never less than nothing
+
+
+def estimate(series: ArrayLike, window: float = WINDOW) -> Estimate:
+    """Mean of a correlated series with its standard error.
+
+    Args:
+        series: [n].
+        window: as for `integrated_autocorrelation_time`.
+
+    Raises:
+        ValueError: as `autocorrelation`.
+    """
+    tau = integrated_autocorrelation_time(series, window)
+    x = np.asarray(series, np.float64)
+    return Estimate(float(x.mean()), math.sqrt(2.0 * tau * float(x.var()) / len(x)), tau, len(x))
+
+
+@dataclass
+class Blocking:
+    """Mean and standard error of a series that is not kept: averages of blocks of 1, 2, 4, ... values."""
+
+    counts: list[int] = field(default_factory=list)
+    means: list[float] = field(default_factory=list)
+    squares: list[float] = field(default_factory=list)
+    waiting: list[float | None] = field(default_factory=list)
+
+    def add(self, value: float) -> None:
+        """Take in one value. Welford's recurrence at each level, as values may be large and their spread small."""
+        level = 0
+        while True:
+            if level == len(self.counts):
+                self.counts.append(0)
+                self.means.append(0.0)
+                self.squares.append(0.0)
+                self.waiting.append(None)
+            self.counts[level] += 1
+            off = value - self.means[level]
+            self.means[level] += off / self.counts[level]
+            self.squares[level] += off * (value - self.means[level])
+            partner = self.waiting[level]
+            if partner is None:
+                self.waiting[level] = value
+                return
+            self.waiting[level] = None
+            value = 0.5 * (partner + value)
+            level += 1
+
+    def estimate(self) -> Estimate:
+        """What is known; the error is nan for fewer than two values."""
+        if not self.counts or self.counts[0] < 2:
+            return Estimate(self.means[0] if self.means else math.nan, math.nan, math.nan, sum(self.counts[:1]))
+        n = self.counts[0]
+        pairs = zip(self.squares, self.counts, strict=True)
+        variances = [square / (count - 1) / count for square, count in pairs if count > 1]
+        chosen = variances[-1]
+        for level, variance in enumerate(variances):
+            if variances[0] == 0.0 or 8.0**level > 2.0 * n * (variance / variances[0]) ** 2:
+                chosen = variance
+                break
+        tau = 0.5 * chosen / variances[0] if variances[0] else 0.5
+        return Estimate(self.means[0], math.sqrt(chosen), tau, n)
+
+    def state(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+@dataclass
+class MoveRecord:
+    """What became of a kind of move.
+
+    Args:
+        attempted: moves tried; for moves made many at once each counts.
+        accepted: of these, those that were made.
+        impossible: of these, those for which the state of the time left no choice; they count as rejected.
+        nonfinite: of these, those whose energy was nan or infinite; they are rejected.
+    """
+
+    attempted: int = 0
+    accepted: int = 0
+    impossible: int = 0
+    nonfinite: int = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the attempts that were accepted; nan before the first."""
+        return self.accepted / self.attempted if self.attempted else math.nan

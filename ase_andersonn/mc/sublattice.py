@@ -1,0 +1,168 @@
+"""The checkerboard: many moves at once on atoms that do not interact."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from .context import Context
+from .criteria import accepted_each
+from .local_energy import Energies, ManyLocalEnergies
+from .moves.base import Move, Trial, as_indices
+from .statistics import MoveRecord
+
+Ints = NDArray[np.int64]
+
+
+class SiteMove(Protocol):
+    """What a move offers beyond `Move` so that it can be made on many atoms at once.
+
+    Attributes:
+        array: the array of the atoms it changes, "numbers" or "initial_magmoms".
+    """
+
+    array: str
+    indices: Any
+
+    def may_change(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of these values it may change, [n]; no move made may alter the answer."""
+        ...
+
+    def redraw(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
+        """New values at random, [n], and for each what ensemble and proposal add to -dE / kT."""
+        ...
+
+
+class Sublattice(Move):
+    """A move of single atoms, `SpinFlip` or `Transmutation`, on a random part of the atoms of one colour at once.
+
+        a_i = min(1, exp(-dE_i / kT + r_i)) for each atom i of the part
+
+    Atoms of one colour do not interact, so dE_i does not depend on what becomes of the others, and the moves at once
+    are the same as one after the other. Colour and part are drawn without regard to the state: each attempt satisfies
+    detailed balance. The energy changes come from the calculator, see `local_energy.ManyLocalEnergies`.
+
+    Args:
+        move: the move of one atom.
+        fraction: share of the colour that is proposed at once. With 1 all atoms of the colour are, and where moves are
+            always accepted (no field, high temperature) they turn over together, again and again, which is not ergodic.
+        sets: the colours, arrays of atoms' indices that hold each atom once; None for those of the calculator.
+
+    Raises:
+        ValueError: for another move, or a fraction outside (0, 1].
+    """
+
+    def __init__(self, move: Any, fraction: float = 0.5, sets: Sequence[Any] | None = None) -> None:
+        if not (isinstance(move, Move) and hasattr(move, "redraw") and hasattr(move, "may_change")):
+            raise ValueError(
+                f"Sublattice makes a move of single atoms on many of them, SpinFlip or Transmutation; {move!r} "
+                "was given."
+            )
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"fraction is {fraction}; it is the share of a colour proposed at once, in (0, 1].")
+        self.move: Any = move
+        self.fraction, self.sets = fraction, sets
+        self._colors: tuple[int, list[Ints]] | None = None
+
+    @property
+    def changes(self) -> frozenset[str]:  # type: ignore[override]
+        """See `Move.changes`."""
+        found: frozenset[str] = self.move.changes
+        return found
+
+    @property
+    def varies_composition(self) -> bool:  # type: ignore[override]
+        """See `Move.varies_composition`."""
+        return bool(self.move.varies_composition)
+
+    def check(self, context: Context) -> None:
+        """See `Move.check`."""
+        self.move.check(context)
+        calc = context.atoms.calc
+        if not isinstance(calc, ManyLocalEnergies):
+            raise ValueError(
+                f"Sublattice needs a calculator that gives the energy changes of many moves at once (propose_each, "
+                f"settle_each, independent_sets); {type(calc).__name__} does not. Use {type(self.move).__name__} alone."
+            )
+        self._color(context)
+
+    def attempt(self, context: Context, energies: Energies, energy: float, record: MoveRecord) -> float:
+        """See `Move.attempt`; each atom proposed counts as one move."""
+        atoms, rng, calc = context.atoms, context.rng, context.atoms.calc
+        colors = self._color(context)
+        sites = colors[context.pick(len(colors))]
+        if self.fraction < 1.0:
+            sites = sites[rng.random(len(sites), dtype=np.float32) < self.fraction]
+        values = atoms.arrays[self.move.array]
+        old = values[sites]
+        allowed = self.move.may_change(old)
+        if not allowed.all():
+            sites, old = sites[allowed], old[allowed]
+        if not len(sites):
+            return energy
+        record.attempted += len(sites)
+        new, log_ratio = self.move.redraw(old, context)
+        values[sites] = new
+        try:
+            changes = np.asarray(calc.propose_each(atoms, sites), np.float64)
+            if changes.shape != sites.shape:
+                raise ValueError(f"propose_each gave the shape {changes.shape} for {len(sites)} moves; [n] is needed.")
+        except BaseException:
+            values[sites] = old
+            energies.stale = True
+            raise
+        kept = accepted_each(log_ratio, changes, context.kT, rng)
+        refused = ~kept
+        values[sites[refused]] = old[refused]
+        if self.move.array == "numbers":
+            context.relabel_many()
+        calc.settle_each(kept)
+        record.accepted += int(np.count_nonzero(kept))
+        record.nonfinite += int(np.count_nonzero(~np.isfinite(changes)))
+        return energy + float(changes[kept].sum())
+
+    def propose(self, context: Context) -> Trial | None:
+        """Not a move that can be proposed alone; see `attempt`."""
+        raise NotImplementedError
+
+    def undo(self, context: Context, trial: Trial) -> None:
+        """See `propose`."""
+        raise NotImplementedError
+
+    def fields(self) -> dict[str, float]:
+        """See `Move.fields`."""
+        found: dict[str, float] = self.move.fields()
+        return found
+
+    def log_weight(self, atoms: Atoms, temperature_K: float) -> dict[str, float]:
+        """See `Move.log_weight`."""
+        found: dict[str, float] = self.move.log_weight(atoms, temperature_K)
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """See `Move.settings`."""
+        sets = None if self.sets is None else [np.asarray(one).tolist() for one in self.sets]
+        return {"move": "Sublattice", "of": self.move.settings(), "fraction": self.fraction, "sets": sets}
+
+    def _color(self, context: Context) -> list[Ints]:
+        if self._colors is None or self._colors[0] != context.geometry:
+            sets = context.atoms.calc.independent_sets(context.atoms) if self.sets is None else self.sets
+            colors = [np.asarray(one, np.int64) for one in sets]
+            _check_partition(colors, len(context.atoms))
+            chosen = as_indices(self.move.indices)
+            if chosen is not None:
+                colors = [one[np.isin(one, chosen)] for one in colors]
+            self._colors = (context.geometry, [one for one in colors if len(one)])
+        return self._colors[1]
+
+
+def _check_partition(colors: list[Ints], n_atoms: int) -> None:
+    together = np.concatenate([np.zeros(0, np.int64), *colors])
+    inside = (together >= 0) & (together < n_atoms)
+    if len(together) != n_atoms or not inside.all() or len(np.unique(together)) != n_atoms:
+        raise ValueError(
+            f"the {len(colors)} independent sets hold {len(together)} indices, {len(np.unique(together[inside]))} of "
+            f"the {n_atoms} atoms; together they have to hold each atom once."
+        )

@@ -1,0 +1,206 @@
+"""Parallel tempering: simulations at several temperatures that exchange their structures.
+
+    a = min(1, w_i(x_j) w_j(x_i) / (w_i(x_i) w_j(x_j))),    ln w_k(x) = -E(x) / kT_k + what the ensemble k adds
+
+which is exp((1/kT_i - 1/kT_j)(E_i - E_j)) where nothing but the temperature differs. Swendsen and Wang, Phys. Rev.
+Lett. 57, 2607 (1986); Earl and Deem, Phys. Chem. Chem. Phys. 7, 3910 (2005).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .arguments import check_seed
+from .dynamics import Dynamics
+from .local_energy import LocalEnergies
+from .metropolis import MetropolisMC
+from .restart import Arrays, check_same, read_state, write_state
+from .statistics import MoveRecord
+
+
+class ParallelTempering(Dynamics):
+    """Replicas that run, and then exchange structures with their neighbours; each keeps its temperature.
+
+    In one step every replica makes `exchange_interval` steps, then the pairs (0, 1), (2, 3), ... or, every other time,
+    (1, 2), (3, 4), ... try to exchange. What is exchanged is the content of the replicas' `Atoms`, their calculators
+    with it, in constant time: replica k's atoms stay those at its temperature, and its observers, log and trajectory
+    see that temperature only.
+
+    Args:
+        replicas: simulations of the same system, in the order of their temperatures, each with its own atoms. A
+            calculator that has `LocalEnergy` must be one replica's own.
+        exchange_interval: a replica's steps between two attempts.
+        seed: for the exchanges; each replica has its own. None draws one.
+        restart: a state file of all replicas, as for `MetropolisMC`, whose own `restart` is not to be used.
+        restart_interval: steps between two writings of the file.
+        logfile: a path, "-" for the screen, or an open file.
+        loginterval: steps between two lines of the log.
+
+    Attributes:
+        exchanges: what became of the exchanges of replicas k and k + 1, `MoveRecord`.
+        walkers: where the structures are: replica k holds the one that began in replica walkers[k].
+
+    Raises:
+        ValueError: for fewer than two replicas, replicas of different systems, or shared atoms.
+    """
+
+    def __init__(
+        self,
+        replicas: Sequence[MetropolisMC],
+        *,
+        exchange_interval: int = 10,
+        seed: int | None = None,
+        restart: str | Path | None = None,
+        restart_interval: int = 100,
+        logfile: IO[str] | str | Path | None = None,
+        loginterval: int = 1,
+    ) -> None:
+        self.replicas = list(replicas)
+        _check_replicas(self.replicas)
+        if exchange_interval < 1 or restart_interval < 1:
+            raise ValueError(
+                f"exchange_interval is {exchange_interval} and restart_interval {restart_interval}; both are 1 or more."
+            )
+        super().__init__(logfile, loginterval)
+        self.exchange_interval = exchange_interval
+        self.restart, self.restart_interval = None if restart is None else Path(restart), restart_interval
+        sequence = np.random.SeedSequence(check_seed(seed))
+        self.seed = sequence.entropy
+        self.rng = np.random.Generator(np.random.PCG64(sequence))
+        self.exchanges = [MoveRecord() for _ in self.replicas[1:]]
+        self.walkers = list(range(len(self.replicas)))
+        self._settings = {"replicas": len(self.replicas), "exchange_interval": exchange_interval}
+        if self.restart is not None and self.restart.exists():
+            self._read(self.restart)
+
+    def step(self) -> None:
+        """Let every replica run, then try the exchanges."""
+        for replica in self.replicas:
+            replica.run(self.exchange_interval)
+        for k in range(self.nsteps % 2, len(self.replicas) - 1, 2):
+            self._try(k)
+
+    def after_step(self) -> None:
+        """Observers, then the state file."""
+        self.call_observers()
+        if self.restart is not None and self.nsteps % self.restart_interval == 0:
+            self.save()
+
+    def save(self, path: str | Path | None = None) -> None:
+        """Write the state file.
+
+        Raises:
+            ValueError: if neither a path is given nor `restart` was.
+        """
+        path = self.restart if path is None else path
+        if path is None:
+            raise ValueError("there is no state file to write; give save() a path, or restart= to ParallelTempering.")
+        arrays: Arrays = {}
+        states: list[dict[str, Any]] = []
+        for k, replica in enumerate(self.replicas):
+            own, state = replica.get_state()
+            arrays |= {f"{k}/{name}": values for name, values in own.items()}
+            states.append(state)
+        state = {
+            "settings": self._settings,
+            "nsteps": self.nsteps,
+            "rng": self.rng.bit_generator.state,
+            "seed": self.seed,
+            "exchanges": [asdict(record) for record in self.exchanges],
+            "walkers": self.walkers,
+            "replicas": states,
+        }
+        write_state(path, arrays, state)
+
+    def log_columns(self) -> list[tuple[str, str]]:
+        """See `Dynamics.log_columns`."""
+        columns = [(f"{'Step':>12}", f"{self.nsteps:12d}")]
+        columns += [(f"{f'E({r.temperature_K:g} K)[eV]':>18}", f"{r.energy:18.6f}") for r in self.replicas]
+        return columns + [(f"{f'{k}<->{k + 1}':>9}", f"{r.acceptance:9.4f}") for k, r in enumerate(self.exchanges)]
+
+    def _try(self, k: int) -> None:
+        a, b = self.replicas[k], self.replicas[k + 1]
+        stay = a.log_weight(a.atoms, a.energy) + b.log_weight(b.atoms, b.energy)
+        swap = a.log_weight(b.atoms, b.energy) + b.log_weight(a.atoms, a.energy)
+        self.exchanges[k].attempted += 1
+        if -self.rng.standard_exponential() <= swap - stay:
+            _exchange(a, b)
+            self.exchanges[k].accepted += 1
+            self.walkers[k], self.walkers[k + 1] = self.walkers[k + 1], self.walkers[k]
+
+    def _read(self, path: Path) -> None:
+        arrays, state = read_state(path)
+        check_same(path, state["settings"], self._settings)
+        for k, (replica, own) in enumerate(zip(self.replicas, state["replicas"], strict=True)):
+            prefix = f"{k}/"
+            mine = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+            replica.set_state(mine, own, source=f"{path} (replica {k})")
+        self.nsteps, self.seed, self.walkers = state["nsteps"], state["seed"], state["walkers"]
+        self.rng.bit_generator.state = state["rng"]
+        self.exchanges = [MoveRecord(**record) for record in state["exchanges"]]
+
+
+def _exchange(a: MetropolisMC, b: MetropolisMC) -> None:
+    """The atoms' content and what belongs to it; both `Atoms` stay the objects they are."""
+    one, two = a.atoms, b.atoms
+    one.arrays, two.arrays = two.arrays, one.arrays
+    cell = one.cell.array.copy()
+    one.cell[:] = two.cell.array
+    two.cell[:] = cell
+    constraints = one.constraints
+    one.set_constraint(two.constraints)
+    two.set_constraint(constraints)
+    one.calc, two.calc = two.calc, one.calc
+    a.energy, b.energy = b.energy, a.energy
+    a.energies.stale, b.energies.stale = b.energies.stale, a.energies.stale
+    a.context.forget()
+    b.context.forget()
+
+
+def _check_replicas(replicas: list[MetropolisMC]) -> None:
+    if len(replicas) < 2:
+        raise ValueError(f"{len(replicas)} replica(s) given; parallel tempering needs two at least.")
+    if len({id(replica.atoms) for replica in replicas}) < len(replicas):
+        raise ValueError("two replicas share one Atoms object; give each a copy (atoms.copy()) with a calculator.")
+    if any(replica.restart is not None for replica in replicas):
+        raise ValueError("a replica has its own restart; give restart to ParallelTempering, which saves all at once.")
+    local = [replica.atoms.calc for replica in replicas if isinstance(replica.energies, LocalEnergies)]
+    if len(local) not in (0, len(replicas)):
+        raise ValueError("some replicas use local energies and others do not; give all the same kind of calculator.")
+    if len({id(calc) for calc in local}) < len(local):
+        raise ValueError("two replicas share one calculator, which remembers one structure; give each its own.")
+    for k, other in enumerate(replicas[1:], start=1):
+        if difference := _difference(replicas[0], other):
+            raise ValueError(
+                f"replicas 0 and {k} have different {difference}, so the structures of one are none of the other's. "
+                "Build all replicas from the same atoms and moves."
+            )
+
+
+def _difference(a: MetropolisMC, b: MetropolisMC) -> str | None:
+    """What two replicas of the same system may not differ in; None where they do not."""
+    one, two = a.atoms, b.atoms
+    changes, others = ({change for move in replica.moves for change in move.changes} for replica in (a, b))
+    checks = {
+        "kinds of moves": changes == others,
+        "chemical potentials and pressures": set(a.fields) == set(b.fields),
+        "pbc": np.array_equal(one.pbc, two.pbc),
+        "cells": "cell" in changes or np.allclose(one.cell.array, two.cell.array),
+        "arrays": set(one.arrays) == set(two.arrays),
+        "numbers of atoms": "count" in changes or len(one) == len(two),
+        "compositions": a.context.composition_varies or np.array_equal(np.sort(one.numbers), np.sort(two.numbers)),
+        "constraints": "positions" not in changes or _same_fixed(a, b),
+    }
+    return next((name for name, same in checks.items() if not same), None)
+
+
+def _same_fixed(a: MetropolisMC, b: MetropolisMC) -> bool:
+    """Whether the same coordinates are held, in the same places."""
+    places = [
+        np.zeros(0) if replica.context.frozen is None else replica.atoms.positions[replica.context.frozen]
+        for replica in (a, b)
+    ]
+    return places[0].shape == places[1].shape and np.allclose(places[0], places[1])
