@@ -46,13 +46,18 @@ def check_seed(seed: Any) -> int | None:
 
 
 def check_numbers(
-    moves_per_step: int, equilibration: int, check_interval: int, check_tolerance: float, restart_interval: int
+    moves_per_step: int,
+    equilibration: int,
+    check_interval: int | None,
+    check_tolerance: float,
+    restart_interval: int | None,
 ) -> None:
+    """Raise ValueError for numbers of steps, or a tolerance, that make no sense."""
     least = {
         "moves_per_step": (moves_per_step, 1),
         "equilibration": (equilibration, 0),
-        "check_interval": (check_interval, 0),
-        "restart_interval": (restart_interval, 1),
+        "check_interval": (1000 if check_interval is None else check_interval, 0),
+        "restart_interval": (1000 if restart_interval is None else restart_interval, 1),
     }
     for name, (value, low) in least.items():
         if not isinstance(value, int | np.integer) or value < low:

@@ -40,7 +40,7 @@ def accepted_each(
     return decided
 
 
-def isobaric(pressure: float, volume: float, new_volume: float, n_atoms: int, kT: float) -> float:
+def isobaric(pressure: float, volume: float, log_change: float, n_atoms: int, kT: float) -> float:
     """A step in the logarithm of the volume with scaled positions, -p (V' - V) / kT + (N + 1) ln(V' / V).
 
     Frenkel and Smit, algorithm 11; McDonald, Mol. Phys. 23, 41 (1972).
@@ -48,11 +48,11 @@ def isobaric(pressure: float, volume: float, new_volume: float, n_atoms: int, kT
     Args:
         pressure: p, eV/Å^3.
         volume: V, Å^3.
-        new_volume: V', Å^3.
+        log_change: ln(V' / V).
         n_atoms: N.
         kT: eV.
     """
-    return -pressure * (new_volume - volume) / kT + (n_atoms + 1) * math.log(new_volume / volume)
+    return -pressure * volume * math.expm1(log_change) / kT + (n_atoms + 1) * log_change
 
 
 def semi_grand(potential_change: float, kT: float) -> float:

@@ -25,6 +25,7 @@ from .local_energy import check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
 from .restart import Arrays, arrays_to_atoms, atoms_to_arrays, check_atoms_fit, check_same, read_state, write_state
 from .statistics import Blocking, Estimate, MoveRecord
+from .sublattice import Sublattice
 
 ADAPT_EVERY = 100
 """Attempts of a move between two adaptations of its step."""
@@ -51,11 +52,12 @@ class MetropolisMC(Dynamics):
         equilibration: the first so many steps, in which step sizes are adapted to the moves' targets; then they stay as
             they are, and statistics begin anew. (While steps adapt there is no detailed balance.)
         local: whether to use the calculator's `LocalEnergy`, where it has it.
-        check_interval: steps between comparisons of the running energy with a full evaluation; 0 for none.
+        check_interval: steps between comparisons of the running energy with a full evaluation; 0 for none. By default
+            1000, or in larger systems as many moves as there are atoms.
         check_tolerance: largest difference, eV/atom.
         restart: a state file: read if it is there, so that the run continues bit for bit as if it had not been
             interrupted, and written, whole or not at all. The atoms then take on the state in the file.
-        restart_interval: steps between two writings of the file.
+        restart_interval: steps between two writings of the file, each with a full evaluation; as `check_interval`.
         logfile: a path, "-" for the screen, or an open file.
         trajectory: a path or one of ASE's writers; structures are written with the running energy.
         append_trajectory: whether to go on with a trajectory that is there; by default only when a state file was read.
@@ -83,10 +85,10 @@ class MetropolisMC(Dynamics):
         moves_per_step: int = 1,
         equilibration: int = 0,
         local: bool = True,
-        check_interval: int = 1000,
+        check_interval: int | None = None,
         check_tolerance: float = 1e-5,
         restart: str | Path | None = None,
-        restart_interval: int = 1000,
+        restart_interval: int | None = None,
         logfile: IO[str] | str | Path | None = None,
         trajectory: Any = None,
         append_trajectory: bool | None = None,
@@ -98,8 +100,11 @@ class MetropolisMC(Dynamics):
         check_numbers(moves_per_step, equilibration, check_interval, check_tolerance, restart_interval)
         super().__init__(logfile, loginterval)
         self.moves_per_step, self.equilibration = moves_per_step, equilibration
-        self.check_interval, self.check_tolerance = check_interval, check_tolerance
-        self.restart, self.restart_interval = None if restart is None else Path(restart), restart_interval
+        many = any(isinstance(move, Sublattice) for move in self.moves)
+        seldom = 1000 if many else max(1000, len(atoms) // moves_per_step)
+        self.check_interval = seldom if check_interval is None else check_interval
+        self.restart_interval = seldom if restart_interval is None else restart_interval
+        self.restart, self.check_tolerance = None if restart is None else Path(restart), check_tolerance
         sequence = np.random.SeedSequence(check_seed(seed))
         self.seed = sequence.entropy
         self.fields = check_fields(self.moves)

@@ -44,15 +44,14 @@ class _CellMove(Adaptive):
                 "them. Remove the constraints, or leave the move out."
             )
 
-    def deform(self, context: Context, deformation: NDArray[np.float64]) -> Trial:
-        """Make the change h' = h F, r' = r F in place."""
+    def deform(self, context: Context, deformation: NDArray[np.float64], log_change: float) -> Trial:
+        """Make the change h' = h F, r' = r F in place; ln det F is given."""
         atoms = context.atoms
         positions = atoms.arrays["positions"]
         saved = (positions.copy(), atoms.cell.array.copy())
-        volume = atoms.get_volume()
+        ratio = isobaric(self.pressure, atoms.get_volume(), log_change, len(atoms), context.kT)
         atoms.cell[:] = saved[1] @ deformation
         positions[:] = saved[0] @ deformation
-        ratio = isobaric(self.pressure, volume, atoms.get_volume(), len(atoms), context.kT)
         return Trial(np.arange(len(atoms)), ratio, saved)
 
     def undo(self, context: Context, trial: Trial) -> None:
@@ -92,8 +91,8 @@ class VolumeChange(_CellMove):
 
     def propose(self, context: Context) -> Trial:
         """See `Move.propose`."""
-        scale = math.exp(self.step * (2.0 * context.rng.random() - 1.0) / 3.0)
-        return self.deform(context, np.diag([scale] * 3))
+        log_change = self.step * (2.0 * context.rng.random() - 1.0)
+        return self.deform(context, np.diag([math.exp(log_change / 3.0)] * 3), log_change)
 
 
 @dataclass(eq=False)
@@ -102,7 +101,8 @@ class CellChange(_CellMove):
 
     A strain and its inverse are as likely, so the exponent is that of `VolumeChange`, and the cell's nine components
     have the measure dh V^(-2) under which the volume is distributed as at constant pressure (Martyna, Tobias and Klein,
-    J. Chem. Phys. 101, 4177 (1994)). Strains one after the other turn the cell as a whole a little.
+    J. Chem. Phys. 101, 4177 (1994)). Strains one after the other turn the cell as a whole a little. The cell of a fluid,
+    whose energy holds no shape, flattens without end: use `VolumeChange` there.
 
     Args:
         pressure: p, eV/Å^3 (``ase.units.GPa``), hydrostatic.
@@ -132,4 +132,4 @@ class CellChange(_CellMove):
         """See `Move.propose`."""
         xx, yy, zz, yz, xz, xy = np.asarray(self.mask) * self.step * (2.0 * context.rng.random(6) - 1.0)
         values, vectors = np.linalg.eigh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-        return self.deform(context, (vectors * np.exp(values)) @ vectors.T)
+        return self.deform(context, (vectors * np.exp(values)) @ vectors.T, float(xx + yy + zz))

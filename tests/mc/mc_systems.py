@@ -1,0 +1,195 @@
+"""Systems whose averages are known, as calculators: some for every move in full, some that take part in moves."""
+
+import itertools
+
+import numpy as np
+from ase import Atoms
+
+from ase_andersonn.mc import estimate
+
+
+class Energy:
+    """Not ASE's Calculator, but what ASE's Atoms ask of one: an energy from a function of the atoms."""
+
+    name = "energy"
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def get_potential_energy(self, atoms, force_consistent=False):
+        self.calls += 1
+        return self.function(atoms)
+
+
+class LocalEnergyOf:
+    """A sum over atoms of a function of one atom's position, number and moment, evaluated where atoms were touched."""
+
+    name = "local"
+
+    def __init__(self, one_atom):
+        self.one_atom, self.settled, self.trial = one_atom, None, None
+        self.log = []
+
+    def get_potential_energy(self, atoms, force_consistent=False):
+        return float(sum(self._of(atoms, np.arange(len(atoms)))))
+
+    def _of(self, atoms, which):
+        moments = atoms.arrays.get("initial_magmoms")
+        spins = np.zeros(len(which)) if moments is None else moments[which]
+        return self.one_atom(which, atoms.arrays["positions"][which], atoms.arrays["numbers"][which], spins)
+
+    def propose(self, atoms, touched):
+        assert self.trial is None, "the last proposal was not settled"
+        assert touched.dtype == np.int64
+        self.log.append(("propose", len(touched)))
+        energies = np.array(self._of(atoms, touched), float)
+        if len(touched) == len(atoms):
+            self.trial = (slice(None), energies, float(energies.sum()))
+        else:
+            total = self.settled[1] + float((energies - self.settled[0][touched]).sum())
+            self.trial = (touched, energies, total)
+        return self.trial[2]
+
+    def settle(self, accepted):
+        assert self.trial is not None, "nothing was proposed"
+        self.log.append(("settle", accepted))
+        (touched, energies, total), self.trial = self.trial, None
+        if accepted and isinstance(touched, slice):
+            self.settled = [energies, total]
+        elif accepted:
+            self.settled[0][touched] = energies
+            self.settled[1] = total
+
+    def reset(self):
+        self.settled = self.trial = None
+
+
+class Ising:
+    """E = -J sum_<ij> m_i m_j - h sum_i m_i on a square lattice that repeats, atoms row by row."""
+
+    name = "ising"
+
+    def __init__(self, side, coupling=1.0, field=0.0):
+        self.side, self.coupling, self.field = side, coupling, field
+        sites = np.arange(side * side).reshape(side, side)
+        rolls = [(1, 0), (-1, 0), (1, 1), (-1, 1)]
+        self.neighbors = np.stack([np.roll(sites, by, axis).ravel() for by, axis in rolls], 1)
+        self.settled = None
+        self.waiting = None
+        self.total = 0.0
+
+    def full(self, m):
+        return float(-0.5 * self.coupling * (m[:, None] * m[self.neighbors]).sum() - self.field * m.sum())
+
+    def get_potential_energy(self, atoms, force_consistent=False):
+        return self.full(atoms.arrays["initial_magmoms"])
+
+    def _changes(self, m, touched):
+        local = self.coupling * self.settled[self.neighbors[touched]].sum(1) + self.field
+        return -(m[touched] - self.settled[touched]) * local
+
+    def propose(self, atoms, touched):
+        m = atoms.arrays["initial_magmoms"]
+        if len(touched) == len(atoms):
+            self.waiting = (touched, m.copy(), self.full(m))
+        else:
+            assert len(touched) == 1
+            self.waiting = (touched, m[touched], self.total + float(self._changes(m, touched).sum()))
+        return self.waiting[2]
+
+    def settle(self, accepted):
+        touched, m, total = self.waiting
+        if accepted:
+            if len(touched) == self.side**2:
+                self.settled = m
+            else:
+                self.settled[touched] = m
+            self.total = total
+        self.waiting = None
+
+    def independent_sets(self, atoms):
+        row, column = np.divmod(np.arange(len(atoms)), self.side)
+        return [np.flatnonzero((row + column) % 2 == parity) for parity in (0, 1)]
+
+    def propose_each(self, atoms, touched):
+        m = atoms.arrays["initial_magmoms"]
+        changes = self._changes(m, touched)
+        self.waiting = (touched, m[touched], changes)
+        return changes
+
+    def settle_each(self, accepted):
+        touched, m, changes = self.waiting
+        self.settled[touched[accepted]] = m[accepted]
+        self.total += float(changes[accepted].sum())
+
+    def reset(self):
+        self.settled = self.waiting = None
+
+
+class Sites:
+    """Atoms that feel no other, as a system of one colour whose energies depend on the number alone."""
+
+    name = "sites"
+
+    def __init__(self, energies):
+        self.table = np.zeros(120)
+        for number, energy in energies.items():
+            self.table[number] = energy
+
+    def propose(self, atoms, touched):
+        if len(touched) == len(atoms):
+            self.waiting = atoms.numbers.copy()
+        else:
+            self.waiting = self.settled.copy()
+            self.waiting[touched] = atoms.numbers[touched]
+        return float(self.table[self.waiting].sum())
+
+    def settle(self, accepted):
+        if accepted:
+            self.settled = self.waiting
+
+    def independent_sets(self, atoms):
+        return [np.arange(0, len(atoms), 2), np.arange(1, len(atoms), 2)]
+
+    def propose_each(self, atoms, touched):
+        self.many = (touched, atoms.numbers[touched])
+        return self.table[atoms.numbers[touched]] - self.table[self.settled[touched]]
+
+    def settle_each(self, accepted):
+        touched, numbers = self.many
+        self.settled[touched[accepted]] = numbers[accepted]
+
+
+def lattice(side, moments=None):
+    """Hydrogen atoms on a square lattice, row by row, with spins up or as given."""
+    row, column = np.divmod(np.arange(side * side), side)
+    positions = np.stack([2.0 * column, 2.0 * row, np.zeros(side * side)], 1)
+    spins = np.ones(side * side) if moments is None else moments
+    return Atoms(f"H{side * side}", positions=positions, cell=[2 * side, 2 * side, 2], pbc=True, magmoms=spins)
+
+
+def enumerate_ising(side, kT, coupling=1.0, field=0.0):
+    """Exact <E>, <E^2> and <|M|>."""
+    states = np.array(list(itertools.product((-1.0, 1.0), repeat=side * side)))
+    neighbors = Ising(side).neighbors[:, [0, 2]]  # each bond once
+    bonds = sum((states * states[:, neighbors[:, k]]).sum(1) for k in (0, 1))
+    energies = -coupling * bonds - field * states.sum(1)
+    weights = np.exp(-(energies - energies.min()) / kT)
+    weights /= weights.sum()
+    return weights @ energies, weights @ energies**2, weights @ np.abs(states.sum(1))
+
+
+def sample(mc, function, steps, every=1):
+    """Values of a function of the atoms every so many steps."""
+    values = []
+    mc.attach(lambda: values.append(function(mc.atoms)) if mc.nsteps else None, every)
+    mc.run(steps)
+    return np.array(values, float)
+
+
+def assert_mean(series, expected, sigmas=4.5):
+    """The mean of a correlated series is what is expected, and the series is long enough to say so."""
+    found = estimate(series)
+    assert found.reliable, str(found)
+    assert abs(found.mean - expected) <= sigmas * found.error, f"{found}, expected {expected}"
+    return found
