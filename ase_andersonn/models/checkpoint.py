@@ -88,7 +88,10 @@ def load_model(name_or_path: str | Path | None = None) -> Potential:
     config = from_dict(get_type_hints(cls.__init__)["config"], json.loads(header["config"]))
     with torch.random.fork_rng(devices=[]):
         model: Potential = cls(config)
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} was written by another version of this package: {error}. Train it anew.") from error
     model.card = json.loads(header["card"])
     return model.eval().requires_grad_(False)
 

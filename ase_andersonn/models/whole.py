@@ -1,5 +1,6 @@
 """A structure evaluated as a whole: its graph, one solve for all atoms, warm starts from the calls before."""
 
+import logging
 import math
 import time
 from collections.abc import Collection, Sequence
@@ -22,6 +23,8 @@ from .derivatives import Evaluation, evaluate
 from .equilibrium import cold_start
 from .potential import ConvergenceError, Evaluator, Settings
 from .warm_start import WarmStart
+
+logger = logging.getLogger(__name__)
 
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
@@ -48,7 +51,7 @@ class Whole(Evaluator):
         self.neighbor_list = NeighborList(model.cutoff, settings.skin if settings.warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
-        self._worked = 0.0
+        self._worked, self._compiles = 0.0, False
         self._positions: NDArray[np.float64] | None = None
 
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
@@ -131,7 +134,12 @@ class Whole(Evaluator):
     def _compile_mode(self) -> CompileMode:
         if self.settings.compile != "auto":
             return self.settings.compile
-        return "auto" if self._worked > EAGER_SECONDS else False
+        if self._worked <= EAGER_SECONDS:
+            return False
+        if not self._compiles:
+            self._compiles = True
+            logger.info("compiling the model; the next calls take up to a minute longer, all later ones less")
+        return "auto"
 
     def _describe(self, evaluation: Evaluation, times: dict[str, float]) -> None:
         eq = evaluation.equilibrium

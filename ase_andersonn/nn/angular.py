@@ -1,4 +1,4 @@
-"""Real spherical harmonics and Legendre polynomials of the angle between two neighbours."""
+"""Real spherical harmonics."""
 
 import math
 
@@ -6,11 +6,6 @@ import torch
 from torch import Tensor
 
 L_MAX = 4
-
-
-def n_harmonics(l_max: int) -> int:
-    """`(l_max + 1)²`."""
-    return (l_max + 1) ** 2
 
 
 def degrees(l_max: int) -> list[int]:
@@ -66,19 +61,3 @@ def harmonics(u: Tensor, l_max: int) -> Tensor:
             0.125 * s35 * (xx * (xx - 3 * yy) - yy * (3 * xx - yy)),
         ]
     return torch.stack(components, -1)
-
-
-def legendre(cosine: Tensor, l_max: int) -> Tensor:
-    """`P_l(cos θ)` for l = 0 … l_max by Bonnet's recurrence.
-
-    Args:
-        cosine: cos θ [...].
-        l_max: highest degree.
-
-    Returns:
-        [..., l_max + 1].
-    """
-    values = [torch.ones_like(cosine), cosine]
-    for degree in range(1, l_max):
-        values.append(((2 * degree + 1) * cosine * values[-1] - degree * values[-2]) / (degree + 1))
-    return torch.stack(values[: l_max + 1], -1)

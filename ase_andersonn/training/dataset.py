@@ -125,8 +125,8 @@ def _max_neighbors(data: Data) -> int:
 def split(frames: Sequence[Atoms], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices of training and validation frames, the same share of every chemical formula.
 
-    The frames are ordered by reduced formula, at random within one, and every `1/fraction`-th is held out. A formula
-    with a single frame stays in the training set.
+    The frames are ordered by reduced formula, at random within one, and every `1/fraction`-th is held out, at least one
+    where the fraction is not 0. A formula with a single frame stays in the training set.
     """
     rng = np.random.default_rng(seed)
     formulas = [atoms.get_chemical_formula(empirical=True) for atoms in frames]
@@ -134,6 +134,6 @@ def split(frames: Sequence[Atoms], fraction: float, seed: int) -> tuple[list[int
     order = sorted(range(len(frames)), key=lambda i: (formulas[i], rank[i]))
     count = Counter(formulas)
     candidates = [i for i in order if count[formulas[i]] > 1]
-    n = min(round(fraction * len(frames)), len(candidates))
+    n = min(max(round(fraction * len(frames)), int(fraction > 0)), len(candidates))
     held_out = {candidates[int((k + 0.5) * len(candidates) / n)] for k in range(n)}
     return [i for i in range(len(frames)) if i not in held_out], sorted(held_out)

@@ -26,7 +26,7 @@ class MetricsLog:
     def write(self, record: Mapping[str, Any]) -> int:
         """Append a record; the size of the file in bytes."""
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
             file.flush()
             return os.fstat(file.fileno()).st_size
 
@@ -38,6 +38,13 @@ class MetricsLog:
     def read(self) -> list[dict[str, Any]]:
         """All records."""
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+
+def _finite(value: Any) -> Any:
+    """With None for numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def error_text(errors: Mapping[str, ErrorRow]) -> str:
@@ -70,7 +77,7 @@ def learning_curve(metrics: Path, picture: Path) -> None:
     """Training and validation loss and the validation errors against the epoch."""
     records = MetricsLog(metrics).read()
     figure, axes = _figure(1, 2)
-    validated = [r for r in records if "validation" in r]
+    validated = [r for r in records if r.get("validation", {}).get("loss") is not None]
     epochs = [r["epoch"] for r in validated]
     trained = [r for r in records if "loss" in r["train"]]
     axes[0].plot([r["epoch"] for r in trained], [r["train"]["loss"] for r in trained], label="training")

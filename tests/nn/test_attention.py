@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.nn.angular import legendre
 from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
 from ase_andersonn.nn.blocks import silu
 from ase_andersonn.nn.radial import bessel, distances, envelope
@@ -44,6 +43,14 @@ def run(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
     r = distances(vectors, mask)
     result: Neighborhood = module(r, vectors / r[..., None], species, neighbor_species, mask)
     return result
+
+
+def legendre(x: torch.Tensor, l_max: int) -> torch.Tensor:
+    """`P_l(x)` for l = 0 … l_max [..., l_max + 1], by Bonnet's recurrence."""
+    values = [torch.ones_like(x), x]
+    for degree in range(1, l_max):
+        values.append(((2 * degree + 1) * x * values[-1] - degree * values[-2]) / (degree + 1))
+    return torch.stack(values[: l_max + 1], -1)
 
 
 def pairwise(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
