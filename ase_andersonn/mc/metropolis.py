@@ -292,6 +292,7 @@ class MetropolisMC(Dynamics):
         self.energy = energy
         self.check_energy()
         self.energy = energy
+        self.context.forget()  # lists are made when first asked for, as in the run that was not interrupted
 
     def _choose(self) -> int:
         if len(self.moves) == 1:

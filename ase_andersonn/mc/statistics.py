@@ -76,7 +76,7 @@ def autocorrelation(series: ArrayLike) -> NDArray[np.float64]:
 
 
 def integrated_autocorrelation_time(series: ArrayLike, window: float = WINDOW) -> float:
-    """tau = 1/2 + sum_{t=1}^{W} rho(t), with the smallest W >= window tau(W); in samples.
+    """tau = 1/2 + sum_{t=1}^{W} rho(t), with the smallest W >= window max(tau(W), 1); in samples.
 
     Args:
         series: [n].
@@ -86,7 +86,7 @@ def integrated_autocorrelation_time(series: ArrayLike, window: float = WINDOW) -
         ValueError: as `autocorrelation`.
     """
     taus = np.cumsum(autocorrelation(series)) - 0.5
-    enough = np.flatnonzero(np.arange(len(taus)) >= window * taus)
+    enough = np.flatnonzero(np.arange(len(taus)) >= window * np.maximum(taus, 1.0))
     tau = taus[enough[0]] if len(enough) else taus.max()
     return float(max(tau, 0.5 / len(taus)))  # anticorrelated series may have less than 1/2, never less than nothing
 

@@ -46,7 +46,7 @@ def test_displacements_of_a_harmonic_crystal_obey_equipartition(local, n_atoms):
     atoms.calc = calculator(lambda i, r, z, m: 0.5 * (stiffness * (r - sites[i]) ** 2).sum(1), local)
     mc = MetropolisMC(atoms, T, Displacement(0.5, n_atoms=n_atoms), seed=1, equilibration=2000)
     mc.run(2000)
-    squares = sample(mc, lambda a: ((a.positions - sites) ** 2).mean(0), 20000, every=2)
+    squares = sample(mc, lambda a: ((a.positions - sites) ** 2).mean(0), 10000, every=2)
     assert_mean(mc_energy := 0.5 * (squares * stiffness).sum(1) * 4, 1.5 * 4 * kT)
     for axis in range(3):
         assert_mean(squares[:, axis], kT / stiffness[axis])
@@ -63,7 +63,7 @@ def test_exchange_of_an_ideal_gas_is_poisson(local):
     atoms.calc = calculator(lambda i, r, z, m: cost * (r[:, 0] % side < 0.5 * side), local)
     mc = MetropolisMC(atoms, T, [Exchange("Ar", mu), Displacement(2.0)], seed=2, weights=[3, 1])
     expected = zV * 0.5 * (1.0 + math.exp(-cost / kT))
-    counts = sample(mc, len, 16000)
+    counts = sample(mc, len, 8000)
     assert_mean(counts, expected)
     assert_mean((counts - expected) ** 2, expected)
     assert_mean(counts == 0, math.exp(-expected))
@@ -89,7 +89,7 @@ def test_volume_of_an_ideal_gas_at_constant_pressure(move, local):
 
     atoms.calc = calculator(lambda i, r, z, m: np.full(len(i), shape(atoms) / len(i)), local)
     mc = MetropolisMC(atoms, T, move(pressure, step=0.9 if move is VolumeChange else 0.4), seed=3)
-    volumes = sample(mc, lambda a: abs(np.linalg.det(a.cell.array)), 12000)
+    volumes = sample(mc, lambda a: abs(np.linalg.det(a.cell.array)), 6000)
     assert_mean(volumes, (n + 1) * kT / pressure)
     assert_mean((volumes - (n + 1) * kT / pressure) ** 2, (n + 1) * (kT / pressure) ** 2)
     assert mc.energy == pytest.approx(shape(atoms))
@@ -110,7 +110,7 @@ def test_lengths_of_a_cell_on_springs():
     atoms = box("Ar4", 1.2)
     atoms.calc = Energy(lambda a: 0.5 * stiffness * (np.log(a.cell.lengths()) ** 2).sum())
     mc = MetropolisMC(atoms, T, CellChange(step=0.35, mask=[1, 1, 1, 0, 0, 0]), seed=4)
-    logs = sample(mc, lambda a: np.log(a.cell.lengths()), 12000)
+    logs = sample(mc, lambda a: np.log(a.cell.lengths()), 6000)
     for axis in range(3):
         assert_mean(logs[:, axis], (n + 1) * kT / stiffness)
         assert_mean((logs[:, axis] - (n + 1) * kT / stiffness) ** 2, kT / stiffness)
@@ -130,7 +130,7 @@ def test_swaps_visit_each_arrangement_as_its_energy_says(local):
     norm = sum(expected.values())
     assert len(expected) == 60
     mc = MetropolisMC(atoms, T, SpeciesSwap(), seed=5)
-    seen = sample(mc, lambda a: a.numbers.copy(), 20000, every=2)
+    seen = sample(mc, lambda a: a.numbers.copy(), 10000, every=2)
     assert (np.sort(seen, 1) == np.sort(atoms.numbers)).all()
     likeliest = sorted(expected, key=expected.get)[-5:]
     for arrangement in [*likeliest, *sorted(expected, key=expected.get)[20:25]]:
@@ -160,7 +160,7 @@ def test_transmutation_of_an_ideal_solution_is_multinomial(local):
     mc = MetropolisMC(atoms, T, Transmutation(mu), seed=7)
     weights = np.exp(np.array([0.0, 0.03, 0.0]) / kT)
     x = weights / weights.sum()
-    counts = sample(mc, lambda a: [(a.numbers == z).sum() for z in (29, 28, 79, 47)], 16000)
+    counts = sample(mc, lambda a: [(a.numbers == z).sum() for z in (29, 28, 79, 47)], 8000)
     for k in range(3):
         assert_mean(counts[:, k], 6 * x[k])
         assert_mean((counts[:, k] - 6 * x[k]) ** 2, 6 * x[k] * (1 - x[k]))
@@ -174,7 +174,7 @@ def test_spins_in_a_field(local):
     atoms = Atoms("Fe4Cu", positions=3.0 * np.arange(15).reshape(5, 3), magmoms=[1, -1, 1, 1, 0])
     atoms.calc = calculator(lambda i, r, z, m: -field * m, local)
     mc = MetropolisMC(atoms, T, SpinFlip(), seed=8)
-    moments = sample(mc, lambda a: a.get_initial_magnetic_moments(), 16000)
+    moments = sample(mc, lambda a: a.get_initial_magnetic_moments(), 8000)
     assert set(np.unique(moments[:, :4])) == {-1.0, 1.0}
     assert (moments[:, 4] == 0).all()
     for k in range(4):
@@ -188,9 +188,9 @@ def test_a_mixture_of_moves_samples_the_product_of_their_distributions():
     atoms.calc = Energy(lambda a: 0.02 * (a.numbers[:2] == 10).sum())
     moves = [VolumeChange(pressure, step=0.9), SpeciesSwap(), Displacement(1.0)]
     mc = MetropolisMC(atoms, T, moves, weights=[2, 2, 1], seed=9)
-    values = sample(mc, lambda a: [a.get_volume(), (a.numbers[:2] == 10).sum()], 15000)
+    values = sample(mc, lambda a: [a.get_volume(), (a.numbers[:2] == 10).sum()], 7500)
     assert_mean(values[:, 0], (n + 1) * kT / pressure)
     w = np.array([1.0, 4.0, 1.0]) * np.exp(-0.02 * np.arange(3) / kT)
     assert_mean(values[:, 1], (w * np.arange(3)).sum() / w.sum())
     tried = [record.attempted for record in mc.statistics.values()]
-    assert np.allclose(np.array(tried) / 15000, [0.4, 0.4, 0.2], atol=0.02)
+    assert np.allclose(np.array(tried) / 7500, [0.4, 0.4, 0.2], atol=0.02)

@@ -24,9 +24,9 @@ def run_ising(move, T_in_J, field, steps, seed, **kwargs):
 @pytest.mark.parametrize(
     ("move", "moves_per_step", "steps"),
     [
-        (SpinFlip(), 16, 3000),
-        (Sublattice(SpinFlip()), 4, 5000),
-        (Sublattice(SpinFlip(), fraction=1.0), 2, 6000),
+        (SpinFlip(), 16, 2000),
+        (Sublattice(SpinFlip()), 4, 2500),
+        (Sublattice(SpinFlip(), fraction=1.0), 2, 3000),
     ],
     ids=["single", "half", "whole"],
 )
@@ -42,7 +42,7 @@ def test_ising_lattice(kT, field, move, moves_per_step, steps):
 def test_single_and_many_moves_mix():
     energy, _, moment = enumerate_ising(SIDE, 2.5)
     moves = [SpinFlip(), Sublattice(SpinFlip())]
-    mc, values = run_ising(moves, 2.5, 0.0, 6000, seed=12, moves_per_step=4)
+    mc, values = run_ising(moves, 2.5, 0.0, 3000, seed=12, moves_per_step=4)
     assert_mean(values[:, 0], energy)
     assert_mean(values[:, 1], moment)
     assert set(mc.statistics) == {"SpinFlip", "Sublattice(SpinFlip)"}
@@ -56,7 +56,7 @@ def test_transmutation_of_an_ideal_solution(indices):
     atoms.calc = Sites({28: 0.02, 79: -0.01})
     move = Transmutation({"Cu": 0.0, "Ni": 0.05, "Au": -0.01}, indices=indices)
     mc = MetropolisMC(atoms, 300.0, Sublattice(move), seed=13)
-    values = sample(mc, lambda a: [(a.numbers == z).sum() for z in (29, 28, 79, 47)], 8000)
+    values = sample(mc, lambda a: [(a.numbers == z).sum() for z in (29, 28, 79, 47)], 4000)
     weights = np.exp(np.array([0.0, 0.03, 0.0]) / kT)
     x = weights / weights.sum()
     n, still = (8, 0) if indices is None else (5, 3)
@@ -71,7 +71,7 @@ def test_it_mixes_with_swaps_whose_lists_follow():
     atoms.calc = Sites({28: 0.01})
     mu = {"Cu": 0.0, "Ni": 0.01}
     mc = MetropolisMC(atoms, 300.0, [SpeciesSwap(), Sublattice(Transmutation(mu)), Transmutation(mu)], seed=14)
-    assert_mean(sample(mc, lambda a: (a.numbers == 28).sum(), 6000), 4.0)
+    assert_mean(sample(mc, lambda a: (a.numbers == 28).sum(), 3000), 4.0)
     members = mc.context.by_species().members
     for number, list_of in members.items():
         assert sorted(list_of) == np.flatnonzero(atoms.numbers == number).tolist()
