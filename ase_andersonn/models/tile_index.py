@@ -111,13 +111,17 @@ def _joined(tables: Sequence[Ints], coordinates: Sequence[Ints], sizes: Sequence
 def _apart(size: int, f: int, c: int, ring: bool) -> list[Ints]:
     """Sets of coordinates along an axis; no tile holds two of one set.
 
-    Tiles t and the next `2 ⌈c/f⌉ + 1` never share a site with the tiles one such block further, in the same place. So
-    the axis is cut into blocks of at least that many tiles; a set has the same place in every block. Where the blocks
-    cannot be equally long, the last sets are smaller.
+    Sites in the same place of blocks of `2 ⌈c/f⌉ + 1` tiles or more have no tile in common. So the axis is cut into such
+    blocks, and a set has the same place in every block. Blocks are equally long where one of up to twice the least
+    length divides the axis; else a few are longer by a tile, and the last sets smaller.
     """
     n, least = math.ceil(size / f), 2 * math.ceil(c / f) + 1
-    n_blocks = max(1, n // least) if ring else math.ceil(n / least)
-    edges = (np.arange(n_blocks + 1) * n) // n_blocks if ring else np.minimum(np.arange(n_blocks + 1) * least, n)
+    if ring:
+        length = next((m for m in range(least, min(2 * least, n) + 1) if n % m == 0), None)
+        n_blocks = max(1, n // least) if length is None else n // length
+        edges = np.arange(n_blocks + 1) * n // n_blocks
+    else:
+        edges = np.minimum(np.arange(math.ceil(n / least) + 1) * least, n)
     starts, ends = edges[:-1] * f, np.minimum(edges[1:] * f, size)
     longest = int((ends - starts).max())
     return [(starts + k)[starts + k < ends] for k in range(longest)]

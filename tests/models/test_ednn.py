@@ -180,12 +180,16 @@ def test_sets_of_independent_sites(name: str, closed: bool) -> None:
         found.settle(False)
 
 
-@pytest.mark.parametrize("size", [5, 6, 7, 8, 16, 23])
-def test_independent_sets_are_few(size: int) -> None:
+@pytest.mark.parametrize(("size", "block"), [(3, 3), (5, 5), (6, 3), (8, 4), (10, 5), (64, 4), (1026, 3)])
+def test_independent_sets_are_few_and_alike(size: int, block: int) -> None:
     sets = evaluator("square").independent_sets(spin_lattice("square", size))
-    sizes = sorted(map(len, sets), reverse=True)
-    assert sizes[:9] == [(size // 3) ** 2] * 9
-    assert len(sizes) <= 25
+    assert [len(one) for one in sets] == [(size // block) ** 2] * block**2
+
+
+def test_independent_sets_of_an_axis_that_nothing_divides() -> None:
+    sets = evaluator("square").independent_sets(spin_lattice("square", 23))  # six blocks of three, and one of five
+    assert sorted(map(len, sets), reverse=True)[:9] == [49] * 9
+    assert len(sets) <= 25
 
 
 @pytest.mark.parametrize("name", ["square", "triangular", "equilibrium", "three values"])

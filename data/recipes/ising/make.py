@@ -76,7 +76,7 @@ def train(model: GridModel, spins: Spins, steps: int) -> float:
         (JᵀJ + μ) δ = −Jᵀr,    r = N e(θ) − E,    J = N ∂e/∂θ
 
     The network is asked for each of the 512 tiles once; `N` counts them in the configurations, so what is fitted is
-    the sum alone. With few parameters this reaches in seconds what gradient descent does not in hours.
+    the sum alone. (5,000 steps of L-BFGS, a minute, stop at 5e-3 J.)
     """
     counts, target = tile_counts(spins), torch.from_numpy(ising_energy(spins))
     codes = torch.arange(512)
@@ -84,18 +84,20 @@ def train(model: GridModel, spins: Spins, steps: int) -> float:
     names, start = zip(*model.network.named_parameters(), strict=True)
     theta, damping = torch.nn.utils.parameters_to_vector(start).detach(), 1.0
 
-    def table(theta: torch.Tensor) -> torch.Tensor:
+    def energy(theta: torch.Tensor, tile: torch.Tensor) -> torch.Tensor:
         parts = torch.split(theta, [p.numel() for p in start])
         weights = {name: part.view_as(p) for name, part, p in zip(names, parts, start, strict=True)}
-        return torch.func.functional_call(model.network, weights, (tiles,)).reshape(-1)
+        return torch.func.functional_call(model.network, weights, (tile[None],)).sum()
 
-    residual = counts @ table(theta) - target
+    table = torch.func.vmap(energy, (None, 0))
+    slopes = torch.func.vmap(torch.func.grad(energy), (None, 0))
+    residual = counts @ table(theta, tiles) - target
     for _ in range(steps):
-        jacobian = counts @ torch.func.jacfwd(table)(theta)
+        jacobian = counts @ slopes(theta, tiles)
         normal, gradient = jacobian.T @ jacobian, jacobian.T @ residual
         while damping < 1e12:
             trial = theta - torch.linalg.solve(normal + damping * torch.eye(len(theta)), gradient)
-            after = counts @ table(trial) - target
+            after = counts @ table(trial, tiles) - target
             if after.square().sum() < residual.square().sum():
                 theta, residual, damping = trial, after, max(damping / 3, 1e-9)
                 break
