@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype
 from .inputs.convert import to_atoms
+from .models.base import EnergyModel
 from .models.checkpoint import DEFAULT_MODEL, load_model
 from .models.potential import ConvergenceError, Evaluator, Potential, Settings
+from .tiles.auto import evaluator_with_tiles
+from .tiles.settings import Tiles
+
+MANY_MOVES = ("independent_sets", "propose_each", "settle_each")
+"""Methods of evaluators that judge many Monte Carlo moves at once; the calculator hands them on."""
 
 
 class AndersoNN(Calculator):
@@ -33,6 +39,9 @@ class AndersoNN(Calculator):
         skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move; without
             warm starts a new list is made at every call.
         compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
+        tiles: None evaluates structures as a whole; `"on"` as a sum over tiles, whose memory is bounded and in which a
+            change costs what it touches; `"auto"` by tiles where the whole would not fit in memory; `Tiles(...)` sets
+            focus and context.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -56,6 +65,7 @@ class AndersoNN(Calculator):
         warm_start: bool = True,
         skin: float = 0.5,
         compile: CompileMode = "auto",
+        tiles: Literal["on", "auto"] | Tiles | None = None,
     ) -> None:
         if not (math.isfinite(tol) and tol > 0):
             raise ValueError(f"tol is {tol}; it is an energy tolerance in eV/atom and has to be positive.")
@@ -63,7 +73,10 @@ class AndersoNN(Calculator):
         if compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
         self.model = _own(model if isinstance(model, Potential) else load_model(model), settings)
-        self.evaluator: Evaluator = self.model.evaluator(settings)
+        self.evaluator = _evaluator(self.model, settings, tiles)
+        for name in MANY_MOVES:
+            if hasattr(self.evaluator, name):
+                setattr(self, name, getattr(self.evaluator, name))
         if self.model.reads_magmoms:
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._warned: set[tuple[int, ...]] = set()
@@ -169,6 +182,14 @@ class AndersoNN(Calculator):
             "its energies for them are an extrapolation without known errors.",
             stacklevel=4,
         )
+
+
+def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"] | Tiles | None) -> Evaluator:
+    if tiles is None:
+        return model.evaluator(settings)
+    if not isinstance(model, EnergyModel):
+        raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
+    return evaluator_with_tiles(model, settings, tiles)
 
 
 def _own(model: Potential, settings: Settings) -> Potential:

@@ -1,0 +1,100 @@
+"""Tiles where the evaluation of the whole structure would not fit in memory, and only there."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.potential import Evaluator, Settings
+from ase_andersonn.models.whole import Whole
+
+from .memory import available_memory, estimate_memory
+from .settings import Tiles
+from .tiled import Tiled
+
+ALWAYS_FITS = 2000
+"""Atoms up to which nothing is estimated."""
+SAMPLES = 8
+"""Atoms whose neighbours are counted for the estimate."""
+CROWDED = 1.5
+"""The most neighbours of an atom over the mean of those counted."""
+
+
+class Auto(Evaluator):
+    """Evaluates a structure as a whole where that fits in memory, and by tiles otherwise.
+
+    Args:
+        model: the model, on the settings' device and in their precision.
+        settings: see `AndersoNN`.
+        tiles: how to cut, where it has to be.
+
+    Attributes:
+        diagnostics: those of the evaluator that was used, and of structures for which it was a question `tiled`, the
+            bytes that the whole would take (`memory_estimate`) and those there were (`memory_available`).
+    """
+
+    def __init__(self, model: EnergyModel, settings: Settings, tiles: Tiles) -> None:
+        self.model, self.settings, self.tiles = model, settings, tiles
+        self.whole = Whole(model, settings)
+        self.tiled = Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
+        self.diagnostics: dict[str, Any] = {}
+        self._used: Evaluator = self.whole
+
+    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
+        """See `Evaluator.calculate`."""
+        choice = self._choose(atoms, forces)
+        results = self._used.calculate(atoms, forces=forces, stress=stress, changes=changes)
+        self.diagnostics = {**self._used.diagnostics, **choice}
+        return results
+
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
+        """See `Evaluator.propose`."""
+        choice = self._choose(atoms, forces=False) if len(touched) == len(atoms) else {}
+        energy = self._used.propose(atoms, touched)
+        self.diagnostics = {**self._used.diagnostics, **choice}
+        return energy
+
+    def settle(self, accepted: bool) -> None:
+        """See `Evaluator.settle`."""
+        self._used.settle(accepted)
+
+    def reset(self) -> None:
+        """See `Evaluator.reset`."""
+        self.whole.reset()
+        self.tiled.reset()
+        self.diagnostics = {}
+
+    def _choose(self, atoms: Atoms, forces: bool) -> dict[str, Any]:
+        if len(atoms) <= ALWAYS_FITS:
+            self._used = self.whole
+            return {}
+        need = estimate_memory(self.model, len(atoms), most_neighbors(atoms, self.model.cutoff), forces)
+        free = self.tiles.max_memory or available_memory(self.settings.device)
+        self._used = self.tiled if need > free else self.whole
+        return {"tiled": need > free, "memory_estimate": need, "memory_available": free}
+
+
+def most_neighbors(atoms: Atoms, cutoff: float) -> float:
+    """The most neighbours that an atom of a large structure has, estimated from a few atoms of its middle."""
+    positions = atoms.positions
+    middle = np.argsort(np.square(positions - positions.mean(0)).sum(1))[:SAMPLES]
+    near = [np.count_nonzero(np.square(positions - positions[i]).sum(1) < cutoff**2) - 1 for i in middle]
+    return CROWDED * max(float(np.mean(near)), 1.0)
+
+
+def evaluator_with_tiles(model: EnergyModel, settings: Settings, tiles: str | Tiles) -> Evaluator:
+    """The evaluator for the calculator's argument `tiles`.
+
+    Raises:
+        ValueError: for another word than "on" and "auto".
+    """
+    if isinstance(tiles, Tiles):
+        return Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
+    if tiles == "on":
+        return Tiled(model, settings)
+    if tiles == "auto":
+        return Auto(model, settings, Tiles())
+    raise ValueError(f'tiles is {tiles!r}; it is None, "on", "auto", or Tiles(focus=, context=, max_memory=).')
