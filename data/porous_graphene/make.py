@@ -2,9 +2,10 @@
 
 python make.py --sheets 1500        (resumable: sheets that are done stay; about 1.5 s a sheet and core)
 
-A sheet is a rectangular graphene cell with one to three round pores, stretched by up to 3 % along each axis, rattled and
-rippled. Carbon atoms with one bond left are removed, those with two bonds and a missing third get a hydrogen atom; pores too narrow for their hydrogens are drawn anew.
-Sheet k depends on k alone, so that a set can be made in parts and by several processes.
+A sheet is a rectangular graphene cell with one to three round pores, stretched by up to 3 % along each axis, rattled
+and rippled. Carbon atoms with one bond left are removed, those with two bonds and a missing third get a hydrogen atom;
+pores too narrow for their hydrogen atoms are drawn anew. Sheet k depends on k alone, so that a set can be made in parts
+and by several processes.
 """
 
 import argparse
@@ -15,7 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from ase import Atoms
-from ase.build import graphene
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from ase.neighborlist import neighbor_list
@@ -24,20 +24,13 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 BOND, CH = 1.75, 1.09
 """Å: longest carbon-carbon bond of the unstrained sheet; carbon-hydrogen bond."""
-VACUUM = 12.0
+LATTICE, VACUUM = 2.46, 12.0
 
 
 def rectangular_sheet(nx: int, ny: int) -> Atoms:
-    """Graphene in an orthogonal cell of 4 nx ny atoms, periodic in the plane and, with `VACUUM` Å between, across it."""
-    a = 2.46
-    sheet = graphene(a=a, vacuum=0.5 * VACUUM)
-    sheet = Atoms(
-        "C4",
-        scaled_positions=[[0, 0, 0.5], [0.5, 1 / 6, 0.5], [0.5, 0.5, 0.5], [0, 2 / 3, 0.5]],
-        cell=[a, np.sqrt(3) * a, sheet.cell[2, 2] or VACUUM],
-        pbc=True,
-    )
-    return sheet * (nx, ny, 1)
+    """Graphene in an orthogonal cell of 4 nx ny atoms, periodic in the plane, and across it with `VACUUM` Å between."""
+    places = [[0, 0, 0.5], [0.5, 1 / 6, 0.5], [0.5, 0.5, 0.5], [0, 2 / 3, 0.5]]
+    return Atoms("C4", scaled_positions=places, cell=[LATTICE, np.sqrt(3) * LATTICE, VACUUM], pbc=True) * (nx, ny, 1)
 
 
 def bonds(sheet: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
