@@ -149,8 +149,8 @@ def report(data: dict[str, Any]) -> str:
         lines += [
             f"## Monte Carlo, {SIZE}×{SIZE}",
             "",
-            "Energy and magnetisation per spin, with standard errors (SE) from the autocorrelation time τ, in sweeps, and",
-            "how many of them they are off the exact values: the energy Kaufman's for this lattice, the magnetisation,",
+            "Energy and magnetisation per spin, standard errors (SE) from the autocorrelation time τ (in sweeps), how",
+            "many of them they are off the exact values: the energy Kaufman's for this lattice, the magnetisation,",
             "below T_c, Yang's for the infinite one. Onsager's energy is that of the infinite lattice.",
             "",
         ]

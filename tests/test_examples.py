@@ -58,3 +58,9 @@ def test_train(tmp_path: Path) -> None:
     out = tmp_path / "out" / "03_train"
     for name in ("run/best.safetensors", "run/learning_curve.png", "parity.png", "03_train.png"):
         assert (out / name).stat().st_size
+
+
+def test_ising(tmp_path: Path) -> None:
+    text = run("04_ising.py", tmp_path)
+    assert "standard errors from Onsager's" in text
+    assert (tmp_path / "out" / "04_ising.png").stat().st_size
