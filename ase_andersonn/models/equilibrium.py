@@ -141,10 +141,30 @@ def find_equilibrium(
         options: how to solve.
         derivatives: whether derivatives in the edge vectors will be asked for.
     """
-    encoding = operators.encode(graph, species, keep=derivatives)
-    problem = _Problem(graph, species, operators, encoding)
+    return solve_encoded(graph, species, operators, operators.encode(graph, species, keep=derivatives), options)
+
+
+def solve_encoded(
+    graph: Graph,
+    species: Tensor,
+    operators: Operators,
+    encoding: Encoding,
+    options: SolveOptions,
+    focus: Tensor | None = None,
+) -> Equilibrium:
+    """`find_equilibrium` where the geometry's part is known already; of the graph only its topology is used.
+
+    Args:
+        graph: structures.
+        species: [n_atoms].
+        operators: the model's functions.
+        encoding: the geometry's part; its pair energies are added as they are.
+        options: how to solve.
+        focus: 1 for atoms whose readout is part of the energy, 0 for the others [n_atoms]; None for all.
+    """
+    problem = _Problem(graph, species, operators, encoding, focus)
     residual_tol = math.sqrt(options.tol)
-    floor = 10 * torch.finfo(graph.vectors.dtype).eps
+    floor = 10 * torch.finfo(encoding.pair.dtype).eps
     start, spent = options.begin(encoding.injection.u), (0, 0)
     for _ in range(REFINEMENTS + 1):
         found = problem.solve(start, options.settings(graph, residual_tol), spent)
@@ -160,8 +180,11 @@ def find_equilibrium(
 class _Problem:
     """The fixed-point equations of one graph."""
 
-    def __init__(self, graph: Graph, species: Tensor, operators: Operators, encoding: Encoding) -> None:
+    def __init__(
+        self, graph: Graph, species: Tensor, operators: Operators, encoding: Encoding, focus: Tensor | None
+    ) -> None:
         self.graph, self.species, self.operators, self.encoding = graph, species, operators, encoding
+        self.focus = focus
         self.weights = operators.cell_weights()
         self.reversed_gates = reverse_gates(encoding.injection.gates, graph.reverse)
 
@@ -176,6 +199,8 @@ class _Problem:
         forward = solve(self.cell, injection.u if start.z is None else start.z, state=start.state, **settings)
         z = forward.value
         residual, slope, source, energies = operators.linearize(z, injection, neighbors, weights, self.species)
+        if self.focus is not None:
+            source, energies = source * self.focus[:, None], energies * self.focus
         backward = solve_linear(
             lambda adjoint: source + operators.pull(adjoint, slope, self.reversed_gates, neighbors, weights),
             source if start.adjoint is None else start.adjoint,

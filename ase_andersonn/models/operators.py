@@ -200,13 +200,13 @@ class Operators:
 
         Args:
             graph: structures.
-            species: [n_atoms].
+            species: [n_atoms]; there may be more atoms than rows in the graph, which are then neighbours only.
             keep: whether derivatives in the edge vectors will be asked for.
         """
-        keep = keep and len(species) <= KEPT_ATOMS
+        keep = keep and graph.n_atoms <= KEPT_ATOMS
         tape, parts = [], []
-        for b in self.blocks(len(species)):
-            vectors, outputs = self._encode_block(graph, species, b, keep)
+        for b in self.blocks(graph.n_atoms):
+            vectors, outputs = self.encode_rows(graph, species, b, keep)
             tape.append((vectors, outputs) if keep else None)
             parts.append([output.detach() for output in outputs])
         *injection, pair = parts[0] if len(parts) == 1 else (torch.cat(blocks) for blocks in zip(*parts, strict=True))
@@ -224,13 +224,14 @@ class Operators:
         messages = inner @ state.weights.mix[:, : adjoint.shape[1]]
         gradients = []
         for b, kept in zip(self.blocks(len(species)), encoding.tape, strict=True):
-            vectors, outputs = kept or self._encode_block(graph, species, b, True)
+            vectors, outputs = kept or self.encode_rows(graph, species, b, True)
             gates = self.gate_cotangent(messages[b], state.sent, graph.neighbors[b])
             cotangents = adjoint[b], inner[b], gates, torch.ones_like(outputs[3])
             gradients.append(torch.autograd.grad(outputs, vectors, cotangents)[0])
         return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
 
-    def _encode_block(self, graph: Graph, species: Tensor, b: slice, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def encode_rows(self, graph: Graph, species: Tensor, b: slice, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Edge vectors of some rows, and their part of the cell, with what its derivatives need where `keep`."""
         with torch.set_grad_enabled(keep):
             vectors = graph.vectors[b].detach().requires_grad_(keep)
             return vectors, self.encode_block(vectors, species[b], species[graph.neighbors[b]], graph.mask[b])

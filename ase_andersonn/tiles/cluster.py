@@ -1,0 +1,128 @@
+"""The atoms of a few tiles as one open cluster, gathered from the bins around them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .partition import Bins, Floats, Grid, Ints, flat_index, spans
+
+Bools = NDArray[np.bool_]
+WIDE = 1000.0
+"""Volume of a cluster, in cubes of the cutoff, from which on gaps are looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """Tiles and their atoms. An atom that several tiles hold is in the cluster once, each of its images by itself.
+
+    Args:
+        atom: int64 [n_members], index of the atom; the rows, which are solved for in some tile, come first.
+        positions: [n_members, 3], Å; right among those closer than the cutoff, but not as a whole.
+        n_rows: number of rows.
+        n_tiles: number of tiles.
+        tile: int64 [n_pairs], sorted; tile of each pair of a tile and one of the rows solved for in it.
+        row: int64 [n_pairs], its row; ascending within a tile, and `arange(n_rows)` where no row is in two tiles.
+        focus: bool [n_pairs], whether the atom belongs to the tile's focus.
+    """
+
+    atom: Ints
+    positions: Floats
+    n_rows: int
+    n_tiles: int
+    tile: Ints
+    row: Ints
+    focus: Bools
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.row)
+
+    @property
+    def shared(self) -> bool:
+        """Whether a row is solved for in more than one tile."""
+        return self.n_pairs > self.n_rows
+
+
+def gather(grid: Grid, bins: Bins, positions: Floats, tiles: Ints, context: float, cutoff: float) -> Cluster:
+    """The cluster of some tiles.
+
+    An atom within `context` of a tile's box, on every axis, is in the tile; one within `context − cutoff` is solved
+    for: of these the tile holds all neighbours.
+
+    Args:
+        grid: how space is cut.
+        bins: the atoms' bins.
+        positions: [n_atoms, 3], Å.
+        tiles: numbers along each axis [n_tiles, 3]; periodic images are allowed.
+        context: Å.
+        cutoff: Å.
+    """
+    candidates, tile, member, own = _candidates(grid, bins, tiles, context)
+    atom, images = candidates
+    heights, wrapped = grid.heights(positions[atom])
+    heights += images * (grid.step * grid.shape)
+    low, high = grid.bounds(tiles)
+    distance = np.zeros(len(member))
+    for axis in range(3):
+        h = heights[member, axis]
+        np.maximum(distance, low[tile, axis] - h, out=distance)
+        np.maximum(distance, h - high[tile, axis], out=distance)
+    used = np.zeros(len(atom), bool)
+    used[member[distance <= context]] = True
+    solved = own | (distance <= context - cutoff)
+    tile, member, own = tile[solved], member[solved], own[solved]
+    rows = np.zeros(len(atom), bool)
+    rows[member] = True
+    n_rows = int(rows.sum())
+    order = member if len(member) == n_rows else np.flatnonzero(rows)
+    outer = np.flatnonzero(used & ~rows)
+    order = np.concatenate((order, outer))
+    place = np.empty(len(atom), np.int64)
+    place[order] = np.arange(len(order))
+    row = place[member]
+    if len(row) > n_rows:
+        by_row = np.lexsort((row, tile))
+        row, own = row[by_row], own[by_row]
+    chosen = atom[order]
+    shift = (images[order] - wrapped[order]) @ grid.cell
+    places = _packed(positions[chosen] + shift, cutoff)
+    return Cluster(chosen, places, n_rows, len(tiles), tile, row, own)
+
+
+def _packed(positions: Floats, cutoff: float) -> Floats:
+    """The same neighbours closer together: gaps wider than the cutoff are made as wide as that.
+
+    Neighbour lists of tiles far apart would need a large grid.
+    """
+    if np.prod(np.maximum(np.ptp(positions, axis=0) / cutoff, 1.0)) < WIDE:
+        return positions
+    packed = positions.copy()
+    for x in packed.T:
+        order = np.argsort(x)
+        gaps = np.diff(x[order])
+        surplus = np.maximum(gaps - 1.01 * cutoff, 0.0)
+        x[order[1:]] -= np.cumsum(surplus)
+    return packed
+
+
+def _candidates(grid: Grid, bins: Bins, tiles: Ints, context: float) -> tuple[tuple[Ints, Ints], Ints, Ints, Bools]:
+    """Atoms of all bins around the tiles, each bin once: (atoms, their images), and the pairs of tiles with them."""
+    offsets, own = grid.surroundings(context)
+    around = (tiles * grid.split)[:, None] + offsets
+    image: Ints = np.where(grid.pbc, around // grid.bins, np.int64(0))
+    inside = around - image * grid.bins
+    there = ((inside >= 0) & (inside < grid.bins)).all(-1)
+    tile = np.broadcast_to(np.arange(len(tiles))[:, None], there.shape)[there]
+    own = np.broadcast_to(own, there.shape)[there]
+    around, image, inside = around[there], image[there], inside[there]
+    flat = flat_index(inside, grid.bins)
+    low = around.min(0)
+    unwrapped = flat_index(around - low, around.max(0) - low + 1)
+    _, first, which = np.unique(unwrapped, return_index=True, return_inverse=True)
+    count = bins.count[flat[first]]
+    images = np.repeat(image[first], count, 0)
+    start = np.cumsum(count) - count
+    each = count[which]
+    member = spans(start[which], each)
+    return (bins.members(flat[first]), images), np.repeat(tile, each), member, np.repeat(own, each)

@@ -1,0 +1,265 @@
+"""Space cut into focus boxes, and the lists of the atoms in them.
+
+A position has heights `h_a` over the planes of the cell: along a periodic axis `h_a = (s_a − ⌊s_a⌋) H_a` with the
+fractional coordinate `s` and the distance `H` of the planes, along an open one the coordinate itself. A box is a range
+of heights on each axis. Heights change by no more than an atom moves, so what lies within the cutoff of an atom lies
+within the cutoff of it on every axis, in cells of any shape.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from ase.geometry import complete_cell
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+CHUNK = 1 << 20
+"""Atoms worked on at a time where temporary arrays would be large."""
+MOST_BINS = 1 << 23
+"""Bins of a grid; each takes sixteen bytes, whether there are atoms in it or not."""
+WHOLE = 1.5
+"""An open axis along which the atoms extend over less than this many focus lengths is not cut."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Boxes of one cell. Each tile is `split` bins wide, so that its surroundings are found without a search.
+
+    Along open axes boxes have multiples of the focus as borders, whatever the atoms do, and the outermost ones are
+    endless; a short axis is one endless box. So neither depends on small motions of the atoms.
+
+    Args:
+        cell: [3, 3], with unit vectors across the periodic ones for open axes, Å.
+        pbc: bool [3].
+        shape: int64 [3], tiles along each axis.
+        first: int64 [3], tile number along open axes at which the grid begins.
+        step: [3], width of a tile, Å.
+        split: int64 [3], bins along each axis of a tile.
+    """
+
+    cell: Floats
+    pbc: NDArray[np.bool_]
+    shape: Ints
+    first: Ints
+    step: Floats
+    split: Ints
+
+    @property
+    def n_tiles(self) -> int:
+        return int(self.shape.prod())
+
+    @property
+    def bins(self) -> Ints:
+        """Bins along each axis [3]."""
+        return self.shape * self.split
+
+    @property
+    def volume(self) -> float:
+        """Of the cell, Å³; nan where it is not periodic in three directions."""
+        return abs(float(np.linalg.det(self.cell))) if self.pbc.all() else float("nan")
+
+    def same(self, other: "Grid") -> bool:
+        """Whether both cut space in the same way."""
+        return all(np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+
+    def tile(self, flat: Ints) -> Ints:
+        """Numbers of tiles along each axis [n, 3]."""
+        return np.stack(np.unravel_index(flat, self.shape), -1).astype(np.int64)
+
+    def flat(self, tiles: Ints) -> Ints:
+        """One number for each tile, periodic images of one tile having the same."""
+        wrapped = np.where(self.pbc, tiles % self.shape, tiles)
+        return flat_index(wrapped, self.shape)
+
+    def heights(self, positions: Floats) -> tuple[Floats, Ints]:
+        """Heights [n, 3], Å, and the lattice translations that were taken off [n, 3].
+
+        Each coordinate is computed on its own, in one order: an atom has the same heights whatever array it stands in.
+        """
+        inverse = np.linalg.inv(self.cell)
+        x, y, z = positions.T
+        heights, images = np.empty_like(positions), np.zeros(positions.shape, np.int64)
+        for axis in range(3):
+            s = x * inverse[0, axis] + y * inverse[1, axis] + z * inverse[2, axis]
+            if self.pbc[axis]:
+                below = np.floor(s)
+                images[:, axis] = below
+                s -= below
+            heights[:, axis] = s * (1.0 / np.linalg.norm(inverse[:, axis]))
+        return heights, images
+
+    def bin_of(self, heights: Floats) -> Ints:
+        """Bin along each axis of each atom [n, 3]."""
+        width = self.step / self.split
+        found = np.floor(heights / width).astype(np.int64) - np.where(self.pbc, 0, self.first * self.split)
+        found[:, ~self.pbc & (self.shape == 1)] = 0
+        clipped: Ints = np.clip(found, 0, self.bins - 1)
+        return clipped
+
+    def flat_bin(self, positions: Floats) -> Ints:
+        """Number of the bin of each atom [n]."""
+        return flat_index(self.bin_of(self.heights(positions)[0]), self.bins)
+
+    def bounds(self, tiles: Ints) -> tuple[Floats, Floats]:
+        """Lowest and highest heights of tiles [n, 3]; endless ones have infinite bounds, periodic images their own."""
+        low = (tiles + np.where(self.pbc, 0, self.first)) * self.step
+        high = low + self.step
+        low[(tiles == 0) & ~self.pbc] = -np.inf
+        high[(tiles == self.shape - 1) & ~self.pbc] = np.inf
+        return low, high
+
+    def surroundings(self, context: float) -> tuple[Ints, NDArray[np.bool_]]:
+        """Bins [n, 3], relative to a tile's first, that may hold atoms within `context` of it; which are its own."""
+        margin = np.ceil(context * self.split / self.step).astype(np.int64)
+        margin[~self.pbc & (self.shape == 1)] = 0
+        ranges = [range(-m, s + m) for m, s in zip(margin.tolist(), self.split.tolist(), strict=True)]
+        offsets = np.array(list(product(*ranges)), np.int64)
+        return offsets, np.asarray(((offsets >= 0) & (offsets < self.split)).all(1))
+
+    def tiles_with(self, positions: Floats, context: float) -> Ints:
+        """All tiles that hold one of the atoms in their focus or context [n, 3]; of periodic images, one.
+
+        They are numbered from where the atoms are, so that tiles on both sides of a periodic border lie together.
+        """
+        heights, _ = self.heights(positions)
+        shift = np.where(self.pbc, 0, self.first)
+        # A little more than the context: heights are rounded.
+        lowest = np.floor((heights - context - 1e-9) / self.step).astype(np.int64) - shift
+        highest = np.floor((heights + context + 1e-9) / self.step).astype(np.int64) - shift
+        found = []
+        for low, high in zip(self._clipped(lowest), self._clipped(highest), strict=True):
+            # Once around is enough on a periodic axis.
+            ends = np.where(self.pbc, np.minimum(high, low + self.shape - 1), high)
+            axes = [np.arange(a, b + 1) for a, b in zip(low, ends, strict=True)]
+            found.append(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
+        tiles = np.concatenate(found)
+        _, one_each = np.unique(self.flat(tiles), return_index=True)
+        return tiles[np.sort(one_each)]
+
+    def _clipped(self, tiles: Ints) -> Ints:
+        tiles = np.where(~self.pbc & (self.shape == 1), 0, tiles)
+        return np.where(self.pbc, tiles, np.clip(tiles, 0, self.shape - 1))
+
+
+def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) -> Grid:
+    """The grid of a structure: periodic axes divided evenly into `round(H / focus)` boxes.
+
+    Args:
+        positions: [n_atoms, 3], Å.
+        cell: [3, 3], Å.
+        pbc: three booleans.
+        focus: Å.
+        context: Å.
+
+    Raises:
+        ValueError: where there is a single box and it is periodic: the structure is smaller than a tile; where there
+            are too many of them.
+    """
+    pbc = np.array(pbc, bool)
+    full, heights = frame(cell, pbc)
+    shape, first, step = np.ones(3, np.int64), np.zeros(3, np.int64), heights.copy()
+    for axis in range(3):
+        if pbc[axis]:
+            shape[axis] = max(1, round(heights[axis] / focus))
+            step[axis] = heights[axis] / shape[axis]
+        else:
+            step[axis] = focus
+            low, high = _extent(positions, np.linalg.inv(full)[:, axis] * heights[axis])
+            if high - low > WHOLE * focus:
+                first[axis] = np.floor(low / focus)
+                shape[axis] = int(np.floor(high / focus)) - first[axis] + 1
+    if pbc.any() and shape.prod() == 1:
+        raise ValueError(
+            f"the structure is smaller than a tile: the cell is {', '.join(f'{h:.1f}' for h in heights[pbc])} Å high "
+            f"along its periodic axes, the focus {focus} Å. Choose a smaller focus, or evaluate it without tiles."
+        )
+    endless = ~pbc & (shape == 1)
+    if np.prod(shape.astype(float)) > MOST_BINS:
+        raise ValueError(
+            f"a focus of {focus} Å cuts a space of {' x '.join(f'{x:.0f}' for x in shape * step)} Å into "
+            f"{np.prod(shape.astype(float)):.1e} tiles, more than {MOST_BINS}; choose a larger one. Is an atom astray?"
+        )
+    split = np.where(endless, 1, np.maximum(1, np.floor(step / context))).astype(np.int64)
+    while np.prod(shape * split) > MOST_BINS and (split > 1).any():
+        split = np.maximum(1, split // 2)
+    return Grid(full, pbc, shape, first, step, split)
+
+
+def frame(cell: Any, pbc: Any) -> tuple[Floats, Floats]:
+    """The cell with unit vectors across the periodic axes in place of the others [3, 3], and its heights [3], Å."""
+    periodic = np.array(pbc, bool)
+    full = np.eye(3)
+    if periodic.any():
+        full = complete_cell(np.where(periodic[:, None], np.asarray(cell, np.float64), 0.0))
+    return full, 1.0 / np.linalg.norm(np.linalg.inv(full), axis=0)
+
+
+def _extent(positions: Floats, normal: Floats) -> tuple[float, float]:
+    """Lowest and highest coordinate along a direction."""
+    parts = [positions[k : k + CHUNK] @ normal for k in range(0, len(positions), CHUNK)]
+    return min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)
+
+
+class Bins:
+    """The atoms of every bin: `items[start[b] : start[b] + count[b]]`, with room to let atoms in.
+
+    Args:
+        grid: the bins.
+        positions: [n_atoms, 3], Å.
+        spare: free places in each bin, beside half as many as it has atoms; 0 for none at all.
+    """
+
+    def __init__(self, grid: Grid, positions: Floats, spare: int = 0) -> None:
+        self.grid, self.spare = grid, spare
+        n_bins = int(grid.bins.prod())
+        kind = np.uint16 if n_bins <= 1 << 16 else np.int64  # numpy sorts 16-bit keys by counting
+        where = np.empty(len(positions), kind)
+        for k in range(0, len(positions), CHUNK):
+            where[k : k + CHUNK] = grid.flat_bin(positions[k : k + CHUNK])
+        self.count: Ints = np.bincount(where, minlength=n_bins).astype(np.int64)
+        room = self.count + self.count // 2 + spare if spare else self.count
+        self.start: Ints = np.concatenate(([0], np.cumsum(room)))
+        order = np.argsort(where, kind="stable").astype(np.int32)
+        if not spare:
+            self.items = order
+            return
+        self.items = np.zeros(int(self.start[-1]), np.int32)
+        gaps = self.start[:-1] - (np.cumsum(self.count) - self.count)
+        for k in range(0, len(order), CHUNK):
+            block = order[k : k + CHUNK]
+            self.items[gaps[where[block]] + np.arange(k, k + len(block))] = block
+
+    def members(self, bins: Ints) -> Ints:
+        """Atoms of some bins, one after another."""
+        return self.items[spans(self.start[bins], self.count[bins])].astype(np.int64)
+
+    def full(self, bins: int) -> bool:
+        """Whether no atom can be put into a bin."""
+        return bool(self.start[bins] + self.count[bins] == self.start[bins + 1])
+
+    def insert(self, atom: int, b: int) -> None:
+        """Put an atom into a bin that is not full."""
+        self.items[self.start[b] + self.count[b]] = atom
+        self.count[b] += 1
+
+    def remove(self, atom: int, b: int) -> None:
+        """Take an atom out of its bin."""
+        first, last = self.start[b], self.start[b] + self.count[b] - 1
+        place = first + int(np.flatnonzero(self.items[first : last + 1] == atom)[0])
+        self.items[place] = self.items[last]
+        self.count[b] -= 1
+
+
+def flat_index(numbers: Ints, shape: Ints) -> Ints:
+    """One number for the numbers along each axis [..., 3]."""
+    flat: Ints = (numbers[..., 0] * shape[1] + numbers[..., 1]) * shape[2] + numbers[..., 2]
+    return flat
+
+
+def spans(start: Ints, count: Ints) -> Ints:
+    """`start[0], start[0] + 1, …` with `count[0]` numbers, then those of the next span."""
+    ends = np.cumsum(count)
+    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(start - ends + count, count)

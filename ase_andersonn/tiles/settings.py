@@ -1,0 +1,36 @@
+"""How space is cut into tiles."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Settings of a tiled evaluation.
+
+    Args:
+        focus: width of a tile's focus box, Å; None to choose it.
+        context: width of the surroundings that a tile holds beside its focus, Å; None to choose it.
+        max_memory: bytes that an evaluation may take beside the atoms themselves; None for half of what is available.
+
+    Raises:
+        ValueError: for lengths or a memory that are not positive.
+    """
+
+    focus: float | None = None
+    context: float | None = None
+    max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, unit in (("focus", " Å"), ("context", " Å"), ("max_memory", " bytes")):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}{unit}; it has to be a positive number, or None to choose it.")
+
+    def check(self, cutoff: float) -> None:
+        """Raise ValueError where the context does not hold the neighbours of the focus."""
+        if self.context is not None and self.context < cutoff:
+            raise ValueError(
+                f"context is {self.context} Å, less than the model's cutoff of {cutoff} Å: a tile would not hold all "
+                f"neighbours of its own atoms. Give at least {cutoff} Å; `context_for` finds it for an accuracy."
+            )

@@ -1,0 +1,262 @@
+"""The tiles of one cluster solved together: each its own equilibrium, with its own window of the solver.
+
+    E_t = Σ_{i in focus} e_i(z_i) + ⟨λ, f(z) − z⟩,    λ = (∂f/∂z)ᵀ λ + ∂/∂z Σ_{i in focus} e_i
+
+An atom's neighbourhood is encoded once, however many tiles hold the atom; its features are solved for in each of them
+by themselves, without messages from atoms that the tile does not solve for. Every `E_t` is stationary in its features,
+so the derivative of the sum is one backward pass through one application of the cells, exact for the tiles as they are.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from ase_andersonn.inputs.convert import check_sites
+from ase_andersonn.inputs.graph import Graph, pad_edges
+from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.inputs.neighbors_gpu import device_edges, finds_edges_on
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.equilibrium import Equilibrium, SolveOptions, solve_encoded
+from ase_andersonn.models.operators import Encoding, Operators
+from ase_andersonn.nn.deq import Injection
+
+from .cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What the tiles of a cluster contribute; all on the CPU in float64.
+
+    Attributes:
+        tile_energies: [n_tiles], eV.
+        atom: int64 [n_focus], index of each focus atom, by tile.
+        tile: int64 [n_focus], sorted; its tile.
+        energies: of the focus atoms [n_focus], eV; each tile's sum to its energy.
+        forces: of all members of the cluster [n_members, 3], eV/Å, or None.
+        virials: `sym Σ_k d_ik ⊗ ∂E/∂d_ik` of the rows [n_rows, 3, 3], eV, or None.
+        equilibrium: the solution and its statistics.
+        n_neighbors: of an atom, with padding.
+    """
+
+    tile_energies: Tensor
+    atom: np.ndarray
+    tile: np.ndarray
+    energies: Tensor
+    forces: Tensor | None
+    virials: Tensor | None
+    equilibrium: Equilibrium
+    n_neighbors: int
+
+
+class _Pairs(NamedTuple):
+    """Rows of the tiles: each a row of the cluster in one of its tiles.
+
+    Attributes:
+        row: int64 [n_pairs], row of the cluster.
+        tile: int64 [n_pairs], sorted.
+        focus: 1 or 0 [n_pairs].
+        graph: topology of the tiles; an edge whose other end is not solved for in the tile leads back to its own row.
+        present: [n_pairs, n_neighbors], whether the edge carries messages.
+        one_to_one: whether pairs and rows are the same.
+    """
+
+    row: Tensor
+    tile: Tensor
+    focus: Tensor
+    graph: Graph
+    present: Tensor
+    one_to_one: bool
+
+
+def solve_tiles(
+    model: EnergyModel,
+    operators: Operators,
+    cluster: Cluster,
+    numbers: np.ndarray,
+    options: SolveOptions,
+    *,
+    forces: bool,
+    keep: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Solved:
+    """Energies of the tiles, and the derivatives of their sum.
+
+    Args:
+        model: an equilibrium model.
+        operators: its functions.
+        cluster: the tiles.
+        numbers: atomic numbers of the cluster's members [n_members].
+        options: how to solve.
+        forces: whether forces and virials are wanted.
+        keep: whether to keep what their derivatives need from the encoding on, in place of encoding again.
+        dtype: precision of the vectors.
+        device: where to compute.
+
+    Raises:
+        ValueError: for unknown elements, and two atoms on one site.
+    """
+    with torch.no_grad():
+        graph = _rows(cluster, numbers, model.cutoff, dtype, device)
+        species = model.species(graph.numbers)
+        pairs = _pairs(cluster, graph)
+        encoding = operators.encode(graph, species, keep=forces and keep)
+        found = solve_encoded(
+            pairs.graph, species[pairs.row], operators, _of_pairs(encoding, pairs), options, pairs.focus
+        )
+        energies, tile_energies = _energies(model, species, found, pairs, cluster)
+        gradient = _edge_gradient(operators, graph, species, encoding, found, pairs) if forces else None
+        focus = cluster.focus
+        return Solved(
+            tile_energies=tile_energies.cpu(),
+            atom=cluster.atom[cluster.row[focus]],
+            tile=cluster.tile[focus],
+            energies=energies.cpu(),
+            forces=None if gradient is None else _forces(gradient, graph, len(cluster.atom)).cpu(),
+            virials=None if gradient is None else _virials(gradient, graph).cpu(),
+            equilibrium=found,
+            n_neighbors=graph.n_neighbors,
+        )
+
+
+def _rows(cluster: Cluster, numbers: np.ndarray, cutoff: float, dtype: torch.dtype, device: torch.device) -> Graph:
+    """The edges of the rows; members of the cluster that are no rows stand in them as neighbours only.
+
+    The reverse of an edge to such a member is the edge itself.
+    """
+    n_rows = cluster.n_rows
+    if finds_edges_on(device):
+        edges = device_edges([Atoms(numbers=numbers, positions=cluster.positions)], cutoff, device)
+        center, other, reverse, vectors = edges.center, edges.other, edges.reverse, edges.vectors
+    else:
+        found = neighbor_edges(cluster.positions, np.zeros((3, 3)), False, cutoff)
+        check_sites(found)
+        arrays = (found.center, found.other, found.reverse, found.vectors)
+        center, other, reverse, vectors = (torch.from_numpy(a).to(device) for a in arrays)
+    n_edges = int(torch.searchsorted(center, n_rows))
+    center, other, reverse, vectors = (x[:n_edges] for x in (center, other, reverse, vectors))
+    own = torch.arange(n_edges, device=device)
+    padded, neighbors, mask, backward = pad_edges(
+        center, other, torch.where(other < n_rows, reverse, own), vectors.to(dtype), n_rows
+    )
+    return Graph(
+        numbers=torch.from_numpy(numbers.astype(np.int64)).to(device),
+        vectors=padded,
+        neighbors=neighbors,
+        mask=mask,
+        reverse=backward,
+        system=torch.zeros(n_rows, dtype=torch.int64, device=device),
+        n_systems=1,
+        volume=padded.new_full((1,), torch.nan),
+        n_per_system=torch.tensor([n_rows], device=device),
+    )
+
+
+def _pairs(cluster: Cluster, graph: Graph) -> _Pairs:
+    """The tiles' rows and the edges between them."""
+    device, n_neighbors = graph.vectors.device, graph.n_neighbors
+    row, tile, focus = (torch.from_numpy(x).to(device) for x in (cluster.row, cluster.tile, cluster.focus))
+    neighbors = graph.neighbors if not cluster.shared else graph.neighbors[row]
+    mask = graph.mask if not cluster.shared else graph.mask[row]
+    partner, present = _partners(cluster, row, tile, neighbors, mask)
+    own = torch.arange(cluster.n_pairs, device=device)[:, None]
+    reverse = (graph.reverse if not cluster.shared else graph.reverse[row]) % n_neighbors
+    slot = own * n_neighbors + torch.arange(n_neighbors, device=device)
+    n_focus = torch.zeros(cluster.n_tiles, dtype=torch.int64, device=device).index_add(0, tile, focus.long())
+    topology = Graph(
+        numbers=row,
+        vectors=graph.vectors.new_empty(cluster.n_pairs, n_neighbors, 0),
+        neighbors=torch.where(present, partner, own),
+        mask=present,
+        reverse=torch.where(present, partner * n_neighbors + reverse, slot),
+        system=tile,
+        n_systems=cluster.n_tiles,
+        volume=graph.volume.expand(cluster.n_tiles),
+        n_per_system=n_focus,
+    )
+    return _Pairs(row, tile, focus.to(graph.vectors.dtype), topology, present, not cluster.shared)
+
+
+def _partners(cluster: Cluster, row: Tensor, tile: Tensor, neighbors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The pair at the other end of each edge, where there is one in the same tile [n_pairs, n_neighbors]."""
+    present = mask & (neighbors < cluster.n_rows)
+    if cluster.n_tiles == 1:
+        return neighbors, present
+    if not cluster.shared:
+        inside = neighbors.clamp(max=cluster.n_rows - 1)
+        return neighbors, present & (tile[inside] == tile[:, None])
+    keys = tile * cluster.n_rows + row
+    wanted = tile[:, None] * cluster.n_rows + neighbors.clamp(max=cluster.n_rows - 1)
+    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return place, present & (keys[place] == wanted)
+
+
+def _of_pairs(encoding: Encoding, pairs: _Pairs) -> Encoding:
+    """The geometry's part for the tiles' rows: without messages from outside, pair energies of the focus alone."""
+    (u, v, gates), pair = encoding.injection, encoding.pair
+    if not pairs.one_to_one:
+        u, v, gates, pair = u[pairs.row], v[pairs.row], gates[pairs.row], pair[pairs.row]
+    return Encoding(Injection(u, v, gates * pairs.present[..., None]), pair * pairs.focus, [])
+
+
+def _energies(
+    model: EnergyModel, species: Tensor, found: Equilibrium, pairs: _Pairs, cluster: Cluster
+) -> tuple[Tensor, Tensor]:
+    """Energies of the focus atoms, to which the corrections `λ · (f − z)` of the tile's others are dealt out evenly.
+
+    Returns:
+        [n_focus] and of the tiles [n_tiles], eV, float64.
+    """
+    rows = found.lagrangian.double()
+    inside = pairs.focus.bool()
+    tile = pairs.tile[inside]
+    others = rows.new_zeros(cluster.n_tiles).index_add(0, pairs.tile, torch.where(inside, 0.0, rows))
+    energies = rows[inside] + model.reference_energies(species[pairs.row[inside]])
+    energies = energies + (others / pairs.graph.n_per_system.clamp(min=1))[tile]
+    return energies, rows.new_zeros(cluster.n_tiles).index_add(0, tile, energies)
+
+
+def _edge_gradient(
+    operators: Operators, graph: Graph, species: Tensor, encoding: Encoding, found: Equilibrium, pairs: _Pairs
+) -> Tensor:
+    """`∂(Σ_t E_t)/∂d` of the rows' edges [n_rows, n_neighbors, 3], eV/Å, block by block.
+
+    As `Operators.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
+    """
+    inner = found.slope * (found.adjoint @ found.weights.out)
+    messages = inner @ found.weights.mix[:, : inner.shape[1]]
+    sent = found.z @ found.weights.send.T
+    order = None if pairs.one_to_one else torch.argsort(pairs.row, stable=True)
+    by_row = None if order is None else pairs.row[order]
+    gradients = []
+    for b, kept in zip(operators.blocks(graph.n_atoms), encoding.tape, strict=True):
+        vectors, outputs = kept or operators.encode_rows(graph, species, b, True)
+        chosen: slice | Tensor = b
+        if order is not None and by_row is not None:
+            first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
+            chosen = order[first:last]
+        gates = operators.gate_cotangent(messages[chosen], sent, pairs.graph.neighbors[chosen])
+        gates = gates * pairs.present[chosen][..., None]
+        cotangents = [found.adjoint[chosen], inner[chosen], gates, pairs.focus[chosen]]
+        if not isinstance(chosen, slice):
+            row = pairs.row[chosen] - b.start
+            cotangents = [torch.zeros_like(o).index_add(0, row, c) for o, c in zip(outputs, cotangents, strict=True)]
+        gradients.append(torch.autograd.grad(outputs, vectors, cotangents)[0])
+    return torch.cat(gradients)
+
+
+def _forces(gradient: Tensor, graph: Graph, n_members: int) -> Tensor:
+    """`F_i = Σ_k (∂E/∂d_ik − ∂E/∂d_ki)` [n_members, 3], eV/Å, float64; members that are no rows get their share."""
+    gradient = gradient.double()
+    forces = gradient.new_zeros(n_members, 3)
+    forces[: len(gradient)] = gradient.sum(1)
+    return forces.index_add_(0, graph.neighbors.flatten(), gradient.flatten(0, 1), alpha=-1)
+
+
+def _virials(gradient: Tensor, graph: Graph) -> Tensor:
+    virial = (graph.vectors.transpose(1, 2) @ gradient).double()
+    return 0.5 * (virial + virial.transpose(1, 2))

@@ -1,0 +1,199 @@
+"""Tiles solved batch by batch, as many at a time as the memory holds."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ase.calculators.calculator import CalculationFailed
+
+from ase_andersonn.backends import CompileMode, exact_matmul
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.equilibrium import SolveOptions
+from ase_andersonn.models.operators import operators_of
+from ase_andersonn.models.potential import ConvergenceError, Settings
+
+from .cluster import Cluster, gather
+from .memory import row_bytes, tape_bytes
+from .partition import Bins, Floats, Grid, Ints
+from .solve import Solved, solve_tiles
+
+EAGER_SECONDS = 20.0
+"""Work done before `compile="auto"` spends time on compiling."""
+MOST_ROWS = {"cpu": 8192, "cuda": 1 << 19}
+"""Solved atoms in a batch: more of them are no faster."""
+FIRST_NEIGHBORS = 32
+"""Neighbours of an atom before any were counted."""
+
+
+class Batch(NamedTuple):
+    """Tiles that were solved together.
+
+    Attributes:
+        first: place of the first one in the list of tiles.
+        last: place after the last one.
+        cluster: the tiles' atoms.
+        solved: what was found.
+        size: number of tiles that the next batch would have.
+    """
+
+    first: int
+    last: int
+    cluster: Cluster
+    solved: Solved
+    size: int
+
+
+@dataclass
+class Statistics:
+    """What a stream of batches took."""
+
+    tiles: int = 0
+    batches: int = 0
+    rows: int = 0
+    pairs: int = 0
+    evaluations: dict[str, int] = field(default_factory=lambda: {"cell": 0, "transposed": 0})
+    residual: float = 0.0
+    adjoint_residual: float = 0.0
+    energy_error: float = 0.0
+    backend: str = ""
+    seconds: dict[str, float] = field(default_factory=lambda: {"gather": 0.0, "solve": 0.0})
+
+    def add(self, cluster: Cluster, solved: Solved) -> None:
+        eq = solved.equilibrium
+        self.tiles += cluster.n_tiles
+        self.batches += 1
+        self.rows += cluster.n_rows
+        self.pairs += cluster.n_pairs
+        self.evaluations["cell"] += eq.evaluations[0]
+        self.evaluations["transposed"] += eq.evaluations[1]
+        self.residual = max(self.residual, float(eq.forward.residual.max()))
+        self.adjoint_residual = max(self.adjoint_residual, float(eq.backward.residual.max()))
+        self.energy_error = max(self.energy_error, float(eq.error.max()))
+        self.backend = eq.backend
+
+
+class Stream:
+    """Solves tiles of structures with one model.
+
+    Args:
+        model: an equilibrium model, on the settings' device and in their precision.
+        settings: see `AndersoNN`.
+    """
+
+    def __init__(self, model: EnergyModel, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self.statistics = Statistics()
+        self.n_neighbors = FIRST_NEIGHBORS
+        self._worked = 0.0
+
+    def solve(
+        self,
+        grid: Grid,
+        bins: Bins,
+        structure: tuple[Floats, Any],
+        tiles: Ints,
+        context: float,
+        *,
+        memory: float,
+        forces: bool = False,
+        size: int = 0,
+    ) -> Iterator[Batch]:
+        """The batches of a list of tiles, one after another.
+
+        Args:
+            grid: how space is cut.
+            bins: the atoms' bins.
+            structure: positions [n_atoms, 3], Å, and atomic numbers [n_atoms].
+            tiles: numbers along each axis [n_tiles, 3]; none of them empty.
+            context: Å.
+            memory: bytes that a batch may take.
+            forces: whether forces are wanted.
+            size: tiles in the first batch; 0 to find it.
+
+        Raises:
+            ValueError: where one tile does not fit into the memory.
+            ConvergenceError: if a fixed point is not reached.
+        """
+        positions, numbers = structure
+        begun = time.perf_counter()
+        first, size = 0, size or 1
+        while first < len(tiles):
+            chosen = tiles[first : first + size]
+            cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff)
+            fitting = self._fitting(cluster, memory, forces)
+            if len(chosen) > 1 and fitting < 0.8 * len(chosen):
+                size = max(1, int(fitting))
+                continue
+            if fitting < 0.5:
+                raise ValueError(self._too_large(cluster, memory, forces))
+            gathered = time.perf_counter()
+            solved = self._solve(cluster, numbers[cluster.atom], forces, memory)
+            self.statistics.seconds["gather"] += gathered - begun
+            self._check(solved)
+            size = max(1, int(fitting))
+            yield Batch(first, first + len(chosen), cluster, solved, size)
+            first += len(chosen)
+            begun = time.perf_counter()
+
+    def _fitting(self, cluster: Cluster, memory: float, forces: bool) -> float:
+        """How many tiles like those of a cluster make a batch."""
+        most = MOST_ROWS["cpu" if self.settings.device.type == "cpu" else "cuda"]
+        rows = max(1, cluster.n_pairs) / cluster.n_tiles
+        by_memory = memory / (rows * row_bytes(self.model, self.n_neighbors, forces=forces))
+        return min(max(most / rows, 1.0), by_memory)
+
+    def _too_large(self, cluster: Cluster, memory: float, forces: bool) -> str:
+        needed = cluster.n_pairs * row_bytes(self.model, self.n_neighbors, forces=forces)
+        return (
+            f"one tile solves for {cluster.n_pairs} atoms, which takes about {needed / 2**20:,.0f} MiB; a batch may "
+            f"take {memory / 2**20:,.0f} MiB. Choose a smaller focus or context, or allow more memory with max_memory."
+        )
+
+    def _solve(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> Solved:
+        begun = time.perf_counter()
+        operators = operators_of(self.model, self.settings.device, self._compile_mode())
+        tape = cluster.n_rows * tape_bytes(self.model, self.n_neighbors)
+        with exact_matmul():
+            solved = solve_tiles(
+                self.model,
+                operators,
+                cluster,
+                numbers,
+                SolveOptions(self.settings.tol),
+                forces=forces,
+                keep=tape < 0.3 * memory,
+                dtype=self.settings.dtype,
+                device=self.settings.device,
+            )
+        self.n_neighbors = max(self.n_neighbors, solved.n_neighbors)
+        spent = time.perf_counter() - begun
+        self._worked += spent
+        self.statistics.seconds["solve"] += spent
+        self.statistics.add(cluster, solved)
+        return solved
+
+    def _check(self, solved: Solved) -> None:
+        eq = solved.equilibrium
+        if not bool(eq.converged.all()):
+            raise ConvergenceError(
+                f"the equilibrium of {int((~eq.converged).sum())} tiles was not reached: residuals "
+                f"{float(eq.forward.residual.max()):.1e} (features) and {float(eq.backward.residual.max()):.1e} "
+                f"(adjoint), wanted {self.settings.tol**0.5:.1e}. Ask for a larger tol, or for dtype='float64' where "
+                "tol is below 1e-12."
+            )
+        if not bool(torch.isfinite(solved.tile_energies).all()):
+            raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+
+    def _compile_mode(self) -> CompileMode:
+        if self.settings.compile != "auto":
+            return self.settings.compile
+        return "auto" if self._worked > EAGER_SECONDS else False
+
+
+def solved_atoms(batches: Sequence[Batch]) -> tuple[Ints, Floats]:
+    """The focus atoms of all batches and their energies."""
+    atoms = np.concatenate([batch.solved.atom for batch in batches])
+    return atoms, np.concatenate([batch.solved.energies.numpy() for batch in batches])
