@@ -1,6 +1,8 @@
 """Make the packaged model of a finished run: weights, and a card with the test errors beside the published ones.
 
-python package.py run/best.safetensors "frames/*_test.extxyz"
+From the folder of a recipe, whose `card.yaml` says the rest:
+
+python ../package.py run/best.safetensors "frames/*_test.extxyz"
 """
 
 import argparse
@@ -14,13 +16,12 @@ from ase_andersonn.models.checkpoint import PRETRAINED, load_model, save_model
 from ase_andersonn.training import evaluate_dataset, read_frames
 from ase_andersonn.training.metrics import ErrorRow
 
-HERE = Path(__file__).parent
-
 
 def in_units(row: ErrorRow) -> dict[str, float]:
-    """Mean absolute errors in the units of the published tables."""
+    """Errors in the units of the published tables."""
     errors = {
         "energy_mae_meV_per_atom": 1e3 * row.energy.mae,
+        "energy_rmse_meV_per_atom": 1e3 * row.energy.rmse,
         "forces_mae_meV_per_A": 1e3 * row.forces.mae,
         "forces_rmse_meV_per_A": 1e3 * row.forces.rmse,
         "test_frames": row.energy.count,
@@ -35,7 +36,7 @@ def make_card(model_path: str, test: list[str]) -> dict[str, Any]:
     model = load_model(model_path)
     report = evaluate_dataset(model, read_frames(test))
     return {
-        **yaml.safe_load((HERE / "card.yaml").read_text(encoding="utf-8")),
+        **yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8")),
         "parameters": sum(p.numel() for p in model.parameters()),
         "training": model.card["training"],
         "validation": model.card["validation"],
@@ -47,9 +48,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="best.safetensors of the run")
     parser.add_argument("test", nargs="+", help="files or patterns of test frames")
-    parser.add_argument("--output", type=Path, default=PRETRAINED / "mlearn-pbe.safetensors")
+    parser.add_argument("--output", type=Path, help="model file; the packaged one of the card's name if not given")
     args = parser.parse_args()
     card = make_card(args.model, args.test)
-    save_model(load_model(args.model), args.output, card)
+    save_model(load_model(args.model), args.output or PRETRAINED / f"{card['name']}.safetensors", card)
     for symbol, errors in card["test"].items():
         print(symbol, errors, {who: figures.get(symbol) for who, figures in card["published"].items()})
