@@ -4,6 +4,7 @@ Moving, changing, adding or removing an atom concerns the tiles that hold it, be
 of tiles and of atoms are changed in place, and what they were is noted down, so that a change can be taken back.
 """
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,12 +88,40 @@ class Held:
         touched = np.flatnonzero(different)
         return Change(touched, atoms.positions[touched], atoms.numbers[touched])
 
+    def resized(self, atoms: Atoms) -> tuple["Held", Ints] | None:
+        """This with a stretch of atoms taken out and others put in their place; the tiles concerned [n, 3].
+
+        The energies of these tiles and of the new atoms are still to be found. Arrays are copied, as `Atoms` does when
+        its length changes. None where more is different.
+        """
+        if len(atoms) == len(self.positions) or not self.same_cell(atoms):
+            return None
+        first, last = _common(self.positions, self.numbers, atoms)
+        old, new = slice(first, len(self.positions) - last), slice(first, len(atoms) - last)
+        gone, come = self.positions[old], atoms.positions[new]
+        if self.outgrows(come):
+            return None
+        other = copy.copy(self)
+        other.positions, other.numbers = atoms.positions.copy(), atoms.numbers.copy()
+        other.tile_energies = self.tile_energies.copy()
+        other.energies = np.concatenate((self.energies[: old.start], np.zeros(len(come)), self.energies[old.stop :]))
+        other.bins = self.bins.renumbered(old, gone, len(come))
+        places = self.grid.flat_bin(come)
+        if not other.bins.has_room(places):
+            other.bins = Bins(self.grid, other.positions, other.bins.spare)
+        else:
+            for atom, place in zip(range(new.start, new.stop), places.tolist(), strict=True):
+                other.bins.insert(atom, place)
+        return other, self.grid.tiles_with(np.concatenate((gone, come)), self.context)
+
     def same_cell(self, atoms: Atoms) -> bool:
         """Whether cell and boundary conditions are those of a structure."""
         return np.array_equal(atoms.cell.array, self.cell) and np.array_equal(atoms.pbc, self.pbc)
 
     def outgrows(self, positions: Floats) -> bool:
         """Whether space would be cut otherwise with atoms at these positions."""
+        if not len(positions) or self.grid.pbc.all():
+            return False
         heights, _ = self.grid.heights(positions)
         low, high = np.minimum(self._low, heights.min(0)), np.maximum(self._high, heights.max(0))
         for axis in np.flatnonzero(~self.grid.pbc):
@@ -157,9 +186,8 @@ class Held:
         self._total = undo.total
 
     def _make_room(self, bins: Ints) -> None:
-        which, wanted = np.unique(bins, return_counts=True)
-        if (self.bins.start[which] + self.bins.count[which] + wanted > self.bins.start[which + 1]).any():
-            self.bins = Bins(self.grid, self.positions, 2 * max(self.bins.spare, int(wanted.max())))
+        if not self.bins.has_room(bins):
+            self.bins = Bins(self.grid, self.positions, 2 * max(self.bins.spare, len(bins)))
 
     def _add(self, value: float) -> None:
         """Compensated summation: a million moves leave no trace in the sum."""
@@ -167,3 +195,19 @@ class Held:
         both = total + value
         lost = (total - both) + value if abs(total) >= abs(value) else (value - both) + total
         self._total = (both, rest + lost)
+
+
+def _common(positions: Floats, numbers: Numbers, atoms: Atoms) -> tuple[int, int]:
+    """How many atoms are the same at the beginning and at the end of two lists of different length."""
+    n = min(len(positions), len(atoms))
+
+    def same(old: slice, new: slice) -> NDArray[np.bool_]:
+        there = (positions[old] == atoms.positions[new]).all(1) & (numbers[old] == atoms.numbers[new])
+        return np.asarray(there)
+
+    first = int(np.argmin(np.append(same(slice(n), slice(n)), False)))
+    rest = n - first
+    if not rest:
+        return first, 0
+    old, new = slice(len(positions) - rest, None), slice(len(atoms) - rest, None)
+    return first, int(np.argmin(np.append(same(old, new)[::-1], False)))

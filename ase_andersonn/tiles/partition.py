@@ -6,6 +6,7 @@ of heights on each axis. Heights change by no more than an atom moves, so what l
 within the cutoff of it on every axis, in cells of any shape.
 """
 
+import copy
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -129,7 +130,7 @@ class Grid:
         # A little more than the context: heights are rounded.
         lowest = np.floor((heights - context - 1e-9) / self.step).astype(np.int64) - shift
         highest = np.floor((heights + context + 1e-9) / self.step).astype(np.int64) - shift
-        found = []
+        found = [np.empty((0, 3), np.int64)]
         for low, high in zip(self._clipped(lowest), self._clipped(highest), strict=True):
             # Once around is enough on a periodic axis.
             ends = np.where(self.pbc, np.minimum(high, low + self.shape - 1), high)
@@ -236,9 +237,19 @@ class Bins:
         """Atoms of some bins, one after another."""
         return self.items[spans(self.start[bins], self.count[bins])].astype(np.int64)
 
-    def full(self, bins: int) -> bool:
-        """Whether no atom can be put into a bin."""
-        return bool(self.start[bins] + self.count[bins] == self.start[bins + 1])
+    def has_room(self, bins: Ints) -> bool:
+        """Whether an atom can be put into each of the bins, which may be named several times."""
+        which, wanted = np.unique(bins, return_counts=True)
+        return bool((self.start[which] + self.count[which] + wanted <= self.start[which + 1]).all())
+
+    def renumbered(self, gone: slice, positions: Floats, n_new: int) -> "Bins":
+        """A copy without a stretch of atoms, at `positions`, whose followers are counted on from `n_new` new ones."""
+        other = copy.copy(self)
+        other.items, other.count = self.items.copy(), self.count.copy()
+        for atom, b in zip(range(gone.start, gone.stop), self.grid.flat_bin(positions).tolist(), strict=True):
+            other.remove(atom, b)
+        other.items[other.items >= gone.stop] += n_new - (gone.stop - gone.start)
+        return other
 
     def insert(self, atom: int, b: int) -> None:
         """Put an atom into a bin that is not full."""

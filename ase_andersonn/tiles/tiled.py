@@ -98,7 +98,8 @@ class Tiled(Evaluator):
         if self._proposed:
             self.settle(False)
         if not (forces or stress) and self._held is not None and self._followed(atoms) is not None:
-            return self._results(None, self._held.grid)
+            energy = self._held.energy
+            return {"energy": energy, "free_energy": energy, "energies": self._held.energies.copy()}
         sums, grid = self._evaluate(atoms, forces=forces, stress=stress)
         return self._results(sums, grid)
 
@@ -120,9 +121,7 @@ class Tiled(Evaluator):
         undo = None if held is None else self._followed(atoms, change)
         if undo is None:
             self._evaluate(atoms, hold=True)
-            self._pending = held
-        else:
-            self._pending = undo
+        self._pending = held if undo is None else undo
         self._proposed = True
         assert self._held is not None
         return self._held.energy
@@ -222,32 +221,48 @@ class Tiled(Evaluator):
         disable = None if self.progress is None else not self.progress
         return tqdm(total=total, initial=done, unit="tile", disable=disable, delay=DELAY, leave=False)
 
-    def _followed(self, atoms: Atoms, change: Change | None = None) -> Undo | None:
-        """Make a change of the held structure; None where it is better, or has to be, evaluated as a new one."""
+    def _followed(self, atoms: Atoms, change: Change | None = None) -> Undo | Held | None:
+        """Follow a change of the held structure; what to go back to, or None where it is evaluated as a new one.
+
+        That is where cell or boundary conditions changed, where an atom left the grid, and where most tiles are
+        concerned.
+        """
         held, begun = self._held, time.perf_counter()
         assert held is not None
-        if (held.focus, held.context) != self._lengths(atoms):
-            return None
         change = change or held.difference(atoms)
-        if change is None or held.outgrows(change.positions):
-            return None
-        self._stream.statistics = Statistics()
-        if len(change.atoms) > WORTHWHILE * len(held.positions):
+        if change is None:
+            return self._resized(atoms, held)
+        if len(change.atoms) > WORTHWHILE * len(held.positions) or held.outgrows(change.positions):
             return None
         tiles, undo = held.apply(change)
         try:
-            if len(tiles) > max(WORTHWHILE * held.grid.n_tiles, 1):
-                held.take_back(undo)
-                return None
-            self._update(held, tiles, undo)
+            if self._worthwhile(held, tiles):
+                self._update(held, tiles, undo)
+                self._describe(begun, held.focus, held.context, incremental=True)
+                return undo
         except BaseException:
             held.take_back(undo)
             raise
-        self._describe(begun, held.focus, held.context, incremental=True)
-        return undo
+        held.take_back(undo)
+        return None
+
+    def _resized(self, atoms: Atoms, held: Held) -> Held | None:
+        """Follow atoms that appeared or vanished; the structure before."""
+        begun, found = time.perf_counter(), held.resized(atoms)
+        if found is None or not self._worthwhile(*found):
+            return None
+        now, tiles = found
+        self._update(now, tiles, Undo(Change(np.empty(0, np.int64), np.empty((0, 3)), np.empty(0, np.int64))))
+        self._held = now
+        self._describe(begun, now.focus, now.context, incremental=True)
+        return held
+
+    def _worthwhile(self, held: Held, tiles: Ints) -> bool:
+        return len(tiles) <= max(WORTHWHILE * held.grid.n_tiles, 1)
 
     def _update(self, held: Held, tiles: Ints, undo: Undo) -> None:
-        """Energies of some tiles of the held structure."""
+        """Find the energies of some tiles of the held structure anew."""
+        self._stream.statistics = Statistics()
         empty = held.empty(tiles)
         flat = held.grid.flat(tiles)
         none = np.empty(0, np.int64)
@@ -264,16 +279,11 @@ class Tiled(Evaluator):
             energies = np.concatenate([batch.solved.tile_energies.numpy() for batch in batches])
             held.update(flat, energies, *solved_atoms(batches), undo)
 
-    def _results(self, sums: Sums | None, grid: Grid) -> dict[str, Any]:
-        """ASE's results; those of the held structure where there are no sums."""
-        if sums is None:
-            assert self._held is not None
-            energy = self._held.energy
-            return {"energy": energy, "free_energy": energy, "energies": self._held.energies.copy()}
+    def _results(self, sums: Sums, grid: Grid) -> dict[str, Any]:
+        """ASE's results."""
         energy = math.fsum(sums.tile_energies)
-        results = {"energy": energy, "free_energy": energy, "energies": sums.energies}
-        if self._held is not None:
-            results["energies"] = sums.energies.copy()
+        energies = sums.energies if self._held is None else sums.energies.copy()
+        results = {"energy": energy, "free_energy": energy, "energies": energies}
         if sums.forces is not None:
             results["forces"] = sums.forces
         if sums.virials is not None:
