@@ -1,4 +1,19 @@
-"""Monte Carlo with any ASE calculator: moves, ensembles, replica exchange, statistics."""
+"""Monte Carlo with any ASE calculator.
+
+>>> mc = MetropolisMC(atoms, 600.0, [SpeciesSwap(), Displacement(0.1)], weights=[1, 4], seed=1, equilibration=1000)
+>>> mc.run(10_000)
+>>> print(mc.energy_estimate, mc.statistics)
+
+| moves | what is given | ensemble |
+|---|---|---|
+| `Displacement`, `SpeciesSwap`, `SpinFlip` | | canonical |
+| `VolumeChange`, `CellChange` | pressure | isothermal-isobaric |
+| `Transmutation` | chemical potentials of species | semi-grand canonical |
+| `Exchange` | chemical potential | grand canonical |
+
+Any of them may be mixed. `Sublattice` makes flips and transmutations on many atoms at once, `ParallelTempering` lets
+simulations at several temperatures exchange their structures, `estimate` gives averages with errors.
+"""
 
 from .criteria import thermal_wavelength
 from .local_energy import LocalEnergy, ManyLocalEnergies

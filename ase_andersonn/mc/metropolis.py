@@ -21,7 +21,7 @@ from ase.constraints import FixAtoms
 from .arguments import check_numbers, check_seed, check_temperature, check_weights
 from .context import Context
 from .dynamics import Dynamics, write_image
-from .local_energy import check_finite, energies_of
+from .local_energy import LocalEnergies, check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
 from .restart import Arrays, arrays_to_atoms, atoms_to_arrays, check_atoms_fit, check_same, read_state, write_state
 from .statistics import Blocking, Estimate, MoveRecord
@@ -56,7 +56,7 @@ class MetropolisMC(Dynamics):
             1000, or in larger systems as many moves as there are atoms.
         check_tolerance: largest difference, eV/atom.
         restart: a state file: read if it is there, so that the run continues bit for bit as if it had not been
-            interrupted, and written, whole or not at all. The atoms then take on the state in the file.
+            interrupted (intervals being the same), and written, whole or not at all. The atoms take on its state.
         restart_interval: steps between two writings of the file, each with a full evaluation; as `check_interval`.
         logfile: a path, "-" for the screen, or an open file.
         trajectory: a path or one of ASE's writers; structures are written with the running energy.
@@ -239,9 +239,9 @@ class MetropolisMC(Dynamics):
 
         Raises:
             ValueError: if it belongs to other atoms or settings; then nothing has changed.
+            EnergyMismatchError: if it belongs to another calculator; then the atoms have not changed.
         """
-        check_same(source, state["settings"], self._settings)
-        check_atoms_fit(source, arrays, self.atoms, count_varies=self.context.count_varies)
+        self.check_state(arrays, state, source)
         before = self.atoms.copy()
         try:
             self._take(arrays, state["energy"])
@@ -258,14 +258,18 @@ class MetropolisMC(Dynamics):
             if isinstance(move, Adaptive):
                 move.step = step
 
+    def check_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
+        """Raise ValueError for a state of other atoms or settings."""
+        check_same(source, state["settings"], self._settings)
+        check_atoms_fit(source, arrays, self.atoms, count_varies=self.context.count_varies)
+
     def todict(self) -> dict[str, Any]:
         """For the header of a trajectory."""
         return {"type": "monte-carlo", "mc-type": type(self).__name__, "temperature_K": self.temperature_K}
 
     def log_columns(self) -> list[tuple[str, str]]:
         """See `Dynamics.log_columns`."""
-        attempted = sum(record.attempted for record in self._records)
-        accepted = sum(record.accepted for record in self._records)
+        attempted, accepted = (sum(getattr(r, name) for r in self._records) for name in ("attempted", "accepted"))
         volume = abs(np.linalg.det(self.atoms.cell.array))
         return [
             (f"{'Step':>12}", f"{self.nsteps:12d}"),
@@ -322,6 +326,8 @@ class MetropolisMC(Dynamics):
             )
         for move in self.moves:
             move.check(self.context)
+            if isinstance(move, Sublattice) and not isinstance(self.energies, LocalEnergies):
+                raise ValueError("Sublattice works with the calculator's local energies only; leave out local=False.")
 
     def _describe(self) -> dict[str, Any]:
         return {

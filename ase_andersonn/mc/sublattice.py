@@ -43,6 +43,7 @@ class Sublattice(Move):
     Atoms of one colour do not interact, so dE_i does not depend on what becomes of the others, and the moves at once
     are the same as one after the other. Colour and part are drawn without regard to the state: each attempt satisfies
     detailed balance. The energy changes come from the calculator, see `local_energy.ManyLocalEnergies`.
+    Colours are asked for again after positions have changed.
 
     Args:
         move: the move of one atom.

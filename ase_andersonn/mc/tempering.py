@@ -134,10 +134,15 @@ class ParallelTempering(Dynamics):
     def _read(self, path: Path) -> None:
         arrays, state = read_state(path)
         check_same(path, state["settings"], self._settings)
-        for k, (replica, own) in enumerate(zip(self.replicas, state["replicas"], strict=True)):
-            prefix = f"{k}/"
-            mine = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-            replica.set_state(mine, own, source=f"{path} (replica {k})")
+        parts: list[Arrays] = [{} for _ in self.replicas]
+        for name, values in arrays.items():
+            number, _, own = name.partition("/")
+            parts[int(number)][own] = values
+        together = list(zip(self.replicas, parts, state["replicas"], strict=True))
+        for k, (replica, part, other) in enumerate(together):
+            replica.check_state(part, other, f"{path} (replica {k})")
+        for k, (replica, part, other) in enumerate(together):
+            replica.set_state(part, other, f"{path} (replica {k})")
         self.nsteps, self.seed, self.walkers = state["nsteps"], state["seed"], state["walkers"]
         self.rng.bit_generator.state = state["rng"]
         self.exchanges = [MoveRecord(**record) for record in state["exchanges"]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
-from mc_systems import Energy, Ising, LocalEnergyOf, lattice
+from mc_systems import Energy, Ising, LocalEnergyOf
 
 from ase_andersonn.mc import (
     Displacement,
@@ -63,6 +63,11 @@ def test_the_atoms_touched_are_all_that_differ():
         def propose(self, atoms, touched):
             now = {name: values.copy() for name, values in atoms.arrays.items()}
             if self.before is not None:
+                assert len(np.unique(touched)) == len(touched)
+                differ = np.zeros(len(atoms), bool)
+                for name, values in now.items():
+                    differ |= (values != self.before[name]).reshape(len(atoms), -1).any(1)
+                assert differ[touched].all()
                 rest = np.setdiff1d(np.arange(len(atoms)), touched)
                 for name, values in now.items():
                     np.testing.assert_array_equal(values[rest], self.before[name][rest])

@@ -17,7 +17,7 @@ from ase_andersonn.mc import (
 
 
 def autoregressive(memory, n, seed):
-    """x' = memory x + sqrt(1 - memory^2) noise: rho(t) = memory^t, tau = (1 + memory) / (1 - memory) / 2, variance 1."""
+    """x' = memory x + sqrt(1 - memory^2) noise: rho(t) = memory^t, 2 tau = (1 + memory) / (1 - memory), variance 1."""
     noise = np.random.default_rng(seed).standard_normal(n)
     noise[1:] *= math.sqrt(1.0 - memory**2)
     x = np.empty(n)

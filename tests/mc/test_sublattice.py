@@ -147,6 +147,13 @@ def test_a_calculator_without_many_energies_is_refused():
         MetropolisMC(atoms, 300, Sublattice(SpinFlip()))
 
 
+def test_full_energies_do_not_do():
+    atoms = lattice(SIDE)
+    atoms.calc = Ising(SIDE)
+    with pytest.raises(ValueError, match="leave out local=False"):
+        MetropolisMC(atoms, 300, Sublattice(SpinFlip()), local=False)
+
+
 @pytest.mark.parametrize("sets", [[range(15)], [range(16), [3]], [range(1, 17)]])
 def test_sets_that_are_no_partition_are_refused(sets):
     atoms = lattice(SIDE)

@@ -119,6 +119,8 @@ def test_replicas_of_an_ideal_solution():
     for k, replica in enumerate(replicas):
         x = 1.0 / (1.0 + math.exp(-0.03 / replica.context.kT))
         assert_mean(np.array(values, float)[:, k], 6 * x)
+        for number, members in replica.context.by_species().members.items():
+            assert sorted(members) == np.flatnonzero(replica.atoms.numbers == number).tolist()
 
 
 def test_a_restart_goes_on_bit_for_bit(tmp_path):
@@ -140,6 +142,10 @@ def test_a_restart_goes_on_bit_for_bit(tmp_path):
     assert state(second) == state(whole)
     with pytest.raises(ValueError, match="exchange_interval was 3 and is 4"):
         ParallelTempering(second.replicas, exchange_interval=4, restart=tmp_path / "part.npz")
+    others = [ising(kT, 0) for kT in (2.0, 2.5, 3.5)]
+    with pytest.raises(ValueError, match=r"\(replica 2\) belongs to a run with other settings: temperature_K"):
+        ParallelTempering(others, exchange_interval=3, restart=tmp_path / "part.npz")
+    assert all((replica.atoms.get_initial_magnetic_moments() == 1).all() for replica in others)
 
 
 def test_the_log_has_a_column_for_each_replica(tmp_path):

@@ -101,8 +101,8 @@ class CellChange(_CellMove):
 
     A strain and its inverse are as likely, so the exponent is that of `VolumeChange`, and the cell's nine components
     have the measure dh V^(-2) under which the volume is distributed as at constant pressure (Martyna, Tobias and Klein,
-    J. Chem. Phys. 101, 4177 (1994)). Strains one after the other turn the cell as a whole a little. The cell of a fluid,
-    whose energy holds no shape, flattens without end: use `VolumeChange` there.
+    J. Chem. Phys. 101, 4177 (1994)). Strains one after the other turn the cell as a whole a little. The cell of a
+    fluid, whose energy holds no shape, flattens without end: use `VolumeChange` there.
 
     Args:
         pressure: p, eV/Å^3 (``ase.units.GPa``), hydrostatic.
