@@ -40,6 +40,7 @@ STRUCTURE = (
     Field("positions", ("n_atoms", 3), "Å", "Cartesian positions"),
     Field("cell", (3, 3), "Å", "lattice vectors, one a row"),
     Field("pbc", (3,), "", "whether the structure repeats along each lattice vector"),
+    Field("initial_magmoms", ("n_atoms",), "", "spins; read by models of spin lattices alone"),
 )
 
 # The directed edges of a structure, sorted by center; vector = positions[other] + offset @ cell - positions[center].

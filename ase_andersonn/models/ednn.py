@@ -8,6 +8,7 @@ Mills et al., Chem. Sci. 10, 4129 (2019).
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from ase_andersonn.inputs.lattice import PRIMITIVE, Lattice
@@ -101,8 +102,8 @@ class GridModel(Potential):
         return energies
 
     def forward(self, values: Tensor, periodic: tuple[bool, ...] = ()) -> Tensor:
-        """Energy of every grid [n_systems], eV; see `tile_energies`."""
-        return self.tile_energies(values, periodic).flatten(1).sum(1)
+        """Energy of every grid [n_systems], eV, float64; see `tile_energies`."""
+        return self.tile_energies(values, periodic).flatten(1).sum(1, dtype=torch.float64)
 
 
 def tile_network(

@@ -155,7 +155,7 @@ class ImageModel(Potential):
     def forward(
         self, positions: Tensor, numbers: Tensor, cell: Tensor, periodic: tuple[bool, ...], origin: Tensor | None = None
     ) -> Tensor:
-        """Energy of one structure, eV, differentiable in positions and cell.
+        """Energy of one structure, eV, float64, differentiable in positions and cell.
 
         Args:
             positions: [n_atoms, 3], Å.
@@ -171,7 +171,7 @@ class ImageModel(Potential):
         image = self.image(positions, numbers, cell, periodic, origin)
         tiles = self.network(self.config.tiles(periodic).pad(image[None, None]))
         empty = self.network(image.new_zeros(1, 1, *self.network.grid.tile)).reshape(())
-        energy: Tensor = (tiles - empty).sum() + self.atomic[self._species(numbers)].sum()
+        energy: Tensor = (tiles - empty).sum(dtype=torch.float64) + self.atomic[self._species(numbers)].double().sum()
         return energy
 
     def _species(self, numbers: Tensor) -> Tensor:
