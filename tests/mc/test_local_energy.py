@@ -141,6 +141,7 @@ def test_an_error_puts_the_atoms_back_and_the_run_can_go_on():
 
         def propose(self, atoms, touched):
             if self.fail:
+                self.settled = None  # worse than what the protocol asks for
                 raise CalculationFailed("no convergence")
             return super().propose(atoms, touched)
 

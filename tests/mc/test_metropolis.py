@@ -87,6 +87,29 @@ def test_fixed_atoms_are_not_deleted_and_stay_the_same_ones():
     assert (atoms.numbers == 10).sum() == 2
 
 
+def test_a_deletion_that_is_refused_leaves_the_constraints():
+    atoms = flat("Ar6", constraint=FixAtoms([2, 4]))
+    atoms.calc = Energy(lambda a: 1e3 * (len(a) != 6))
+    mc = MetropolisMC(atoms, 300.0, Exchange("Ar", 0.0), seed=4)
+    mc.run(50)
+    assert mc.statistics["Exchange"].accepted == 0
+    assert atoms.constraints[0].index.tolist() == [2, 4]
+
+
+def test_spins_are_found_again_when_atoms_come_and_go():
+    atoms = flat("Ar3FeArFe", magmoms=[0, 0, 0, 1, 0, 1])
+    mc = MetropolisMC(atoms, 300.0, [Exchange("Ar", -0.3), SpinFlip()], seed=4)
+    moments, sizes = [], []
+    mc.attach(lambda: moments.append(atoms.get_initial_magnetic_moments()[atoms.numbers == 26]))
+    mc.attach(lambda: sizes.append(len(atoms)))
+    mc.run(300)
+    assert min(sizes) < 5
+    assert (np.abs(moments) == 1).all()
+    flips = (np.diff(moments, axis=0) != 0).sum()
+    assert flips == mc.statistics["SpinFlip"].attempted == mc.statistics["SpinFlip"].accepted
+    assert (atoms.get_initial_magnetic_moments()[atoms.numbers == 18] == 0).all()
+
+
 def test_only_the_indices_asked_for_move():
     atoms = flat("Cu6")
     before = atoms.positions.copy()

@@ -29,7 +29,7 @@ def record(tempering, function):
 def ising(kT, seed, **kwargs):
     atoms = lattice(4)
     atoms.calc = Ising(4)
-    return MetropolisMC(atoms, kT / units.kB, SpinFlip(), seed=seed, moves_per_step=8, **kwargs)
+    return MetropolisMC(atoms, kT / units.kB, SpinFlip(), seed=seed, moves_per_step=6, **kwargs)
 
 
 def test_each_replica_keeps_its_distribution():
@@ -39,7 +39,7 @@ def test_each_replica_keeps_its_distribution():
     tempering = ParallelTempering(replicas, exchange_interval=2, seed=1)
     tempering.run(50)
     values = record(tempering, lambda r: r.energy)
-    tempering.run(1200)
+    tempering.run(900)
     for k, kT in enumerate(temperatures):
         energy, square, _ = enumerate_ising(4, kT)
         series = np.array(values)[:, k]
@@ -51,8 +51,7 @@ def test_each_replica_keeps_its_distribution():
     assert sorted(tempering.walkers) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("local", [True, False])
-def test_it_leaves_valleys_a_single_replica_stays_in(local):
+def test_it_leaves_valleys_a_single_replica_stays_in():
     """Two wells of different depth behind a barrier of 20 kT: occupation exp(-depth / kT)."""
     depth = 0.03
 
@@ -62,8 +61,7 @@ def test_it_leaves_valleys_a_single_replica_stays_in(local):
 
     def make(T, seed):
         atoms = Atoms("Ar", positions=[[1.0, 0.0, 0.0]])
-        calc = LocalEnergyOf(wells)
-        atoms.calc = calc if local else Energy(calc.get_potential_energy)
+        atoms.calc = LocalEnergyOf(wells)
         return MetropolisMC(atoms, T, Displacement(0.4), seed=seed)
 
     alone = make(290.0, 0)
@@ -90,7 +88,7 @@ def test_replicas_at_constant_pressure_and_with_a_reservoir():
 
     tempering = ParallelTempering([npt(k, T) for k, T in enumerate(temperatures)], exchange_interval=2, seed=3)
     values = record(tempering, lambda r: r.atoms.get_volume())
-    tempering.run(1500)
+    tempering.run(1000)
     for k, T in enumerate(temperatures):
         assert_mean(np.array(values)[:, k], 4 * units.kB * T / pressure)
 
@@ -98,7 +96,7 @@ def test_replicas_at_constant_pressure_and_with_a_reservoir():
         atoms = Atoms("Ar", positions=[[0, 0, 0]], cell=[side] * 3, pbc=True, calculator=Energy(lambda a: 0.0))
         return MetropolisMC(atoms, T, Exchange("Ar", mu), seed=k)
 
-    tempering = ParallelTempering([gcmc(k, T) for k, T in enumerate(temperatures)], exchange_interval=4, seed=4)
+    tempering = ParallelTempering([gcmc(k, T) for k, T in enumerate(temperatures)], exchange_interval=3, seed=4)
     values = record(tempering, lambda r: len(r.atoms))
     tempering.run(1000)
     for k, T in enumerate(temperatures):
@@ -114,13 +112,17 @@ def test_replicas_of_an_ideal_solution():
         atoms = Atoms("Cu6", positions=3.0 * np.arange(18).reshape(6, 3), calculator=Energy(lambda a: 0.0))
         replicas.append(MetropolisMC(atoms, T, Transmutation(mu), seed=k))
     tempering = ParallelTempering(replicas, exchange_interval=5, seed=5)
-    values = record(tempering, lambda r: (r.atoms.numbers == 28).sum())
+
+    def count(replica):
+        nickel = np.flatnonzero(replica.atoms.numbers == 28)
+        assert sorted(replica.context.by_species().members.get(28, [])) == nickel.tolist()
+        return len(nickel)
+
+    values = record(tempering, count)
     tempering.run(1000)
     for k, replica in enumerate(replicas):
         x = 1.0 / (1.0 + math.exp(-0.03 / replica.context.kT))
         assert_mean(np.array(values, float)[:, k], 6 * x)
-        for number, members in replica.context.by_species().members.items():
-            assert sorted(members) == np.flatnonzero(replica.atoms.numbers == number).tolist()
 
 
 def test_a_restart_goes_on_bit_for_bit(tmp_path):
