@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype
-from .inputs.convert import to_atoms
+from .inputs.convert import SameSiteError, to_atoms
 from .models.base import EnergyModel
 from .models.checkpoint import DEFAULT_MODEL, load_model
 from .models.potential import ConvergenceError, Evaluator, Potential, Settings
@@ -79,6 +79,7 @@ class AndersoNN(Calculator):
                 setattr(self, name, getattr(self.evaluator, name))
         if self.model.reads_magmoms:
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
+        self._impossible = False
         self._warned: set[tuple[int, ...]] = set()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
@@ -146,13 +147,21 @@ class AndersoNN(Calculator):
             touched: indices of these atoms.
 
         Returns:
-            energy, eV.
+            energy, eV; infinite where two atoms stand on one site or the energy overflows.
         """
-        return self.evaluator.propose(atoms, touched)
+        self._impossible = False
+        try:
+            return self.evaluator.propose(atoms, touched)
+        except ConvergenceError:
+            raise
+        except (SameSiteError, CalculationFailed):
+            self._impossible = True
+            return math.inf
 
     def settle(self, accepted: bool) -> None:
         """Keep the proposed structure, or go back to the settled one at no cost."""
-        self.evaluator.settle(accepted)
+        if not self._impossible:
+            self.evaluator.settle(accepted)
 
     def set(self, **kwargs: Any) -> Any:
         """Settings are given when a calculator is made, and do not change.

@@ -17,12 +17,14 @@ from ase.calculators.calculator import CalculationFailed, PropertyNotImplemented
 from laws import results, same
 from small_models import ELEMENTS, STRUCTURES, ethanol, rattled, silicon, slab, small_model, stiff_model
 
-from ase_andersonn import AndersoNN
+from ase_andersonn import AndersoNN, MetropolisMC
 from ase_andersonn.calculator import ConvergenceError
 from ase_andersonn.fields import RESULTS
+from ase_andersonn.mc import Displacement
 from ase_andersonn.models import whole
 from ase_andersonn.models.derivatives import evaluate
 from ase_andersonn.testing import check_calculator, computed
+from ase_andersonn.tiles import Tiles
 
 NAN, INF = float("nan"), float("inf")
 
@@ -351,3 +353,37 @@ def test_a_stiff_model_converges_at_default_settings() -> None:
     calc = AndersoNN(stiff_model(), compile=False)
     for name, structure in STRUCTURES.items():
         assert np.isfinite(calc.get_forces(structure())).all(), name
+
+
+# Monte Carlo
+
+
+@pytest.mark.parametrize("tiles", [None, Tiles(focus=5.0, context=5.0)])
+def test_an_overlap_is_an_infinite_energy_and_leaves_the_settled_state(tiles: Tiles | None) -> None:
+    calc, atoms = make(tiles=tiles), bulk("Si", cubic=True).repeat((3, 1, 1))
+    everything = np.arange(len(atoms))
+    energy = calc.propose(atoms, everything)
+    calc.settle(True)
+    atoms.positions[1] += 0.1
+    moved = calc.propose(atoms, np.array([1]))
+    calc.settle(False)
+    atoms.positions[1] = atoms.positions[0]
+    assert calc.propose(atoms, np.array([1])) == INF
+    calc.settle(False)
+    atoms.positions[1] = bulk("Si", cubic=True).positions[1] + 0.1
+    assert calc.propose(atoms, np.array([1])) == pytest.approx(moved, abs=1e-9)
+    calc.settle(True)
+    atoms.positions[1] -= 0.1
+    assert calc.propose(atoms, np.array([1])) == pytest.approx(energy, abs=1e-9)
+    calc.settle(True)
+
+
+@pytest.mark.parametrize("tiles", [None, Tiles(focus=5.0, context=5.0)])
+def test_metropolis_keeps_the_energy_of_its_atoms(tiles: Tiles | None) -> None:
+    atoms = bulk("Si", cubic=True).repeat((3, 1, 1))
+    atoms.calc = make(tiles=tiles)
+    mc = MetropolisMC(atoms, 2000.0, [Displacement(0.3)], seed=1)
+    mc.run(30)
+    assert 0 < mc.statistics["Displacement"].accepted < 30
+    fresh = make(tiles=tiles)
+    assert mc.energy == pytest.approx(fresh.get_potential_energy(atoms.copy()), abs=1e-8)

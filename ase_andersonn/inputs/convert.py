@@ -12,6 +12,12 @@ from ase import Atoms
 from .neighbors import Edges, neighbor_edges
 
 SAME_SITE = 1e-3  # Å
+
+
+class SameSiteError(ValueError):
+    """Two atoms stand on one site, where they have no energy."""
+
+
 FLAT = 1e-6  # volume over the product of edge lengths
 
 
@@ -90,7 +96,7 @@ def check_sites(edges: Edges) -> None:
         e = int(d2.argmin())
         i, j = int(edges.center[e]), int(edges.other[e])
         who = f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
-        raise ValueError(f"{who} are {d2[e] ** 0.5:.1e} Å apart, less than {SAME_SITE} Å; remove or move one.")
+        raise SameSiteError(f"{who} are {d2[e] ** 0.5:.1e} Å apart, less than {SAME_SITE} Å; remove or move one.")
 
 
 def _check_periodic(vectors: Any, axes: Any) -> None:

@@ -111,8 +111,8 @@ def _joined(tables: Sequence[Ints], coordinates: Sequence[Ints], sizes: Sequence
 def _apart(size: int, f: int, c: int, ring: bool) -> list[Ints]:
     """Sets of coordinates along an axis; no tile holds two of one set.
 
-    Sites in the same place of blocks of `2 ⌈c/f⌉ + 1` tiles or more have no tile in common. So the axis is cut into such
-    blocks, and a set has the same place in every block. Blocks are equally long where one of up to twice the least
+    Sites in the same place of blocks of `2 ⌈c/f⌉ + 1` tiles or more have no tile in common. So the axis is cut into
+    such blocks, and a set has the same place in every block. Blocks are equally long where one of up to twice the least
     length divides the axis; else a few are longer by a tile, and the last sets smaller.
     """
     n, least = math.ceil(size / f), 2 * math.ceil(c / f) + 1

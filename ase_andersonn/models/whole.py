@@ -117,6 +117,7 @@ class Whole(Evaluator):
         """See `Evaluator.reset`."""
         self.diagnostics = {}
         self._positions = None
+        self.neighbor_list.reset()
         if self.warm_start is not None:
             self.warm_start.reset()
 

@@ -1,0 +1,93 @@
+"""The calculator's argument `tiles`."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from small_models import small_model
+
+from ase_andersonn import AndersoNN
+from ase_andersonn.models.ednn import GridConfig, GridModel
+from ase_andersonn.tiles import Tiles, auto
+from ase_andersonn.tiles.auto import most_neighbors
+
+
+def silicon(repeats: int) -> Atoms:
+    atoms = bulk("Si", cubic=True).repeat(repeats)
+    atoms.rattle(0.05, seed=0)
+    return atoms
+
+
+def make(**options: object) -> AndersoNN:
+    return AndersoNN(small_model(), dtype="float64", tol=1e-14, compile=False, **options)  # type: ignore[arg-type]
+
+
+def test_on_is_near_the_whole_and_says_how_it_was_cut() -> None:
+    atoms = silicon(4)
+    tiled, whole = make(tiles="on"), make()
+    assert tiled.get_potential_energy(atoms) == pytest.approx(whole.get_potential_energy(atoms), abs=1e-4 * len(atoms))
+    assert tiled.diagnostics["tiles"] >= 1
+    assert tiled.diagnostics["context"] >= small_model().cutoff
+
+
+def test_given_lengths_are_used() -> None:
+    calc = make(tiles=Tiles(focus=6.0, context=8.0))
+    calc.get_forces(silicon(4))
+    assert calc.diagnostics["context"] == 8.0
+
+
+def test_auto_is_the_whole_where_it_fits() -> None:
+    atoms = silicon(7)
+    calc = make(tiles="auto")
+    assert calc.get_potential_energy(atoms) == pytest.approx(make().get_potential_energy(atoms), rel=1e-12)
+    assert not calc.diagnostics["tiled"]
+    assert 0 < calc.diagnostics["memory_estimate"] < calc.diagnostics["memory_available"]
+
+
+def test_auto_cuts_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "available_memory", lambda device: 2**20)
+    atoms = silicon(7)
+    calc = make(tiles="auto")
+    energy = calc.get_potential_energy(atoms)
+    assert calc.diagnostics["tiled"]
+    assert calc.diagnostics["memory_estimate"] > calc.diagnostics["memory_available"] == 2**20
+    assert energy == pytest.approx(make().get_potential_energy(atoms), abs=1e-4 * len(atoms))
+
+
+def test_neighbours_of_a_crystal_are_not_underestimated() -> None:
+    atoms = bulk("Cu", cubic=True).repeat(8)
+    assert 54 <= most_neighbors(atoms, 5.5) <= 2.0 * 54
+
+
+def test_proposed_changes_are_settled_in_tiles() -> None:
+    atoms = silicon(4)
+    calc = make(tiles=Tiles(focus=6.0, context=8.0))
+    before = calc.propose(atoms, np.arange(len(atoms)))
+    calc.settle(True)
+    trial = atoms.copy()
+    trial.positions[3] += 0.1
+    after = calc.propose(trial, np.array([3]))
+    assert after != before
+    calc.settle(False)
+    assert calc.propose(atoms, np.array([3])) == pytest.approx(before, abs=1e-10)
+
+
+def test_copies_and_pickles_work() -> None:
+    atoms = silicon(4)
+    calc = make(tiles=Tiles(focus=6.0, context=8.0))
+    energy = calc.get_potential_energy(atoms)
+    for other in (copy.deepcopy(calc), pickle.loads(pickle.dumps(calc))):
+        assert other.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-9)
+
+
+def test_wrong_words_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"tiles is 'yes'; it is None, \"on\", \"auto\", or Tiles"):
+        make(tiles="yes")
+
+
+def test_a_grid_has_tiles_of_its_own() -> None:
+    with pytest.raises(ValueError, match="a GridModel has tiles of its own"):
+        AndersoNN(GridModel(GridConfig()), tiles="on")
