@@ -113,7 +113,7 @@ def measure_speed(repeats: int) -> list[dict[str, Any]]:
         other = lattice(size, "random")
         each = MetropolisMC(other, moves=Sublattice(SpinFlip(), fraction=FRACTION), **kwargs)
         n_sets = len(other.calc.independent_sets(other))
-        steps = max(1, 200_000 // size**2) * n_sets
+        steps = min(512, max(1, 200_000 // size**2) * n_sets)
         singles[str(size)] = lambda single=single: single.run(MOVES)
         many[str(size)] = lambda each=each, steps=steps: each.run(steps)
         proposed[str(size)] = each
