@@ -89,13 +89,15 @@ def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")])
 
         from .config import to_dict
         from .fields import RESULTS
+        from .models.base import EnergyModel
         from .models.checkpoint import load_model
 
         found = load_model(model)
         model_config: Any = found.config
         typer.echo(f"architecture  {type(found).__name__}")
-        typer.echo(f"elements      {', '.join(chemical_symbols[z] for z in found.elements)}")
-        typer.echo(f"cutoff        {found.cutoff} Å")
+        typer.echo(f"elements      {', '.join(chemical_symbols[z] for z in found.elements) or 'any'}")
+        if isinstance(found, EnergyModel):
+            typer.echo(f"cutoff        {found.cutoff} Å")
         typer.echo(f"parameters    {sum(p.numel() for p in found.parameters())}")
         typer.echo(f"config        {json.dumps(to_dict(model_config))}")
         typer.echo("results       " + "\n              ".join(f"{entry}: {entry.meaning}" for entry in RESULTS))

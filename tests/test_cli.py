@@ -12,6 +12,7 @@ from ase.io import write
 from typer.testing import CliRunner
 
 from ase_andersonn.cli import app
+from ase_andersonn.models.checkpoint import packaged_models
 
 CONFIG = """
 train: [{data}]
@@ -38,6 +39,14 @@ def data(tmp_path: Path) -> Path:
 def run(*args: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(arg) for arg in args])
     return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("name", packaged_models())
+def test_every_packaged_model_has_a_card(name: str) -> None:
+    code, output = run("info", name)
+    assert code == 0, output
+    assert "architecture" in output
+    assert '"limits"' in output
 
 
 def test_train_evaluate_info(tmp_path: Path, data: Path) -> None:

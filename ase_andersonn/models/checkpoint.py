@@ -19,14 +19,14 @@ from torch import Tensor
 
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 
-from . import deq_attention, ednn
+from . import deq_attention, ednn, image
 from .potential import Potential
 
 FORMAT = "ase-andersonn-1"
 DEFAULT_MODEL = "mlearn-pbe"
 """Name of the packaged model that is used where none is named."""
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
-ARCHITECTURES = (deq_attention, ednn)
+ARCHITECTURES = (deq_attention, ednn, image)
 """Modules imported so that their models can be found by name."""
 
 
