@@ -42,7 +42,7 @@ PROBE = 0.5
 """Focus of the tiles that the error is measured on, in cutoffs: small ones, which feel most of it."""
 MOST_PROBES = 1 << 20
 """Boxes that a structure is cut into for that."""
-BEST_ROWS = 4096
+BEST_ROWS = 2048
 """Solved atoms of a tile at which the surroundings cost little, and memory is no concern."""
 
 
@@ -73,7 +73,7 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
             numbers = atoms.numbers[cluster.atom]
             settings: dict[str, Any] = {"forces": False, "keep": False, "dtype": torch.float64, "device": device}
             solved = solve_tiles(exact, operators, cluster, numbers, options, **settings)
-            energies[k, t] = float(solved.tile_energies) / int(cluster.focus.sum())
+            energies[k, t] = solved.tile_energies[0] / int(cluster.focus.sum())
     errors: Floats = np.sqrt(np.mean(np.square(energies[:-1] - energies[-1]), 1))
     return errors
 

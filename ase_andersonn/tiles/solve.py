@@ -8,11 +8,12 @@ so the derivative of the sum is one backward pass through one application of the
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_andersonn.inputs.convert import check_sites
@@ -25,11 +26,44 @@ from ase_andersonn.models.operators import Encoding, Operators
 from ase_andersonn.nn.deq import Injection
 
 from .cluster import Cluster
+from .partition import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Found:
+    """How the tiles' equilibria were found; worst values of all tiles.
+
+    Attributes:
+        residual: of the features.
+        adjoint_residual: of the adjoint.
+        energy_error: estimated, eV/atom.
+        failed: number of tiles that did not converge.
+        evaluations: applications of the cell and of its transpose.
+        backend: how the model's functions ran.
+    """
+
+    residual: float
+    adjoint_residual: float
+    energy_error: float
+    failed: int
+    evaluations: tuple[int, int]
+    backend: str
+
+    @staticmethod
+    def of(equilibrium: Equilibrium) -> "Found":
+        return Found(
+            residual=float(equilibrium.forward.residual.max()),
+            adjoint_residual=float(equilibrium.backward.residual.max()),
+            energy_error=float(equilibrium.error.max()),
+            failed=int((~equilibrium.converged).sum()),
+            evaluations=equilibrium.evaluations,
+            backend=equilibrium.backend,
+        )
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What the tiles of a cluster contribute; all on the CPU in float64.
+    """What the tiles of a cluster contribute, in float64.
 
     Attributes:
         tile_energies: [n_tiles], eV.
@@ -38,17 +72,17 @@ class Solved:
         energies: of the focus atoms [n_focus], eV; each tile's sum to its energy.
         forces: of all members of the cluster [n_members, 3], eV/Å, or None.
         virials: `sym Σ_k d_ik ⊗ ∂E/∂d_ik` of the rows [n_rows, 3, 3], eV, or None.
-        equilibrium: the solution and its statistics.
+        found: how.
         n_neighbors: of an atom, with padding.
     """
 
-    tile_energies: Tensor
-    atom: np.ndarray
-    tile: np.ndarray
-    energies: Tensor
-    forces: Tensor | None
-    virials: Tensor | None
-    equilibrium: Equilibrium
+    tile_energies: Floats
+    atom: Ints
+    tile: Ints
+    energies: Floats
+    forces: Floats | None
+    virials: Floats | None
+    found: Found
     n_neighbors: int
 
 
@@ -76,7 +110,7 @@ def solve_tiles(
     model: EnergyModel,
     operators: Operators,
     cluster: Cluster,
-    numbers: np.ndarray,
+    numbers: NDArray[Any],
     options: SolveOptions,
     *,
     forces: bool,
@@ -112,18 +146,18 @@ def solve_tiles(
         gradient = _edge_gradient(operators, graph, species, encoding, found, pairs) if forces else None
         focus = cluster.focus
         return Solved(
-            tile_energies=tile_energies.cpu(),
+            tile_energies=_array(tile_energies),
             atom=cluster.atom[cluster.row[focus]],
             tile=cluster.tile[focus],
-            energies=energies.cpu(),
-            forces=None if gradient is None else _forces(gradient, graph, len(cluster.atom)).cpu(),
-            virials=None if gradient is None else _virials(gradient, graph).cpu(),
-            equilibrium=found,
+            energies=_array(energies),
+            forces=None if gradient is None else _array(_forces(gradient, graph, len(cluster.atom))),
+            virials=None if gradient is None else _array(_virials(gradient, graph)),
+            found=Found.of(found),
             n_neighbors=graph.n_neighbors,
         )
 
 
-def _rows(cluster: Cluster, numbers: np.ndarray, cutoff: float, dtype: torch.dtype, device: torch.device) -> Graph:
+def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: float, dtype: torch.dtype, device: torch.device) -> Graph:
     """The edges of the rows; members of the cluster that are no rows stand in them as neighbours only.
 
     The reverse of an edge to such a member is the edge itself.
@@ -154,6 +188,11 @@ def _rows(cluster: Cluster, numbers: np.ndarray, cutoff: float, dtype: torch.dty
         volume=padded.new_full((1,), torch.nan),
         n_per_system=torch.tensor([n_rows], device=device),
     )
+
+
+def _array(tensor: Tensor) -> Floats:
+    array: Floats = tensor.cpu().numpy()
+    return array
 
 
 def _pairs(cluster: Cluster, graph: Graph) -> _Pairs:

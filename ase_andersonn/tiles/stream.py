@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from ase.calculators.calculator import CalculationFailed
 
 from ase_andersonn.backends import CompileMode, exact_matmul
@@ -22,8 +21,10 @@ from .solve import Solved, solve_tiles
 
 EAGER_SECONDS = 20.0
 """Work done before `compile="auto"` spends time on compiling."""
-MOST_ROWS = {"cpu": 8192, "cuda": 1 << 19}
+MOST_ROWS = {"cpu": 2048, "cuda": 1 << 19}
 """Solved atoms in a batch: more of them are no faster."""
+TAPE_SHARE = 0.3
+"""Share of the memory that may be taken to keep derivatives of the encoding."""
 FIRST_NEIGHBORS = 32
 """Neighbours of an atom before any were counted."""
 
@@ -62,17 +63,50 @@ class Statistics:
     seconds: dict[str, float] = field(default_factory=lambda: {"gather": 0.0, "solve": 0.0})
 
     def add(self, cluster: Cluster, solved: Solved) -> None:
-        eq = solved.equilibrium
+        found = solved.found
         self.tiles += cluster.n_tiles
         self.batches += 1
         self.rows += cluster.n_rows
         self.pairs += cluster.n_pairs
-        self.evaluations["cell"] += eq.evaluations[0]
-        self.evaluations["transposed"] += eq.evaluations[1]
-        self.residual = max(self.residual, float(eq.forward.residual.max()))
-        self.adjoint_residual = max(self.adjoint_residual, float(eq.backward.residual.max()))
-        self.energy_error = max(self.energy_error, float(eq.error.max()))
-        self.backend = eq.backend
+        self.evaluations["cell"] += found.evaluations[0]
+        self.evaluations["transposed"] += found.evaluations[1]
+        self.residual = max(self.residual, found.residual)
+        self.adjoint_residual = max(self.adjoint_residual, found.adjoint_residual)
+        self.energy_error = max(self.energy_error, found.energy_error)
+        self.backend = found.backend
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a cluster is solved.
+
+    Attributes:
+        settings: see `AndersoNN`.
+        compile: as in `backends.compile_function`.
+        forces: whether forces are wanted.
+        keep: whether to keep what their derivatives need, in place of computing it again.
+    """
+
+    settings: Settings
+    compile: CompileMode
+    forces: bool
+    keep: bool
+
+    def run(self, model: EnergyModel, cluster: Cluster, numbers: Any) -> Solved:
+        """Solve the tiles of a cluster whose members have these atomic numbers."""
+        device = self.settings.device
+        with exact_matmul():
+            return solve_tiles(
+                model,
+                operators_of(model, device, self.compile),
+                cluster,
+                numbers,
+                SolveOptions(self.settings.tol),
+                forces=self.forces,
+                keep=self.keep,
+                dtype=self.settings.dtype,
+                device=device,
+            )
 
 
 class Stream:
@@ -117,26 +151,37 @@ class Stream:
             ValueError: where one tile does not fit into the memory.
             ConvergenceError: if a fixed point is not reached.
         """
-        positions, numbers = structure
-        begun = time.perf_counter()
+        for first, cluster, fitting in self._clusters(grid, bins, structure[0], tiles, context, memory, forces, size):
+            solved = self._solve(cluster, structure[1][cluster.atom], forces, memory)
+            self._take(cluster, solved)
+            yield Batch(first, first + cluster.n_tiles, cluster, solved, fitting)
+
+    def _clusters(
+        self,
+        grid: Grid,
+        bins: Bins,
+        positions: Floats,
+        tiles: Ints,
+        context: float,
+        memory: float,
+        forces: bool,
+        size: int,
+    ) -> Iterator[tuple[int, Cluster, int]]:
+        """Clusters of as many tiles as fit; the place of their first tile, and how many the next one would have."""
         first, size = 0, size or 1
         while first < len(tiles):
+            begun = time.perf_counter()
             chosen = tiles[first : first + size]
             cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff)
+            self.statistics.seconds["gather"] += time.perf_counter() - begun
             fitting = self._fitting(cluster, memory, forces)
+            size = max(1, int(fitting))
             if len(chosen) > 1 and fitting < 0.8 * len(chosen):
-                size = max(1, int(fitting))
                 continue
             if fitting < 0.5:
                 raise ValueError(self._too_large(cluster, memory, forces))
-            gathered = time.perf_counter()
-            solved = self._solve(cluster, numbers[cluster.atom], forces, memory)
-            self.statistics.seconds["gather"] += gathered - begun
-            self._check(solved)
-            size = max(1, int(fitting))
-            yield Batch(first, first + len(chosen), cluster, solved, size)
+            yield first, cluster, size
             first += len(chosen)
-            begun = time.perf_counter()
 
     def _fitting(self, cluster: Cluster, memory: float, forces: bool) -> float:
         """How many tiles like those of a cluster make a batch."""
@@ -154,37 +199,26 @@ class Stream:
 
     def _solve(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> Solved:
         begun = time.perf_counter()
-        operators = operators_of(self.model, self.settings.device, self._compile_mode())
         tape = cluster.n_rows * tape_bytes(self.model, self.n_neighbors)
-        with exact_matmul():
-            solved = solve_tiles(
-                self.model,
-                operators,
-                cluster,
-                numbers,
-                SolveOptions(self.settings.tol),
-                forces=forces,
-                keep=tape < 0.3 * memory,
-                dtype=self.settings.dtype,
-                device=self.settings.device,
-            )
-        self.n_neighbors = max(self.n_neighbors, solved.n_neighbors)
+        job = Job(self.settings, self._compile_mode(), forces, tape < TAPE_SHARE * memory)
+        solved = job.run(self.model, cluster, numbers)
         spent = time.perf_counter() - begun
         self._worked += spent
         self.statistics.seconds["solve"] += spent
-        self.statistics.add(cluster, solved)
         return solved
 
-    def _check(self, solved: Solved) -> None:
-        eq = solved.equilibrium
-        if not bool(eq.converged.all()):
+    def _take(self, cluster: Cluster, solved: Solved) -> None:
+        """Count what was done; raise where there is no result to trust."""
+        self.n_neighbors = max(self.n_neighbors, solved.n_neighbors)
+        self.statistics.add(cluster, solved)
+        found = solved.found
+        if found.failed:
             raise ConvergenceError(
-                f"the equilibrium of {int((~eq.converged).sum())} tiles was not reached: residuals "
-                f"{float(eq.forward.residual.max()):.1e} (features) and {float(eq.backward.residual.max()):.1e} "
-                f"(adjoint), wanted {self.settings.tol**0.5:.1e}. Ask for a larger tol, or for dtype='float64' where "
-                "tol is below 1e-12."
+                f"the equilibrium of {found.failed} tiles was not reached: residuals {found.residual:.1e} (features) "
+                f"and {found.adjoint_residual:.1e} (adjoint), wanted {self.settings.tol**0.5:.1e}. Ask for a larger "
+                "tol, or for dtype='float64' where tol is below 1e-12."
             )
-        if not bool(torch.isfinite(solved.tile_energies).all()):
+        if not np.isfinite(solved.tile_energies).all():
             raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
 
     def _compile_mode(self) -> CompileMode:
@@ -196,4 +230,4 @@ class Stream:
 def solved_atoms(batches: Sequence[Batch]) -> tuple[Ints, Floats]:
     """The focus atoms of all batches and their energies."""
     atoms = np.concatenate([batch.solved.atom for batch in batches])
-    return atoms, np.concatenate([batch.solved.energies.numpy() for batch in batches])
+    return atoms, np.concatenate([batch.solved.energies for batch in batches])

@@ -57,6 +57,8 @@ class Tiled(Evaluator):
         max_memory: bytes that an evaluation may take beside the structure; None for half of what is available.
         work: file that keeps what is finished of an evaluation, so that a later call goes on from there.
         progress: whether to show it; None for long evaluations on a terminal.
+        client: a Dask client, the address of a scheduler, or "local" for one process a core of this machine: full
+            evaluations are then spread over its workers; see `distributed`. Changes are followed in this process.
 
     Attributes:
         diagnostics: `tiles`, `batches`, atoms encoded (`rows`) and solved for (`pairs`), applications of the cell and
@@ -78,6 +80,7 @@ class Tiled(Evaluator):
         max_memory: int | None = None,
         work: str | PathLike[str] | None = None,
         progress: bool | None = None,
+        client: Any = None,
     ) -> None:
         parameter = next(model.parameters())
         self.tiles = Tiles(focus, context, max_memory)
@@ -85,7 +88,11 @@ class Tiled(Evaluator):
         self.model, self.settings = model, settings or Settings(parameter.device, parameter.dtype)
         self.work, self.progress = work, progress
         self.diagnostics: dict[str, Any] = {}
-        self._stream = Stream(model, self.settings)
+        self._stream = self._full = Stream(model, self.settings)
+        if client is not None:
+            from .distributed import RemoteStream  # the extra `distributed`
+
+            self._full = RemoteStream(model, self.settings, client)
         self._chosen: Tiles | None = None
         self._held: Held | None = None
         self._pending: Undo | Held | None = None
@@ -177,7 +184,7 @@ class Tiled(Evaluator):
     ) -> tuple[Sums, Grid]:
         """All tiles."""
         begun = time.perf_counter()
-        self._stream.statistics = Statistics()
+        self._full.statistics = Statistics()
         focus, context = self._lengths(atoms)
         hold = hold or len(atoms) <= HELD_ATOMS
         grid = cut(atoms.positions, atoms.cell.array, atoms.pbc, focus, context)
@@ -190,7 +197,7 @@ class Tiled(Evaluator):
         sums = work.load() or Sums.empty(grid.n_tiles, len(atoms), forces=forces or stress, stress=stress)
         left = tiles[sums.done :]
         memory = self._memory(len(atoms), forces=forces or stress, stress=stress)
-        batches = self._stream.solve(
+        batches = self._full.solve(
             grid,
             bins,
             (atoms.positions, atoms.numbers),
@@ -214,7 +221,7 @@ class Tiled(Evaluator):
         if held is not None:
             held.set_energies(sums.tile_energies, sums.energies)
         self._held = held
-        self._describe(begun, focus, context, incremental=False)
+        self._describe(self._full, begun, focus, context)
         return sums, grid
 
     def _bar(self, total: int, done: int) -> Any:
@@ -238,7 +245,7 @@ class Tiled(Evaluator):
         try:
             if self._worthwhile(held, tiles):
                 self._update(held, tiles, undo)
-                self._describe(begun, held.focus, held.context, incremental=True)
+                self._describe(self._stream, begun, held.focus, held.context, incremental=True)
                 return undo
         except BaseException:
             held.take_back(undo)
@@ -254,7 +261,7 @@ class Tiled(Evaluator):
         now, tiles = found
         self._update(now, tiles, Undo(Change(np.empty(0, np.int64), np.empty((0, 3)), np.empty(0, np.int64))))
         self._held = now
-        self._describe(begun, now.focus, now.context, incremental=True)
+        self._describe(self._stream, begun, now.focus, now.context, incremental=True)
         return held
 
     def _worthwhile(self, held: Held, tiles: Ints) -> bool:
@@ -276,7 +283,7 @@ class Tiled(Evaluator):
             )
         )
         if batches:
-            energies = np.concatenate([batch.solved.tile_energies.numpy() for batch in batches])
+            energies = np.concatenate([batch.solved.tile_energies for batch in batches])
             held.update(flat, energies, *solved_atoms(batches), undo)
 
     def _results(self, sums: Sums, grid: Grid) -> dict[str, Any]:
@@ -291,8 +298,10 @@ class Tiled(Evaluator):
             results |= {"stresses": stresses, "stress": stresses.sum(0)}
         return results
 
-    def _describe(self, begun: float, focus: float, context: float, *, incremental: bool) -> None:
-        found = vars(self._stream.statistics)
+    def _describe(
+        self, stream: Stream, begun: float, focus: float, context: float, *, incremental: bool = False
+    ) -> None:
+        found = vars(stream.statistics)
         seconds = {**found["seconds"], "all": time.perf_counter() - begun}
         self.diagnostics = {
             **found,
@@ -304,7 +313,7 @@ class Tiled(Evaluator):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": None, "_pending": None, "_proposed": False}
+        return {**self.__dict__, "_full": self._stream, "_held": None, "_pending": None, "_proposed": False}
 
 
 def empty_tiles(grid: Grid, bins: Bins) -> NDArray[np.bool_]:
@@ -317,11 +326,11 @@ def empty_tiles(grid: Grid, bins: Bins) -> NDArray[np.bool_]:
 def add(sums: Sums, batch: Batch, tiles: Ints) -> None:
     """Add what a batch of tiles found to the sums."""
     solved, cluster = batch.solved, batch.cluster
-    sums.tile_energies[tiles[batch.first : batch.last]] = solved.tile_energies.numpy()
-    sums.energies[solved.atom] = solved.energies.numpy()
+    sums.tile_energies[tiles[batch.first : batch.last]] = solved.tile_energies
+    sums.energies[solved.atom] = solved.energies
     if sums.forces is not None and solved.forces is not None:
-        np.add.at(sums.forces, cluster.atom, solved.forces.numpy())
+        np.add.at(sums.forces, cluster.atom, solved.forces)
     if sums.virials is not None and solved.virials is not None:
-        np.add.at(sums.virials, cluster.atom[: cluster.n_rows], solved.virials.numpy())
+        np.add.at(sums.virials, cluster.atom[: cluster.n_rows], solved.virials)
     sums.done += batch.last - batch.first
     sums.batch = batch.size

@@ -1,0 +1,193 @@
+"""Tiles, and Monte Carlo replicas, on many processes or machines, by Dask distributed (the extra `distributed`).
+
+This process gathers the atoms of a batch of tiles and sends them; a worker solves them and sends energies and forces
+back. They are added up in the order of the tiles, so that results do not depend on which worker was first. A worker
+that dies loses nothing but time: what it had is computed anew by another one. For SLURM and its like, start workers
+with dask-jobqueue and hand its client over.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+import torch
+
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.potential import Settings
+
+from .cluster import Cluster
+from .memory import tape_bytes
+from .partition import Bins, Floats, Grid, Ints
+from .solve import Solved
+from .stream import TAPE_SHARE, Batch, Job, Stream
+
+T = TypeVar("T")
+AHEAD = 3
+"""Tasks for each worker that are on their way at a time."""
+RETRIES = 5
+"""How often a task may be begun again."""
+
+
+def connect(client: Any) -> Any:
+    """A Dask client: the one given, of a scheduler's address, or of one process a core of this machine for "local".
+
+    Raises:
+        ImportError: where Dask distributed is not installed.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ImportError(
+            "distributed evaluations need Dask: install the extra, pip install 'ase-andersonn[distributed]'."
+        ) from error
+    if isinstance(client, Client):
+        return client
+    if client != "local":
+        return Client(client)  # type: ignore[no-untyped-call]
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))  # type: ignore[no-untyped-call]
+
+
+def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any = "local") -> Iterator[T]:
+    """`function(argument)` of every argument, in their order; a few tasks for each worker are on their way at a time.
+
+    Args:
+        function: picklable, and without effects: a task whose worker died is begun again.
+        arguments: picklable, each as large as a message should be.
+        client: see `connect`.
+
+    Raises:
+        Exception: what the function raised.
+    """
+    connection, waiting = connect(client), deque[Any]()
+    try:
+        for argument in arguments:
+            waiting.append(connection.submit(function, argument, retries=RETRIES, pure=False))
+            if len(waiting) >= AHEAD * max(1, len(connection.nthreads())):
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    finally:
+        for future in waiting:
+            future.cancel()
+        if connection is not client:
+            _close(connection, client)
+
+
+def run_replicas(make: Callable[[int], Any], states: list[Any], steps: int, client: Any = "local") -> list[Any]:
+    """Simulations advanced by some steps, each on a worker; their new states, in order.
+
+    A worker makes simulation k with `make(k)`, sets its state with `set_state(*states[k])` unless that is None, calls
+    `run(steps)`, and sends back what `get_state()` gives: `mc.MetropolisMC` has these methods, and with them a
+    simulation goes on bit for bit. One whose worker dies begins its steps again.
+
+    Args:
+        make: picklable; gives simulation k with its atoms and calculator.
+        states: of each simulation, or None for one that begins.
+        steps: of each.
+        client: see `connect`.
+    """
+    return list(run_each(_advance, [(make, k, state, steps) for k, state in enumerate(states)], client))
+
+
+class RemoteStream(Stream):
+    """Solves tiles on the workers of a Dask client.
+
+    Args:
+        model: an equilibrium model.
+        settings: see `AndersoNN`; its device is the workers' device.
+        client: see `connect`.
+    """
+
+    def __init__(self, model: EnergyModel, settings: Settings, client: Any) -> None:
+        super().__init__(model, settings)
+        self.client = connect(client)
+        self._on_one_machine = client == "local"
+
+    def solve(
+        self,
+        grid: Grid,
+        bins: Bins,
+        structure: tuple[Floats, Any],
+        tiles: Ints,
+        context: float,
+        *,
+        memory: float,
+        forces: bool = False,
+        size: int = 0,
+    ) -> Iterator[Batch]:
+        """See `Stream.solve`; `memory` is for one worker, or for all where they are on this machine."""
+        memory = memory / self._workers() if self._on_one_machine else memory
+        begun, worked = time.perf_counter(), self._worked
+        # A task on the scheduler, not data on a worker: it is made again where the worker that held it dies.
+        model = self.client.submit(_Carried, self.model, retries=RETRIES, pure=False)
+        waiting = deque[tuple[int, Cluster, int, Any]]()
+        try:
+            for first, cluster, fitting in self._clusters(
+                grid, bins, structure[0], tiles, context, memory, forces, size
+            ):
+                self._worked = worked + time.perf_counter() - begun
+                keep = cluster.n_rows * tape_bytes(self.model, self.n_neighbors) < TAPE_SHARE * memory
+                job, numbers = Job(self.settings, self._compile_mode(), forces, keep), structure[1][cluster.atom]
+                task = self.client.submit(_solved, model, job, cluster, numbers, retries=RETRIES, pure=False)
+                waiting.append((first, cluster, fitting, task))
+                if len(waiting) >= AHEAD * self._workers():
+                    yield self._finished(*waiting.popleft())
+            while waiting:
+                yield self._finished(*waiting.popleft())
+        finally:
+            for *_, task in waiting:
+                task.cancel()
+
+    def _workers(self) -> int:
+        return max(1, len(self.client.nthreads()))
+
+    def _finished(self, first: int, cluster: Cluster, fitting: int, task: Any) -> Batch:
+        begun = time.perf_counter()
+        solved: Solved = _result(task)
+        self.statistics.seconds["solve"] += time.perf_counter() - begun
+        self._take(cluster, solved)
+        return Batch(first, first + cluster.n_tiles, cluster, solved, fitting)
+
+
+class _Carried:
+    """A model between workers, as a pickle: Dask takes modules apart in a way of its own, which fails for these."""
+
+    def __init__(self, model: EnergyModel) -> None:
+        self.model = model
+
+
+def _solved(carried: _Carried, job: Job, cluster: Cluster, numbers: Any) -> Solved:
+    """On a worker: one batch."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # there is one worker for each core
+        return job.run(carried.model, cluster, numbers)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _advance(task: tuple[Callable[[int], Any], int, Any, int]) -> Any:
+    make, k, state, steps = task
+    simulation = make(k)
+    if state is not None:
+        simulation.set_state(*state)
+    simulation.run(steps)
+    return simulation.get_state()
+
+
+def _result(future: Any) -> Any:
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise RuntimeError("the Dask scheduler was lost, or a task was cancelled there.") from error
+
+
+def _close(connection: Any, client: Any) -> None:
+    cluster = connection.cluster
+    connection.close()
+    if client == "local" and cluster is not None:
+        cluster.close()

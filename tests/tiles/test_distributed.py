@@ -1,0 +1,115 @@
+"""Tiles and replicas on several processes: the same numbers as in one, whatever happens to a worker."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiled_models import CASES, results, tiled
+
+from ase_andersonn.tiles import stream
+
+distributed = pytest.importorskip("distributed")
+
+from ase_andersonn.tiles.distributed import connect, run_each, run_replicas  # noqa: E402 (needs the extra)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two worker processes that find the tests' modules."""
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    paths = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, env={"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        ) as cluster,
+        distributed.Client(cluster) as connection,
+    ):
+        yield connection
+
+
+def kill_a_worker(client: Any) -> None:
+    pids = client.run(os.getpid)
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+
+def test_workers_give_the_numbers_of_one_process(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = CASES["skewed"]()
+    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)
+    expected, given = results(tiled(3.0), atoms), results(tiled(3.0, client=client), atoms)
+    for name, value in expected.items():
+        assert np.array_equal(given[name], value), name
+    address = client.scheduler.address
+    assert results(tiled(3.0, client=address), atoms, forces=False)["energy"] == expected["energy"]
+
+
+def test_a_worker_that_dies_loses_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = CASES["crystal"]() * (2, 2, 2)
+    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 20)
+    expected = results(tiled(3.0), atoms)["energy"]
+    evaluator = tiled(3.0, client=client)
+    killer = threading.Timer(1.0, kill_a_worker, [client])
+    killer.start()
+    given = results(evaluator, atoms)["energy"]
+    assert not killer.is_alive()
+    assert given == expected
+    assert evaluator.diagnostics["batches"] > 10
+
+
+def test_what_a_worker_raises_is_raised_here(client: Any) -> None:
+    atoms = CASES["crystal"]()
+    atoms.positions[1] = atoms.positions[0]
+    with pytest.raises(ValueError, match="apart"):
+        results(tiled(3.0, client=client), atoms)
+    assert results(tiled(3.0, client=client), CASES["crystal"]())["energy"] < 0
+
+
+class Walk:
+    """A simulation with the methods of MetropolisMC that matter here."""
+
+    def __init__(self, k: int) -> None:
+        self.k, self.place, self.random = k, 0.0, np.random.default_rng(k)
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            self.place += self.random.normal()
+            time.sleep(0.01)
+
+    def get_state(self) -> tuple[float, Any]:
+        return self.place, self.random.bit_generator.state
+
+    def set_state(self, place: float, state: Any) -> None:
+        self.place, self.random.bit_generator.state = place, state
+
+
+def test_replicas_go_on_bit_for_bit(client: Any) -> None:
+    states: list[Any] = [None] * 4
+    for turn in range(3):
+        if turn == 1:
+            threading.Timer(0.2, kill_a_worker, [client]).start()
+        states = run_replicas(Walk, states, 50, client)
+    for k, (place, _) in enumerate(states):
+        alone = Walk(k)
+        alone.run(150)
+        assert place == alone.place
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def test_each_argument_in_order(client: Any) -> None:
+    assert list(run_each(double, range(20), client)) == list(range(0, 40, 2))
+    assert connect(client) is client
+
+
+def test_a_cluster_of_this_machine() -> None:
+    with_cluster = list(run_each(abs, [-1, 2, -3], "local"))
+    assert with_cluster == [1, 2, 3]
