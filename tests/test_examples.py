@@ -64,3 +64,20 @@ def test_ising(tmp_path: Path) -> None:
     text = run("04_ising.py", tmp_path)
     assert "standard errors from Onsager's" in text
     assert (tmp_path / "out" / "04_ising.png").stat().st_size
+
+
+needs_graphene = pytest.mark.skipif("graphene" not in packaged_models(), reason="the model 'graphene' is not packaged")
+
+
+@needs_graphene
+def test_graphene_mc(tmp_path: Path) -> None:
+    text = run("05_graphene_mc.py", tmp_path)
+    assert "first peak" in text
+    assert (tmp_path / "out" / "05_graphene_mc.png").stat().st_size
+
+
+@needs_graphene
+def test_many_atoms(tmp_path: Path) -> None:
+    text = run("06_many_atoms.py", tmp_path)
+    assert "slope of log time" in text
+    assert (tmp_path / "out" / "06_many_atoms.png").stat().st_size
