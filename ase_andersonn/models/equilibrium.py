@@ -7,7 +7,7 @@ The error of `L` is quadratic in the residuals, and `|⟨λ, f(z) − z⟩|` est
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -166,15 +166,35 @@ def solve_encoded(
     residual_tol = math.sqrt(options.tol)
     floor = 10 * torch.finfo(encoding.pair.dtype).eps
     start, spent = options.begin(encoding.injection.u), (0, 0)
+    earlier: Equilibrium | None = None
     for _ in range(REFINEMENTS + 1):
         found = problem.solve(start, options.settings(graph, residual_tol), spent)
+        if earlier is not None:
+            found = _without_those_done(found, earlier, graph, options.tol)
         done = not bool(found.converged.all()) or bool((found.error <= options.tol).all())
         if done or residual_tol <= floor:
             break
+        earlier = found
         residual_tol = max(0.1 * residual_tol, floor)
         start = Start(found.z, found.adjoint, found.forward.state, found.backward.state)
         spent = found.evaluations
     return found
+
+
+def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, tol: float) -> Equilibrium:
+    """What was found, but for structures whose error was small enough earlier: they stay as if they were alone."""
+    done = earlier.error <= tol
+    if not bool(done.any()):
+        return found
+    rows = done[graph.system][:, None]
+    return replace(
+        found,
+        z=torch.where(rows, earlier.z, found.z),
+        adjoint=torch.where(rows, earlier.adjoint, found.adjoint),
+        slope=torch.where(rows, earlier.slope, found.slope),
+        lagrangian=torch.where(rows[:, 0], earlier.lagrangian, found.lagrangian),
+        error=torch.where(done, earlier.error, found.error),
+    )
 
 
 class _Problem:

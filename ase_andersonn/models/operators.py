@@ -90,8 +90,14 @@ class Functions:
         self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`f(z) − z`, the slope of the cell, `∂E/∂z` [n_atoms, n_channels], and `E` of each atom [n_atoms]."""
+
+        def readout(y: Tensor) -> tuple[Tensor, Tensor]:
+            energies = self.model.readout(y, species)
+            return energies.sum(), energies
+
         f, slope = linearize(z, injection, neighbors, weights)
-        return f - z, slope, self.readout_gradient(z, species), self.model.readout(z, species)
+        source, energies = torch.func.grad(readout, has_aux=True)(z)
+        return f - z, slope, source, energies
 
     def encode_tangent(
         self, vectors: Tensor, direction: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor

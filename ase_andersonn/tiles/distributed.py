@@ -8,6 +8,7 @@ with dask-jobqueue and hand its client over.
 
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -48,7 +49,7 @@ def connect(client: Any) -> Any:
     if client != "local":
         return Client(client)  # type: ignore[no-untyped-call]
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))  # type: ignore[no-untyped-call]
+    return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0"))  # type: ignore[no-untyped-call]
 
 
 def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any = "local") -> Iterator[T]:
@@ -106,6 +107,8 @@ class RemoteStream(Stream):
         super().__init__(model, settings)
         self.client = connect(client)
         self._on_one_machine = client == "local"
+        if self.client is not client:
+            weakref.finalize(self, _close, self.client, client)
 
     def solve(
         self,

@@ -8,6 +8,7 @@ within the cutoff of it on every axis, in cells of any shape.
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -62,9 +63,11 @@ class Grid:
         """Of the cell, Å³; nan where it is not periodic in three directions."""
         return abs(float(np.linalg.det(self.cell))) if self.pbc.all() else float("nan")
 
-    def same(self, other: "Grid") -> bool:
-        """Whether both cut space in the same way."""
-        return all(np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+    @cached_property
+    def _inverse(self) -> tuple[Floats, Floats]:
+        """Of the cell [3, 3], 1/Å, and the distances of its planes [3], Å."""
+        inverse = np.asarray(np.linalg.inv(self.cell), np.float64)
+        return inverse, np.asarray(1.0 / np.linalg.norm(inverse, axis=0), np.float64)
 
     def tile(self, flat: Ints) -> Ints:
         """Numbers of tiles along each axis [n, 3]."""
@@ -80,7 +83,7 @@ class Grid:
 
         Each coordinate is computed on its own, in one order: an atom has the same heights whatever array it stands in.
         """
-        inverse = np.linalg.inv(self.cell)
+        inverse, lengths = self._inverse
         x, y, z = positions.T
         heights, images = np.empty_like(positions), np.zeros(positions.shape, np.int64)
         for axis in range(3):
@@ -89,7 +92,7 @@ class Grid:
                 below = np.floor(s)
                 images[:, axis] = below
                 s -= below
-            heights[:, axis] = s * (1.0 / np.linalg.norm(inverse[:, axis]))
+            heights[:, axis] = s * lengths[axis]
         return heights, images
 
     def bin_of(self, heights: Floats) -> Ints:

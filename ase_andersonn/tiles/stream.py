@@ -17,6 +17,7 @@ from ase_andersonn.models.potential import ConvergenceError, Settings
 from .cluster import Cluster, gather
 from .memory import row_bytes, tape_bytes
 from .partition import Bins, Floats, Grid, Ints
+from .plain_first import PlainFirst
 from .solve import Solved, solve_tiles
 
 EAGER_SECONDS = 20.0
@@ -101,7 +102,7 @@ class Job:
                 operators_of(model, device, self.compile),
                 cluster,
                 numbers,
-                SolveOptions(self.settings.tol),
+                SolveOptions(self.settings.tol, PlainFirst()),
                 forces=self.forces,
                 keep=self.keep,
                 dtype=self.settings.dtype,
