@@ -4,7 +4,7 @@ Each law takes a calculator and a structure, and raises AssertionError where it 
 package holds ASE's contract, with forces and stress as derivatives of the energy; these are the symmetries beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -115,8 +115,8 @@ def separation(calc: Any, atoms: Atoms, cutoff: float, tol: float = TOL) -> None
     same(results(calc, atoms + far), both, tol)
 
 
-def repulsion(calc: Any, pair: tuple[str, str], distances: tuple[float, ...] = (0.5, 0.3, 0.15)) -> None:
-    """Two atoms far too close push each other apart, the more the closer they are."""
+def repulsion(calc: Any, pair: tuple[str, str], distances: Sequence[float]) -> None:
+    """Two atoms far too close push each other apart, the more the closer they are. Distances in falling order, Å."""
     pairs = [Atoms(pair, positions=[[0.0, 0.0, 0.0], [r, 0.0, 0.0]]) for r in distances]
     pushes = [results(calc, atoms)["forces"][1, 0] for atoms in pairs]
     assert pushes[0] > 0, f"{pair} at {distances[0]} Å attract each other with {pushes[0]} eV/Å"

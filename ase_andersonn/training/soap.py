@@ -66,6 +66,7 @@ class SOAP(torch.optim.Optimizer):
 
 
 SIDES = ("left", "right")
+# The bases are kept contiguous: a product's last bit depends on the layout, which a checkpoint does not keep.
 
 
 def _begin(p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
@@ -74,7 +75,7 @@ def _begin(p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
     for side, outer in zip(SIDES, _outer_products(p.grad), strict=False):
         if len(outer) <= group["max_size"]:
             state[f"{side}_average"] = outer
-            state[f"{side}_basis"] = torch.linalg.eigh(outer.double())[1].flip(1).to(p.dtype)
+            state[f"{side}_basis"] = torch.linalg.eigh(outer.double())[1].flip(1).to(p.dtype).contiguous()
     return state
 
 
@@ -117,4 +118,4 @@ def _turn_basis(state: dict[str, Tensor], side: str) -> None:
     average, basis = state[f"{side}_average"], state[f"{side}_basis"]
     order = (basis * (average @ basis)).sum(0).argsort(descending=True)
     state["square"] = state["square"].index_select(SIDES.index(side), order)
-    state[f"{side}_basis"] = torch.linalg.qr(average @ basis[:, order])[0]
+    state[f"{side}_basis"] = torch.linalg.qr(average @ basis[:, order])[0].contiguous()

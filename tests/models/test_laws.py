@@ -66,9 +66,19 @@ def test_neighbors_come_and_go_without_a_jump(structure: Callable[[], Atoms], ca
     assert sum(smooth(calc, atoms, mover, CUTOFF, seed=mover) for mover in range(3)) >= 3
 
 
+def closest(calc: AndersoNN, pair: tuple[str, str]) -> float:
+    """Shortest distance the model knows of two elements, Å."""
+    model = calc.model
+    assert isinstance(model, DEQAttention)
+    first, second = (model.elements.index(atomic_numbers[symbol]) for symbol in pair)
+    return float(model.closest[first, second])
+
+
 @pytest.mark.parametrize("pair", [("Si", "Si"), ("C", "O"), ("H", "H"), ("H", "Cu")])
 def test_close_contacts_repel(pair: tuple[str, str], calc: AndersoNN) -> None:
-    repulsion(calc, pair)
+    """From the distance on below which the network sees none: farther apart random weights may attract."""
+    blind = BLIND * closest(calc, pair)
+    repulsion(calc, pair, [blind, 0.6 * blind, 0.3 * blind])
 
 
 def test_energy_along_a_path_is_the_work_of_the_forces(calc: AndersoNN) -> None:
@@ -98,10 +108,7 @@ def test_repulsion_ends_within_the_cutoff(symbol: str) -> None:
 
 @pytest.mark.parametrize("pair", [("Si", "Si"), ("C", "O"), ("H", "Cu")])
 def test_the_shortest_known_distance_is_passed_without_a_jump(pair: tuple[str, str], calc: AndersoNN) -> None:
-    model = calc.model
-    assert isinstance(model, DEQAttention)
-    first, second = (model.elements.index(atomic_numbers[symbol]) for symbol in pair)
-    for distance in (float(model.closest[first, second]), BLIND * float(model.closest[first, second])):
+    for distance in (closest(calc, pair), BLIND * closest(calc, pair)):
         atoms = Atoms(pair, positions=[[0.0, 0.0, 0.0], [1.01 * distance, 0.0, 0.0]])
         assert sum(smooth(calc, atoms, 1, distance, seed=seed, step=1e-9) for seed in range(6)) >= 4
 
