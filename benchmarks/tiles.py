@@ -1,0 +1,391 @@
+"""Tiles: how far from the untiled energy, how fast, in how much memory, and what does a Monte Carlo move cost?
+
+    python benchmarks/tiles.py --part error                      # error against the context, with the predicted decay
+    python benchmarks/tiles.py --part sizes [--max-atoms 3.5e7] [--forces]   # time and memory against size
+    python benchmarks/tiles.py --part memory [--atoms 1e6] [--max-memory 2e9]  # a crystal with forces in given memory
+    python benchmarks/tiles.py --part moves [--max-atoms 1e6]    # a displacement move against size
+    python benchmarks/tiles.py --part workers [--atoms 2e5]      # one process against Dask workers
+
+Each part is kept in results/tiles.json, and the report and its pictures are made of all parts that are there. `sizes`
+and `memory` run each size in a process of its own, so that its peak memory is its own. `--work FILE` keeps what is
+finished of the largest size, so that a run that was interrupted goes on.
+
+- error: forces and energies of rattled crystals (and porous graphene, where the model knows carbon alone) as a sum over
+  tiles against the same structure as a whole, in float64. Predicted: γ for each cutoff of context, from the first one on.
+- sizes: porous graphene sheets, or crystals, of 10³ atoms and more; energy, and with --forces energy and forces.
+- moves: one atom of a sheet is displaced, the energy found, and the move rejected; beside it one evaluation of all
+  tiles. Times are CPU times of one thread; the median of many moves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+from cells import first_choice, model_in, name_of, symbols
+from common import (
+    RESULTS,
+    figure,
+    machine,
+    markdown_machine,
+    markdown_table,
+    single_thread_environment,
+    write_results,
+)
+
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.potential import Settings
+from ase_andersonn.models.whole import Whole
+from ase_andersonn.tiles import Tiled
+
+RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
+"""Contexts, in cutoffs."""
+LATTICE = 2.466
+PORE = 6.0
+"""Radius of a pore in every square of three nanometres, Å."""
+
+
+def porous_sheet(n_atoms: float, rattle: float = 0.03, seed: int = 0) -> Atoms:
+    """A periodic sheet of graphene with pores, of about so many atoms."""
+    places = [[0, 0, 0.5], [0.5, 1 / 6, 0.5], [0.5, 0.5, 0.5], [0, 2 / 3, 0.5]]
+    square = Atoms("C4", scaled_positions=places, cell=[LATTICE, np.sqrt(3) * LATTICE, 20.0], pbc=True) * (12, 7, 1)
+    center = 0.5 * square.cell.array[:2].sum(0)
+    square = square[np.linalg.norm((square.positions - center)[:, :2], axis=1) > PORE]
+    n = max(round(np.sqrt(n_atoms / len(square))), 2)
+    sheet = square * (n, n, 1)
+    sheet.positions += np.random.default_rng(seed).normal(scale=rattle, size=sheet.positions.shape).astype(np.float32)
+    return sheet
+
+
+def crystal(symbol: str, n_atoms: float, rattle: float = 0.1, seed: int = 0) -> Atoms:
+    """A cube of an element's crystal with about so many atoms."""
+    atoms = bulk(symbol, cubic=True)
+    n = max(round((n_atoms / len(atoms)) ** (1 / 3)), 2)
+    atoms = atoms * (n, n, n)
+    atoms.positions += np.random.default_rng(seed).normal(scale=rattle, size=atoms.positions.shape).astype(np.float32)
+    return atoms
+
+
+def structure(model: EnergyModel, n_atoms: float) -> Atoms:
+    """Porous graphene for a model of carbon, else a crystal of the model's first choice."""
+    return porous_sheet(n_atoms) if symbols(model) == ["C"] else crystal(first_choice(model), n_atoms)
+
+
+def settings(model: EnergyModel, compile: bool) -> Settings:
+    weight = next(model.parameters())
+    return Settings(weight.device, weight.dtype, tol=1e-6, warm_start=False, compile=compile or False)
+
+
+# Error against the context -------------------------------------------------------------------------------------------
+
+
+def errors(model: EnergyModel, name: str, atoms: Atoms, focus: float) -> dict[str, Any]:
+    """Errors of the energy (eV/atom), of the atoms' energies and of forces (root mean squares) for every context."""
+    tight = Settings(torch.device("cpu"), torch.float64, tol=1e-18, warm_start=False, compile=False)
+    ask: dict[str, Any] = {"forces": True, "stress": False, "changes": ()}
+    exact = Whole(model, tight).calculate(atoms, **ask)
+    rows = []
+    for ratio in RATIOS:
+        given = Tiled(model, tight, focus=focus, context=ratio * model.cutoff).calculate(atoms, **ask)
+        per_atom = np.sqrt(np.mean(np.square(given["energies"] - exact["energies"])))
+        force = np.sqrt(np.mean(np.square(given["forces"] - exact["forces"])))
+        rows.append((abs(given["energy"] - exact["energy"]) / len(atoms), float(per_atom), float(force)))
+        print(name, ratio, rows[-1], flush=True)
+    energy, per_atom, force = np.array(rows).T.tolist()
+    return {
+        "name": name,
+        "n_atoms": len(atoms),
+        "focus": focus,
+        "energy": energy,
+        "per_atom": per_atom,
+        "forces": force,
+    }
+
+
+def measure_errors(options: argparse.Namespace) -> dict[str, Any]:
+    rows = []
+    for name in options.models:
+        model = model_in(name, torch.float64)
+        focus = options.focus or 2.0 * model.cutoff
+        cases = {"porous graphene": porous_sheet(1200)} if symbols(model) == ["C"] else {}
+        cases |= {s: crystal(s, 1500) for s in symbols(model) if s in ("Si", "Cu")}
+        contraction = float(getattr(model.config, "contraction", np.nan))
+        rows += [
+            errors(model, f"{key} ({name or 'default'})", atoms, focus) | {"contraction": contraction}
+            for key, atoms in cases.items()
+        ]
+    return {"ratios": RATIOS, "rows": rows}
+
+
+# Time and memory against size ----------------------------------------------------------------------------------------
+
+
+def one_size(options: argparse.Namespace) -> dict[str, Any]:
+    """In a process of its own: one structure, one evaluation after a small one that is not counted."""
+    model = model_in(options.models[0], torch.float32)
+    tiles: dict[str, Any] = {"focus": options.focus, "context": options.context, "max_memory": options.max_memory}
+    tiles = {name: int(v) if name == "max_memory" and v else v for name, v in tiles.items()}
+    ask: dict[str, Any] = {"forces": options.forces, "stress": False, "changes": ()}
+    warm = Tiled(model, settings(model, options.compile), **tiles)
+    warm.calculate(structure(model, 5e3), **ask)
+    atoms = structure(model, options.atoms)
+    evaluator = Tiled(model, settings(model, options.compile), **tiles, work=options.work, client=options.client)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    wall, cpu = time.perf_counter(), time.process_time()
+    results = evaluator.calculate(atoms, **ask)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    found = evaluator.diagnostics
+    return {
+        "n_atoms": len(atoms),
+        "energy": results["energy"],
+        "wall": wall,
+        "cpu": cpu,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "before": before,
+        "max_memory": options.max_memory,
+        "forces": options.forces,
+        "focus": found["focus"],
+        "context": found["context"],
+        **{name: found[name] for name in ("tiles", "batches", "rows", "pairs", "backend", "seconds")},
+    }
+
+
+def in_own_process(options: argparse.Namespace, atoms: float, **changed: Any) -> dict[str, Any]:
+    """What `one_size` gives for a size."""
+    values = vars(options) | {"part": "one", "atoms": atoms} | changed
+    if values["models"] == [None]:
+        values["models"] = None
+    command = [sys.executable, __file__]
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            command.append(flag)
+        elif value not in (None, False):
+            command += [flag, *(map(str, value) if isinstance(value, list) else [str(value)])]
+    environment = single_thread_environment()
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print({key: row[key] for key in ("n_atoms", "wall", "cpu", "peak", "tiles", "focus", "context")}, flush=True)
+    return row
+
+
+def measure_sizes(options: argparse.Namespace) -> dict[str, Any]:
+    count = max(round(2 * np.log10(options.max_atoms / 1e3)) + 1, 2)
+    sizes = np.geomspace(1e3, options.max_atoms, count)
+    rows = [in_own_process(options, float(n), work=options.work if n == sizes[-1] else None) for n in sizes]
+    n, wall = np.array([(row["n_atoms"], row["wall"]) for row in rows]).T
+    slope = float(np.polyfit(np.log(n), np.log(wall), 1)[0])
+    return {"model": name_of(model_in(options.models[0], torch.float32)), "rows": rows, "slope": slope}
+
+
+def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
+    return {"rows": [in_own_process(options, options.atoms, forces=True, max_memory=options.max_memory or 2e9)]}
+
+
+def measure_workers(options: argparse.Namespace) -> dict[str, Any]:
+    return {"rows": [in_own_process(options, options.atoms, client=client) for client in (None, "local")]}
+
+
+# Monte Carlo moves ---------------------------------------------------------------------------------------------------
+
+
+def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of a displacement move and of an evaluation of all tiles."""
+    atoms, random = structure(model, n_atoms), np.random.default_rng(1)
+    evaluator = Tiled(
+        model, settings(model, options.compile), focus=options.focus or 4.0, context=options.context or model.cutoff
+    )
+    everything = np.arange(len(atoms))
+    begun = time.process_time()
+    evaluator.propose(atoms, everything)
+    evaluator.settle(True)
+    full = time.process_time() - begun
+    held = evaluator._held
+    assert held is not None
+    times, positions = [], atoms.arrays["positions"]
+    for turn in range(options.moves + 10):
+        atom = int(random.integers(len(atoms)))
+        saved = positions[atom].copy()
+        positions[atom] += random.normal(scale=0.05, size=3)
+        begun = time.process_time()
+        evaluator.propose(atoms, np.array([atom]))
+        evaluator.settle(accepted := turn % 2 == 0)
+        if turn >= 10:
+            times.append(time.process_time() - begun)
+        if not accepted:
+            positions[atom] = saved
+    found = evaluator.diagnostics
+    running = held.energy
+    evaluator.reset()
+    fresh = evaluator.propose(atoms, everything) if len(atoms) <= 1e5 else None
+    return {
+        "n_atoms": len(atoms),
+        "move": statistics.median(times),
+        "full": full,
+        "difference": None if fresh is None else running - fresh,
+        **{name: found[name] for name in ("tiles", "rows", "pairs", "focus", "context", "backend")},
+    }
+
+
+def measure_moves(options: argparse.Namespace) -> dict[str, Any]:
+    model = model_in(options.models[0], torch.float32)
+    rows = []
+    for n in (1e3, 1e4, 1e5, 1e6):
+        if n <= 1.01 * options.max_atoms:
+            rows.append(move_cost(model, n, options))
+            print(rows[-1], flush=True)
+    return {"model": name_of(model), "rows": rows}
+
+
+# Report --------------------------------------------------------------------------------------------------------------
+
+
+def report(data: dict[str, Any]) -> str:
+    lines = ["# Tiles", "", markdown_machine(data["machine"]), ""]
+    if "error" in data:
+        ratios = data["error"]["ratios"]
+        header = ["context / cutoff", *(f"{ratio:g}" for ratio in ratios)]
+        table = [
+            [f"{row['name']}, {label}", *(f"{value:.1e}" for value in row[key])]
+            for row in data["error"]["rows"]
+            for key, label in (("energy", "eV/atom"), ("per_atom", "an atom's energy, eV"), ("forces", "eV/Å"))
+        ]
+        lines += ["## Difference from the untiled energy and forces", "", markdown_table(header, table), ""]
+        lines += ["Root mean squares but for the energy.", "", "![error](tiles_error.png)", ""]
+    for part, title in (("sizes", "Energy"), ("sizes_forces", "Energy and forces")):
+        if part in data:
+            lines += [f"## {title} against size", "", f"{data[part]['model']}, one thread, float32.", ""]
+            lines += [sizes_table(data[part]["rows"]), "", f"Slope of log time: {data[part]['slope']:.3f}.", ""]
+            lines += [f"![{title}](tiles_{part}.png)", ""]
+    for part, title in (("memory", "Forces in given memory"), ("workers", "One process and Dask workers")):
+        if part in data:
+            lines += [f"## {title}", "", sizes_table(data[part]["rows"]), ""]
+    if "moves" in data:
+        rows = data["moves"]["rows"]
+        table = [
+            [
+                f"{row['n_atoms']:,}",
+                figure(1e3 * row["move"]),
+                figure(row["full"]),
+                f"{row['full'] / row['move']:,.0f}",
+                row["pairs"],
+                "" if row["difference"] is None else f"{row['difference']:.1e}",
+            ]
+            for row in rows
+        ]
+        header = ["atoms", "move, ms", "all tiles, s", "ratio", "atoms solved for", "running − fresh energy, eV"]
+        lines += ["## A displacement move", "", f"{data['moves']['model']}, CPU time of one thread, float32; focus "]
+        lines[-1] += f"{rows[0]['focus']} Å, context {rows[0]['context']} Å."
+        lines += ["", markdown_table(header, table), ""]
+    return "\n".join(lines)
+
+
+def sizes_table(rows: list[dict[str, Any]]) -> str:
+    header = [
+        "atoms",
+        "wall, s",
+        "CPU µs/atom",
+        "peak memory, MiB",
+        "grown by, MiB",
+        "allowed, MiB",
+        "tiles",
+        "solved/atom",
+    ]
+    return markdown_table(
+        header,
+        [
+            [
+                f"{row['n_atoms']:,}",
+                figure(row["wall"]),
+                figure(1e6 * row["cpu"] / row["n_atoms"]),
+                f"{row['peak'] / 2**20:,.0f}",
+                f"{(row['peak'] - row['before']) / 2**20:,.0f}",
+                "" if not row["max_memory"] else f"{row['max_memory'] / 2**20:,.0f}",
+                f"{row['tiles']:,}",
+                f"{row['pairs'] / row['n_atoms']:.2f}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def pictures(data: dict[str, Any]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    if "error" in data:
+        figure_, axes = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
+        ratios = np.array(data["error"]["ratios"])
+        for k, row in enumerate(data["error"]["rows"]):
+            axes.semilogy(ratios, row["per_atom"], "o-", color=f"C{k}", label=f"{row['name']}: energy of an atom, eV")
+            axes.semilogy(ratios, row["forces"], "s--", color=f"C{k}", mfc="none", label="forces, eV/Å")
+            predicted = row["per_atom"][0] * row["contraction"] ** (ratios - 1.0)
+            axes.semilogy(ratios, predicted, ":", color=f"C{k}", label=f"γ = {row['contraction']:g} a cutoff")
+        axes.set(xlabel="context / cutoff", ylabel="root mean square difference from the untiled")
+        axes.legend(frameon=False, fontsize=7)
+        figure_.savefig(RESULTS / "tiles_error.png", dpi=150)
+    for part in ("sizes", "sizes_forces"):
+        if part in data:
+            rows = data[part]["rows"]
+            n = [row["n_atoms"] for row in rows]
+            figure_, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6), layout="constrained")
+            left.loglog(n, [row["wall"] for row in rows], "o-")
+            left.set(xlabel="atoms", ylabel="time, s", title=f"slope {data[part]['slope']:.2f}")
+            right.loglog(n, [row["peak"] / 2**20 for row in rows], "o-")
+            right.set(xlabel="atoms", ylabel="peak memory of the process, MiB")
+            figure_.savefig(RESULTS / f"tiles_{part}.png", dpi=150)
+
+
+MEASURES = {
+    "error": measure_errors,
+    "sizes": measure_sizes,
+    "memory": measure_memory,
+    "moves": measure_moves,
+    "workers": measure_workers,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=[*MEASURES, "one", "report"], default="report")
+    parser.add_argument("--models", nargs="+", default=[None], help="names or paths; all for `error`, else the first")
+    parser.add_argument("--focus", type=float, help="Å")
+    parser.add_argument("--context", type=float, help="Å")
+    parser.add_argument("--max-memory", type=float, help="bytes")
+    parser.add_argument("--max-atoms", type=float, default=1e5)
+    parser.add_argument("--atoms", type=float, default=1e6)
+    parser.add_argument("--moves", type=int, default=100)
+    parser.add_argument("--forces", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--client", help='"local" or the address of a Dask scheduler')
+    parser.add_argument("--work", help="file that keeps what is finished of the largest size")
+    options = parser.parse_args()
+    if options.part != "one":
+        path = Path(RESULTS) / "tiles.json"
+        data = json.loads(path.read_text()) if path.exists() else {}
+        data["machine"] = machine()
+        if options.part != "report":
+            key = "sizes_forces" if options.part == "sizes" and options.forces else options.part
+            data[key] = MEASURES[options.part](options)
+        write_results("tiles", data, report(data))
+        pictures(data)
+    else:
+        torch.set_num_threads(1)
+        print(json.dumps(one_size(options)))
+
+
+if __name__ == "__main__":
+    main()
