@@ -131,16 +131,23 @@ def measure_errors(options: argparse.Namespace) -> dict[str, Any]:
 # Time and memory against size ----------------------------------------------------------------------------------------
 
 
+def lengths(options: argparse.Namespace, atoms: Atoms) -> dict[str, Any]:
+    """The tiles asked for; in a structure too small for the focus, as large as still makes two along an axis."""
+    focus = options.focus and min(options.focus, float(atoms.cell.lengths().max()) / 1.6)
+    memory = options.max_memory and int(options.max_memory)
+    return {"focus": focus, "context": options.context, "max_memory": memory}
+
+
 def one_size(options: argparse.Namespace) -> dict[str, Any]:
-    """In a process of its own: one structure, one evaluation after a small one that is not counted."""
+    """In a process of its own: one structure, one evaluation after small ones that are not counted."""
     model = model_in(options.models[0], torch.float32)
-    tiles: dict[str, Any] = {"focus": options.focus, "context": options.context, "max_memory": options.max_memory}
-    tiles = {name: int(v) if name == "max_memory" and v else v for name, v in tiles.items()}
     ask: dict[str, Any] = {"forces": options.forces, "stress": False, "changes": ()}
-    warm = Tiled(model, settings(model, options.compile), **tiles)
-    warm.calculate(structure(model, 5e3), **ask)
+    for n_atoms in (5e3, min(options.atoms, 5e4)):  # the compiler sees two sizes of tiles before anything is timed
+        warm = structure(model, n_atoms)
+        Tiled(model, settings(model, options.compile), **lengths(options, warm)).calculate(warm, **ask)
     atoms = structure(model, options.atoms)
-    evaluator = Tiled(model, settings(model, options.compile), **tiles, work=options.work, client=options.client)
+    tiles = lengths(options, atoms) | {"work": options.work, "client": options.client}
+    evaluator = Tiled(model, settings(model, options.compile), **tiles)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     wall, cpu = time.perf_counter(), time.process_time()
     results = evaluator.calculate(atoms, **ask)

@@ -142,7 +142,8 @@ def _focus_for(atoms: Atoms, margin: float, rows: float, smallest: float) -> flo
     heights = _heights(atoms)
 
     def filled(focus: float) -> float:
-        share = np.where(atoms.pbc, (focus + 2 * margin) / heights, np.minimum(1.0, (focus + 2 * margin) / heights))
+        wide = np.minimum(focus, heights) + 2 * margin
+        share = np.where(atoms.pbc, wide, np.minimum(heights, wide)) / heights
         return float(len(atoms) * np.prod(share))
 
     longest = float(heights.max())
