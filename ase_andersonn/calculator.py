@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class AndersoNN(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012 (the form ASE asks for)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
+    @torch.inference_mode(False)  # weights and derivatives need tensors that autograd may record
     def __init__(
         self,
         model: str | Path | Potential | None = None,
@@ -92,6 +94,7 @@ class AndersoNN(Calculator):
         """What the last calculation cost."""
         return self.evaluator.diagnostics
 
+    @torch.inference_mode(False)
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -120,6 +123,7 @@ class AndersoNN(Calculator):
             structure, forces=derivatives, stress=derivatives and periodic, changes=system_changes
         )
 
+    @torch.inference_mode(False)
     def evaluate(
         self, structures: Sequence[Any], *, forces: bool = True, stress: bool = False, batch_atoms: int = 2000
     ) -> list[dict[str, Any]]:
@@ -139,6 +143,7 @@ class AndersoNN(Calculator):
             self._warn_of_combinations(frame)
         return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
+    @torch.inference_mode(False)
     def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
         """Energy of a trial structure of a Monte Carlo move; `settle` says what became of it.
 

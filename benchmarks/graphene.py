@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,16 @@ def measure_time(repeats: int) -> dict[str, Any]:
     """Milliseconds of CPU time a call, with all atoms moved by about 0.03 Å from call to call."""
     torch.set_num_threads(1)
     rng, functions = np.random.default_rng(0), {}
-    for label, compile in (("compiled", True), ("eager", False)):
+    start = sheet_of_60()
+
+    def call(calc: AndersoNN, what: str) -> None:
+        atoms = start.copy()
+        atoms.positions += rng.normal(scale=0.03, size=atoms.positions.shape)
+        calc.get_property(what, atoms)
+
+    for label, compiled in (("compiled", True), ("eager", False)):
         for what in ("energy", "forces"):
-            atoms = sheet_of_60()
-            atoms.calc = AndersoNN("graphene", compile=compile)
-
-            def call(atoms: Atoms = atoms, what: str = what, start: np.ndarray = atoms.positions.copy()) -> None:
-                atoms.positions = start + rng.normal(scale=0.03, size=start.shape)
-                atoms.get_potential_energy() if what == "energy" else atoms.get_forces()
-
-            functions[f"{what}, {label}"] = call
+            functions[f"{what}, {label}"] = partial(call, AndersoNN("graphene", compile=compiled), what)
     times = interleaved(functions, repeats=repeats, warm=10)
     return {name: 1e3 * time.cpu_median for name, time in times.items()}
 

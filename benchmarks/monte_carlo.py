@@ -3,8 +3,8 @@
     python benchmarks/monte_carlo.py [--part agreement gr] [--moves 10000] [--sweeps 600] [--md-steps 20000]
 
 - agreement: displacements, swaps, transmutations, insertions, deletions and changes of the volume, mixed, on a crystal
-  of copper and nickel that takes up lithium, in tiles, in float64; the running energy beside that of a calculator that knows nothing of the
-  moves, every hundred moves;
+  of copper and nickel that takes up lithium, in tiles, in float64; the running energy beside that of a calculator that
+  knows nothing of the moves, every hundred moves;
 - gr: g(r) of graphene at 1000 K from Monte Carlo and from Langevin dynamics: places of the peaks from a parabola
   through the highest bins, heights with standard errors from the autocorrelation of their series.
 

@@ -11,7 +11,7 @@ and `memory` run each size in a process of its own, so that its peak memory is i
 finished of the largest size, so that a run that was interrupted goes on.
 
 - error: forces and energies of rattled crystals (and porous graphene, where the model knows carbon alone) as a sum over
-  tiles against the same structure as a whole, in float64. Predicted: γ for each cutoff of context, from the first one on.
+  tiles against the same structure as a whole, in float64. Predicted: γ for each cutoff of context.
 - sizes: porous graphene sheets, or crystals, of 10³ atoms and more; energy, and with --forces energy and forces.
 - moves: one atom of a sheet is displaced, the energy found, and the move rejected; beside it one evaluation of all
   tiles. Times are CPU times of one thread; the median of many moves.

@@ -37,6 +37,21 @@ def make(**options: Any) -> AndersoNN:
 # The contract as a whole
 
 
+@pytest.mark.parametrize("tiles", [None, Tiles(focus=2.7, context=4.0)])
+def test_forces_inside_inference_mode(tiles: Tiles | None) -> None:
+    atoms = rattled(bulk("Si", cubic=True)) * 2
+    outside, calc = results(make(tiles=tiles), atoms), make(tiles=tiles)
+    with torch.inference_mode():
+        same(results(calc, atoms), outside, 1e-12)
+
+
+def test_an_error_above_the_tolerance_is_said() -> None:
+    """Far below what single precision can reach, the residuals end at their floor."""
+    calc = AndersoNN(stiff_model(dtype=torch.float32), tol=2e-12, warm_start=False, compile=False)
+    with pytest.warns(UserWarning, match="estimated error of the energy"):
+        calc.get_potential_energy(silicon())
+
+
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("warm_start", [True, False], ids=["warm", "cold"])
 def test_conformance_in_double_precision(structure: str, warm_start: bool) -> None:

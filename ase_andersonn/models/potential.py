@@ -1,5 +1,6 @@
 """What a calculator is made of: a potential holds the weights, an evaluator applies them to structures."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,22 @@ from torch import nn
 
 from ase_andersonn.backends import CompileMode
 
+ROUND_OFF = 1e-13
+"""eV/atom: no energy is known better than this."""
+
 
 class ConvergenceError(CalculationFailed):
     """A fixed point was not reached; nothing is returned."""
+
+
+def warn_of_error(error: float, tol: float) -> None:
+    """Say so where residuals are as small as the precision allows, and the energy's error is not."""
+    if error > max(tol, ROUND_OFF):
+        warnings.warn(
+            f"the estimated error of the energy is {error:.1e} eV/atom, above the tolerance of {tol:.1e}, with "
+            "residuals as small as the precision allows: ask for a larger tol, or for dtype='float64'.",
+            stacklevel=5,
+        )
 
 
 class Potential(nn.Module, ABC):

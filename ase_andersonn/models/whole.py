@@ -21,7 +21,7 @@ from ase_andersonn.inputs.neighbors import NeighborList
 from .base import EnergyModel
 from .derivatives import Evaluation, evaluate
 from .equilibrium import cold_start
-from .potential import ConvergenceError, Evaluator, Settings
+from .potential import ConvergenceError, Evaluator, Settings, warn_of_error
 from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -167,6 +167,7 @@ class Whole(Evaluator):
             )
         if not bool(torch.isfinite(evaluation.energy).all()):
             raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+        warn_of_error(self.diagnostics["energy_error"], tol)
 
     def __getstate__(self) -> dict[str, Any]:
         fresh = self.warm_start and WarmStart(math.sqrt(self.settings.tol))

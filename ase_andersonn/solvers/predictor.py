@@ -67,7 +67,6 @@ class Predictor:
             raise ValueError(f"noise is {noise}; it must be >= 0")
         self.history, self.noise = history, noise
         self._kept = _History()
-        self._before: _History | None = None
 
     def __len__(self) -> int:
         return len(self._kept.entries)
@@ -105,20 +104,9 @@ class Predictor:
     def update(self, u: Tensor, *solutions: Tensor) -> None:
         """Store the solutions found for ``u``. Another shape, dtype, device or number of solutions starts afresh."""
         entry, kept = _Entry(u.detach(), tuple(s.detach() for s in solutions)), self._kept
-        self._before = kept
         fits = bool(kept.entries) and kept.entries[0].like(u) and len(kept.entries[0].solutions) == len(solutions)
         self._kept = (kept if fits else _History()).extended(entry, self.history)
 
-    def undo(self) -> None:
-        """Back to the state before the last `update`, as for a rejected Monte Carlo move.
-
-        Raises:
-            RuntimeError: without an update to take back (each can be taken back once).
-        """
-        if self._before is None:
-            raise RuntimeError("there is no update to undo: call update() first; only the last one can be undone")
-        self._kept, self._before = self._before, None
-
     def reset(self) -> None:
         """Forget everything: species, atom order, cell or neighbour structure have jumped."""
-        self._kept, self._before = _History(), None
+        self._kept = _History()

@@ -12,7 +12,7 @@ from ase_andersonn.backends import CompileMode, exact_matmul
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.equilibrium import SolveOptions
 from ase_andersonn.models.operators import operators_of
-from ase_andersonn.models.potential import ConvergenceError, Settings
+from ase_andersonn.models.potential import ConvergenceError, Settings, warn_of_error
 
 from .cluster import Cluster, gather
 from .memory import row_bytes, tape_bytes
@@ -221,6 +221,7 @@ class Stream:
             )
         if not np.isfinite(solved.tile_energies).all():
             raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+        warn_of_error(found.energy_error, self.settings.tol)
 
     def _compile_mode(self) -> CompileMode:
         if self.settings.compile != "auto":
