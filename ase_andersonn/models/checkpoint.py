@@ -19,18 +19,21 @@ from torch import Tensor
 
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 
-from . import deq_attention, ednn, image
+from . import deq_attention, ednn, graph_classifier, image
+from .classifier_base import ClassifierModel
 from .potential import Potential
 
 FORMAT = "ase-andersonn-1"
 DEFAULT_MODEL = "mlearn-pbe"
 """Name of the packaged model that is used where none is named."""
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
-ARCHITECTURES = (deq_attention, ednn, image)
+CLASSIFIERS = PRETRAINED / "classifiers"
+"""Packaged classifiers; a folder is an ensemble."""
+ARCHITECTURES = (deq_attention, ednn, image, graph_classifier)
 """Modules imported so that their models can be found by name."""
 
 
-def save_model(model: Potential, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
+def save_model(model: Potential | ClassifierModel, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
     """Write weights, config and card to `path` (`.safetensors`) and the card to the `.json` beside it.
 
     Both files are replaced whole; whatever happens meanwhile, `path` holds either the old model or the new one.
@@ -69,7 +72,25 @@ def load_model(name_or_path: str | Path | None = None) -> Potential:
         FileNotFoundError: if there is neither; the text lists the packaged models.
         ValueError: if the file is truncated, altered or no model of this package.
     """
-    path = find_model(DEFAULT_MODEL if name_or_path is None else name_or_path)
+    model = _load(find_model(DEFAULT_MODEL if name_or_path is None else name_or_path), Potential)
+    assert isinstance(model, Potential)
+    return model
+
+
+def load_classifier(name_or_path: str | Path) -> ClassifierModel:
+    """A classifier from a file, or a packaged one by its name; float32, on the CPU, ready for use.
+
+    Raises:
+        FileNotFoundError: if there is neither; the text lists the packaged classifiers.
+        ValueError: if the file is truncated, altered or no classifier of this package.
+    """
+    model = _load(find_model(name_or_path, CLASSIFIERS), ClassifierModel)
+    assert isinstance(model, ClassifierModel)
+    return model
+
+
+def _load(path: Path, base: type[Any]) -> Any:
+    """The model of a file, of a class derived from `base`."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -84,10 +105,13 @@ def load_model(name_or_path: str | Path | None = None) -> Potential:
             f"{path} was altered: its content has the hash {found[:12]}…, the file says {str(expected)[:12]}…. "
             "Copy or make it anew."
         )
-    cls: Any = subclass_named(Potential, header["architecture"])
+    try:
+        cls: Any = subclass_named(base, header["architecture"])
+    except ValueError as error:
+        raise ValueError(f"{path} holds a {header['architecture']}, not a {base.__name__}: {error}") from error
     config = from_dict(get_type_hints(cls.__init__)["config"], json.loads(header["config"]))
     with torch.random.fork_rng(devices=[]):
-        model: Potential = cls(config)
+        model = cls(config)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -101,20 +125,30 @@ def packaged_models() -> list[str]:
     return sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
 
 
-def find_model(name_or_path: str | Path) -> Path:
+def packaged_classifiers() -> list[str]:
+    """Names of the classifiers that come with the package."""
+    return sorted(path.stem for path in CLASSIFIERS.glob("*") if path.is_dir() or path.suffix == ".safetensors")
+
+
+def find_model(name_or_path: str | Path, folder: Path = PRETRAINED) -> Path:
     """The file of a model.
+
+    Args:
+        name_or_path: path, or name in the folder of packaged models.
+        folder: where the packaged models are.
 
     Raises:
         FileNotFoundError: if there is none.
     """
     path = Path(name_or_path)
-    packaged = PRETRAINED / f"{name_or_path}.safetensors"
+    packaged = folder / f"{name_or_path}.safetensors"
     for candidate in (path, packaged):
         if candidate.is_file():
             return candidate
+    names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
     raise FileNotFoundError(
         f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "
-        f"({', '.join(packaged_models()) or 'none is packaged'})."
+        f"({', '.join(names) or 'none is packaged'})."
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from ase_andersonn.backends import CompileMode
 from ase_andersonn.labels import LabelSet
 
 
@@ -110,6 +111,9 @@ class ClassifierModel(nn.Module, ABC):
 
     def calibrate(self, samples: Sequence[Any]) -> None:
         """Look at the structures to be learnt once, before training, as to scale what the network sees of them."""
+
+    def accelerate(self, mode: CompileMode) -> None:
+        """Compile what pays, as `backends.compile_function` does; by default nothing."""
 
     def prepare(self, structures: Sequence[Atoms]) -> Any:
         """Structures as a batch."""

@@ -37,7 +37,7 @@ class NeighborAttention(nn.Module):
     """Tokens, their self-attention, and what is pooled from them.
 
     Args:
-        n_species: number of species.
+        n_species: number of species; 0 where the caller says what the species of a pair are (`of_pairs`).
         cutoff: Å.
         n_radial: radial functions.
         l_max: highest degree of the Legendre polynomials.
@@ -86,10 +86,20 @@ class NeighborAttention(nn.Module):
             neighbor_species: of its neighbours [n_atoms, n_neighbors].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
+        return self.of_pairs(r, unit, self.center[species][:, None], self.other[neighbor_species], mask)
+
+    def of_pairs(self, r: Tensor, unit: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
+        """The same, from what stands for the species.
+
+        Args:
+            r, unit, mask: as above.
+            center: of the atom [n_atoms, 1, n_edge].
+            other: of its neighbours [n_atoms, n_neighbors, n_edge].
+        """
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
         y = harmonics(unit, self.l_max)
         x = self.radial(bessel(r, self.cutoff, self.n_radial))
-        x = silu(x + self.center[species][:, None] + self.other[neighbor_species])
+        x = silu(x + center + other)
 
         alpha, total = self.attention_weights(x, inside)
         density = self.density(x, y, alpha)

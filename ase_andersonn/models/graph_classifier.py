@@ -1,0 +1,320 @@
+"""A classifier of structures whose atoms' features are at the fixed point of the potential's cell.
+
+    z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x)],    p = softmax(W φ / T)
+
+`h` is what stands for an element: a network of its properties, so that elements that were never seen have an answer
+too, plus a vector learned for each; `c` are composition and density. Everything is pooled over atoms without their
+number, so primitive cell, conventional cell and supercell have the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from ase_andersonn.backends import CompileMode, compile_function
+from ase_andersonn.inputs.composition import composition_features, n_composition_features
+from ase_andersonn.inputs.convert import check_atoms, check_sites
+from ase_andersonn.inputs.elements import element_properties
+from ase_andersonn.inputs.graph import bucket, pad_edges
+from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.labels import ELECTRONIC, LabelSet
+from ase_andersonn.nn.angular import L_MAX
+from ase_andersonn.nn.atom_pooling import AtomPooling, total
+from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
+from ase_andersonn.nn.blocks import silu
+from ase_andersonn.nn.deq import ContractiveCell, Injection, apply_cell, pull
+from ase_andersonn.nn.implicit import CellSolver, cotangents, equilibrium
+from ase_andersonn.nn.radial import distances
+from ase_andersonn.nn.standardize import Standardize
+from ase_andersonn.solvers import Anderson, Segments
+
+from .classifier_base import ClassifierModel, SolveStatistics
+
+
+@dataclass(frozen=True)
+class GraphClassifierConfig:
+    """Sizes of a `GraphClassifier`.
+
+    Attributes:
+        labels: names and thresholds.
+        cutoff: Å.
+        n_radial: radial functions.
+        l_max: highest Legendre polynomial of the angle between two neighbours.
+        n_channels: width of the equilibrium features.
+        n_element: width of what stands for an element.
+        n_edge: width of a neighbour's radial and species part.
+        n_token: width of a neighbour's token after attention.
+        n_heads: attention heads, of neighbours and of the readout.
+        n_hidden: width of the networks of atoms and of structures.
+        n_pooled: width of the pooled features; a multiple of `n_heads`.
+        n_features: width of the features the head sees.
+        n_dipoles: dipoles of learned neutral charges that molecules are told by; 0 for none.
+        contraction: γ, the bound on the cell's Lipschitz constant.
+        window: of Anderson's method.
+        tolerance: relative residual of the equilibrium.
+        training_tolerance: the same while training.
+        dropout: of the structures' network, and of the elements' learned vectors, while training.
+
+    Raises:
+        ValueError: for sizes that make no model.
+    """
+
+    labels: LabelSet = field(default_factory=lambda: ELECTRONIC)
+    cutoff: float = 4.5
+    n_radial: int = 8
+    l_max: int = 2
+    n_channels: int = 32
+    n_element: int = 32
+    n_edge: int = 16
+    n_token: int = 32
+    n_heads: int = 4
+    n_hidden: int = 128
+    n_pooled: int = 64
+    n_features: int = 64
+    n_dipoles: int = 0
+    contraction: float = 0.7
+    window: int = 5
+    tolerance: float = 1e-5
+    training_tolerance: float = 1e-3
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.cutoff < math.inf:
+            raise ValueError(f"cutoff is {self.cutoff} Å; it has to be a positive number.")
+        sizes = ("n_radial", "n_channels", "n_element", "n_edge", "n_token", "n_heads", "n_hidden", "n_pooled")
+        for name in (*sizes, "n_features"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
+        for name in ("n_edge", "n_token", "n_pooled"):
+            if getattr(self, name) % self.n_heads:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it has to be a multiple of n_heads, {self.n_heads}."
+                )
+        if not 0 <= self.l_max <= L_MAX:
+            raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
+        if self.n_dipoles < 0 or not 0.0 <= self.dropout < 1.0:
+            raise ValueError(
+                f"n_dipoles is {self.n_dipoles}, dropout {self.dropout}; they have to be at least 0 and in [0, 1)."
+            )
+        if not min(self.tolerance, self.training_tolerance) > 0.0:
+            raise ValueError(
+                f"tolerance is {self.tolerance}, {self.training_tolerance} in training; give positive ones."
+            )
+
+
+class GraphSample(NamedTuple):
+    """One structure: atoms, edges (`inputs.neighbors.Edges`), composition; on the CPU."""
+
+    numbers: Tensor
+    center: Tensor
+    other: Tensor
+    reverse: Tensor
+    vectors: Tensor
+    composition: Tensor
+    positions: Tensor
+    """From the centre of a molecule [n_atoms, 3], Å; 0 in what repeats."""
+
+
+class GraphBatch(NamedTuple):
+    """Structures with their neighbour matrix, as in `inputs.graph.Graph`."""
+
+    numbers: Tensor
+    vectors: Tensor
+    neighbors: Tensor
+    mask: Tensor
+    reverse: Tensor
+    segments: Segments
+    composition: Tensor
+    positions: Tensor
+
+
+class GraphClassifier(ClassifierModel):
+    """See the module.
+
+    Args:
+        config: sizes and labels.
+    """
+
+    def __init__(self, config: GraphClassifierConfig) -> None:
+        super().__init__(config, config.n_features)
+        c, n_element, n_hidden = config.n_channels, config.n_element, config.n_hidden
+        properties = torch.tensor(element_properties(), dtype=torch.float32)
+        self.properties: Tensor
+        self.register_buffer("properties", properties, persistent=False)
+        self.describe = nn.Sequential(
+            nn.Linear(properties.shape[1], 64), nn.SiLU(), nn.Linear(64, n_element), nn.SiLU()
+        )
+        self.learned = nn.Parameter(torch.zeros(len(properties), n_element))
+        self.center = nn.Linear(n_element, config.n_edge)
+        self.other = nn.Linear(n_element, config.n_edge)
+        self.attention = NeighborAttention(
+            n_species=0,
+            cutoff=config.cutoff,
+            n_radial=config.n_radial,
+            l_max=config.l_max,
+            n_edge=config.n_edge,
+            n_token=config.n_token,
+            n_heads=config.n_heads,
+            n_channels=c,
+        )
+        del self.attention.center, self.attention.other  # the elements' properties stand in their place
+        self.first = nn.Linear(self.attention.n_features + n_element, n_hidden)
+        self.inject = nn.Linear(n_hidden, 2 * c)
+        self.cell = ContractiveCell(c, config.contraction)
+        self.pool = AtomPooling(c + n_element, config.n_pooled, config.n_heads)
+        self.charges = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
+        n_composition = n_composition_features()
+        n_in = self.pool.n_features + n_composition + config.n_dipoles
+        self.readout = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(n_in, n_hidden),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(n_hidden, config.n_features),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+        )
+        self.seen = Standardize(self.attention.n_features)
+        self.composition = Standardize(n_composition)
+        self.accelerate(False)
+
+    def accelerate(self, mode: CompileMode) -> None:
+        """Compile the atoms' networks and the cell; for all sizes at once."""
+        device = self.properties.device
+        self._encode = compile_function(self.encode, device=device, mode=mode, dynamic=True)
+        self._cell = compile_function(apply_cell, device=device, mode=mode, dynamic=True)
+        self._pull = compile_function(pull, device=device, mode=mode, dynamic=True)
+        self._cotangents = compile_function(cotangents, device=device, mode=mode, dynamic=True)
+
+    # Structures as tensors
+
+    def sample(self, structure: Atoms) -> GraphSample:
+        """See `ClassifierModel.sample`."""
+        check_atoms(structure, sites=False)
+        composition = composition_features(structure)
+        edges = neighbor_edges(structure.positions, structure.cell.array, structure.pbc, self.config.cutoff)
+        check_sites(edges)
+        positions = structure.positions - structure.positions.mean(0)
+        if structure.pbc.any():
+            positions = 0.0 * positions
+        indices = (torch.tensor(x, dtype=torch.int32) for x in (edges.center, edges.other, edges.reverse))
+        return GraphSample(
+            torch.tensor(structure.numbers, dtype=torch.int64),
+            *indices,
+            *(torch.tensor(x, dtype=torch.float32) for x in (edges.vectors, composition, positions)),
+        )
+
+    def size(self, sample: GraphSample) -> tuple[int, int]:
+        """See `ClassifierModel.size`."""
+        n_atoms = len(sample.numbers)
+        return n_atoms, bucket(int(torch.bincount(sample.center, minlength=n_atoms).max()))
+
+    def collate(self, samples: Sequence[GraphSample]) -> GraphBatch:
+        """See `ClassifierModel.collate`."""
+        device, dtype = self.learned.device, self.learned.dtype
+        n_atoms = torch.tensor([len(s.numbers) for s in samples])
+        n_edges = torch.tensor([len(s.center) for s in samples])
+        first_atom = (n_atoms.cumsum(0) - n_atoms).repeat_interleave(n_edges)
+        first_edge = (n_edges.cumsum(0) - n_edges).repeat_interleave(n_edges)
+        numbers, center, other, reverse, vectors, composition, positions = (
+            torch.stack(parts) if name == "composition" else torch.cat(parts)
+            for name, parts in zip(GraphSample._fields, zip(*samples, strict=True), strict=True)
+        )
+        padded, neighbors, mask, backward = pad_edges(
+            (center + first_atom).to(device),
+            (other + first_atom).to(device),
+            (reverse + first_edge).to(device),
+            vectors.to(device, dtype),
+            len(numbers),
+        )
+        system = torch.arange(len(samples)).repeat_interleave(n_atoms).to(device)
+        return GraphBatch(
+            numbers.to(device),
+            padded,
+            neighbors,
+            mask,
+            backward,
+            Segments(system, len(samples)),
+            composition.to(device, dtype),
+            positions.to(device, dtype),
+        )
+
+    @torch.no_grad()
+    def calibrate(self, samples: Sequence[GraphSample]) -> None:
+        """Measure mean and standard deviation of the inputs of the networks."""
+        features = []
+        for start in range(0, len(samples), 32):
+            batch = self.collate(samples[start : start + 32])
+            features.append(self.neighborhood(*self.edge_inputs(batch)[:-1], batch.mask).features)
+        self.seen.fit(torch.cat(features))
+        self.composition.fit(torch.stack([s.composition for s in samples]).to(self.learned))
+
+    # The network
+
+    def elements(self) -> Tensor:
+        """What stands for each element [n_elements + 1, n_element]."""
+        learned = self.learned
+        if self.training and self.config.dropout:  # so that the properties learn to do alone
+            kept = torch.rand(len(learned), 1, device=learned.device) >= self.config.dropout
+            learned = learned * kept
+        found: Tensor = self.describe(self.properties) + learned
+        return found
+
+    def edge_inputs(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vectors, the elements' part for the atoms and for their neighbours, and each atom's element vector."""
+        elements = self.elements()
+        center, other = self.center(elements), self.other(elements)
+        others = other[batch.numbers][batch.neighbors]
+        return batch.vectors, center[batch.numbers], others, elements[batch.numbers]
+
+    def neighborhood(self, vectors: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
+        """What the attention sees of each atom's surroundings."""
+        r = distances(vectors, mask)
+        return self.attention.of_pairs(r, vectors / r[..., None], center[:, None], other, mask)
+
+    def encode(self, vectors: Tensor, center: Tensor, other: Tensor, own: Tensor, mask: Tensor) -> Injection:
+        """The geometry's part of the cell."""
+        features, gates = self.neighborhood(vectors, center, other, mask)
+        u, v = self.inject(silu(self.first(torch.cat([self.seen(features), own], -1)))).chunk(2, -1)
+        return Injection(u, v, gates)
+
+    def embed(self, batch: GraphBatch) -> Tensor:
+        """See `ClassifierModel.embed`."""
+        z, own = self.equilibrium(batch)
+        system, n_per_system = batch.segments.index, batch.segments.lengths
+        parts = [self.pool(torch.cat([z, own], -1), system, n_per_system), self.composition(batch.composition)]
+        if self.charges is not None:
+            parts.append(self.dipoles(self.charges(z), batch))
+        features: Tensor = self.readout(torch.cat(parts, -1))
+        return features
+
+    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """`z*` [n_atoms, n_channels] and the elements' vectors of the atoms [n_atoms, n_element]."""
+        inputs = self.edge_inputs(batch)
+        injection = self._encode(*inputs, batch.mask)
+        solver = CellSolver(
+            Anderson(self.config.window),
+            self.config.training_tolerance if self.training else self.config.tolerance,
+            cell=self._cell,
+            pull=self._pull,
+            cotangents=self._cotangents,
+        )
+        z = equilibrium(injection, self.cell.weights(), batch.neighbors, batch.reverse, batch.segments, solver)
+        found: Any = solver.forward
+        self.statistics = SolveStatistics(found.steps, found.residual, found.converged, found.evaluations)
+        return z, inputs[-1]
+
+    def dipoles(self, charges: Tensor, batch: GraphBatch) -> Tensor:
+        """`|Σ_i (q_i − q̄) r_i|` [n_systems, n_dipoles], in units of the charges times Å; 0 for what repeats."""
+        system, n = batch.segments.index, batch.segments.n
+        mean = total(charges, system, n) / batch.segments.lengths[:, None]
+        moments = (charges - mean[system])[:, :, None] * batch.positions[:, None]
+        sums = total(moments.flatten(1), system, n).view(n, -1, 3)
+        return (sums.square().sum(-1) + 1e-6).sqrt()

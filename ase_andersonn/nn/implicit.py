@@ -1,0 +1,128 @@
+"""The contractive cell's fixed point as one differentiable function of what the geometry gives and of its weights.
+
+    z* = f(z*; u, v, a, W),    λ = (∂f/∂z)ᵀ λ + ∂l/∂z*,    dl = ⟨λ, df at fixed z*⟩
+
+With `x = v + W₁ [m ; z*]` and `s = φ'(x) ∘ (W₂ᵀ λ)`, `∂l/∂u = λ`, `∂l/∂v = s`, `∂l/∂a_ik = (W₁ᵀ s)_i ∘ (W₀ z)_k`, and
+the matrices have outer products. Sums over neighbours are transposed with the reversed gates, so nothing is scattered;
+memory does not grow with iterations. First derivatives only. Bai, Kolter and Koltun, arXiv 1909.01377.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.solvers import Segments, Solution, Solver, solve
+
+from .blocks import lipschitz_silu
+from .deq import (
+    CellWeights,
+    Injection,
+    aggregate,
+    apply_cell,
+    cell_slope,
+    gate_cotangent,
+    preactivation,
+    pull,
+    reverse_gates,
+)
+
+
+@dataclass
+class CellSolver:
+    """How a cell's fixed point and its adjoint are found.
+
+    Args:
+        solver: fixed-point method.
+        tol: relative residual of each structure.
+        max_steps: evaluations at most.
+        cell, pull, cotangents: functions of `nn.deq` and of this file, or compiled ones.
+
+    Attributes:
+        forward, backward: the last solutions of the fixed point and of the adjoint.
+    """
+
+    solver: Solver
+    tol: float
+    max_steps: int = 60
+    cell: Callable[..., Tensor] = apply_cell
+    pull: Callable[..., Tensor] = pull
+    cotangents: Callable[..., tuple[Tensor, ...]] | None = None
+    forward: Solution | None = None
+    backward: Solution | None = None
+
+    def find(self, f: Callable[[Tensor], Tensor], start: Tensor, segments: Segments) -> Solution:
+        """The fixed point of a map."""
+        return solve(f, start, solver=self.solver, tol=self.tol, max_steps=self.max_steps, segments=segments)
+
+
+def equilibrium(
+    injection: Injection,
+    weights: CellWeights,
+    neighbors: Tensor,
+    reverse: Tensor,
+    segments: Segments,
+    solver: CellSolver,
+) -> Tensor:
+    """`z* = f(z*)` [n_atoms, n_channels], differentiable once in `injection` and `weights`.
+
+    Args:
+        injection: what the geometry gives.
+        weights: matrices of the cell.
+        neighbors, reverse: [n_atoms, n_neighbors], as in `inputs.graph.Graph`.
+        segments: structure of each atom.
+        solver: how it is solved; holds what the last solve did.
+    """
+    z: Tensor = _Equilibrium.apply(solver, segments, neighbors, reverse, *injection, *weights)  # type: ignore[no-untyped-call]
+    return z
+
+
+class _Equilibrium(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, solver: CellSolver, segments: Segments, neighbors: Tensor, reverse: Tensor, *given: Tensor
+    ) -> Tensor:
+        injection, weights = Injection(*given[:3]), CellWeights(*given[3:])
+        solver.forward = solver.find(lambda z: solver.cell(z, injection, neighbors, weights), injection.u, segments)
+        ctx.solver, ctx.segments = solver, segments
+        ctx.save_for_backward(solver.forward.value, neighbors, reverse, *given)
+        return solver.forward.value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        z, neighbors, reverse, *given = ctx.saved_tensors
+        injection, weights = Injection(*given[:3]), CellWeights(*given[3:])
+        solver: CellSolver = ctx.solver
+        slope = cell_slope(z, injection, neighbors, weights)
+        backward = reverse_gates(injection.gates, reverse)
+        solver.backward = solver.find(
+            lambda y: gradient + solver.pull(y, slope, backward, neighbors, weights), gradient, ctx.segments
+        )
+        found = solver.cotangents or cotangents
+        adjoint = solver.backward.value
+        return (None, None, None, None, *found(z, adjoint, slope, injection, backward, neighbors, weights))
+
+
+def cotangents(
+    z: Tensor,
+    adjoint: Tensor,
+    slope: Tensor,
+    injection: Injection,
+    backward: Tensor,
+    neighbors: Tensor,
+    weights: CellWeights,
+) -> tuple[Tensor, ...]:
+    """Derivatives in `u`, `v`, gates, `W₀`, `W₁` and `W₂`; arguments as in `_Equilibrium.backward`."""
+    sent = z @ weights.send.T
+    messages = aggregate(injection.gates, sent, neighbors)
+    active = lipschitz_silu(preactivation(z, messages, injection.v, weights))
+    inner = slope * (adjoint @ weights.out)
+    to_messages = inner @ weights.mix[:, : z.shape[1]]
+    gates = gate_cotangent(to_messages, sent, neighbors)
+    send = aggregate(backward, to_messages, neighbors).T @ z
+    return adjoint, inner, gates, send, inner.T @ torch.cat([messages, z], -1), adjoint.T @ active
