@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 
-from . import deq_attention, ednn, graph_classifier, image
+from . import deq_attention, ednn, graph_classifier, image, image_classifier
 from .classifier_base import ClassifierModel
 from .potential import Potential
 
@@ -29,7 +29,7 @@ DEFAULT_MODEL = "mlearn-pbe"
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 CLASSIFIERS = PRETRAINED / "classifiers"
 """Packaged classifiers; a folder is an ensemble."""
-ARCHITECTURES = (deq_attention, ednn, image, graph_classifier)
+ARCHITECTURES = (deq_attention, ednn, image, graph_classifier, image_classifier)
 """Modules imported so that their models can be found by name."""
 
 
