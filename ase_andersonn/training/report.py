@@ -76,7 +76,7 @@ def epoch_text(record: Mapping[str, Any]) -> str:
 def learning_curve(metrics: Path, picture: Path) -> None:
     """Training and validation loss and the validation errors against the epoch."""
     records = MetricsLog(metrics).read()
-    figure, axes = _figure(1, 2)
+    figure, axes = new_figure(1, 2)
     validated = [r for r in records if r.get("validation", {}).get("loss") is not None]
     epochs = [r["epoch"] for r in validated]
     trained = [r for r in records if "loss" in r["train"]]
@@ -97,7 +97,7 @@ def learning_curve(metrics: Path, picture: Path) -> None:
 
 def parity_plot(result: EvaluationReport, picture: str | Path) -> None:
     """Predicted against labelled energy per atom, force components and stress components."""
-    figure, axes = _figure(1, 3)
+    figure, axes = new_figure(1, 3)
     n = result.systems.n_per_system
     pairs = (
         (result.labelled.energy / n, result.predicted.energy / n, "energy [eV/atom]"),
@@ -115,7 +115,8 @@ def parity_plot(result: EvaluationReport, picture: str | Path) -> None:
     figure.savefig(picture, dpi=150)
 
 
-def _figure(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
+def new_figure(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
+    """An empty figure with axes in rows and columns."""
     # A Figure of its own and not pyplot: no global state, no window, whatever back end the user has chosen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
