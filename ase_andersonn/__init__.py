@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ase_andersonn.calculator import AndersoNN
+    from ase_andersonn.classifier import StructureClassifier
     from ase_andersonn.mc import MetropolisMC
     from ase_andersonn.models.checkpoint import load_model, save_model
 
 __version__ = "0.1.0"
-__all__ = ["AndersoNN", "MetropolisMC", "__version__", "load_model", "save_model"]
+__all__ = ["AndersoNN", "MetropolisMC", "StructureClassifier", "__version__", "load_model", "save_model"]
 
 _HOME = {
     "AndersoNN": "ase_andersonn.calculator",
     "MetropolisMC": "ase_andersonn.mc",
+    "StructureClassifier": "ase_andersonn.classifier",
     "load_model": "ase_andersonn.models.checkpoint",
     "save_model": "ase_andersonn.models.checkpoint",
 }

@@ -1,4 +1,4 @@
-"""The `andersonn` command: train, evaluate, info."""
+"""The `andersonn` command: train, evaluate, info, classify, train-classifier."""
 
 import os
 from collections.abc import Iterator
@@ -32,23 +32,64 @@ def train(
 ) -> None:
     """Train a potential on labelled frames."""
     with _plain_errors():
-        if resume and fresh:
-            raise ValueError("--resume and --fresh are both given; say one of the two.")
-        import logging
-
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
         from .config import read_config
         from .training import TrainConfig
         from .training import train as run
 
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        with logging_redirect_tqdm():
+        with _logged(resume, fresh):
             trainer = run(read_config(TrainConfig, config), resume=resume, fresh=fresh)
-    if not trainer.finished:
-        typer.echo(f"interrupted at {100.0 * trainer.progress:.1f} %; go on with --resume.", err=True)
-        raise typer.Exit(INTERRUPTED)
-    typer.echo(f"done: {trainer.position.step} steps, results in {trainer.folder}")
+    _say_how_it_ended(trainer)
+
+
+@app.command()
+def train_classifier(
+    config: Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Train an ensemble of so many members.")] = 1,
+) -> None:
+    """Train a classifier on a table of structures and labels."""
+    with _plain_errors():
+        from .config import read_config
+        from .training.classification import ClassifierTrainConfig, train_ensemble
+        from .training.classification import train_classifier as run
+
+        with _logged(resume, fresh):
+            run_config = read_config(ClassifierTrainConfig, config)
+            if seeds == 1:
+                trainer = run(run_config, resume=resume, fresh=fresh)
+            else:
+                trainer = train_ensemble(run_config, seeds, resume=resume, fresh=fresh)[-1]
+    _say_how_it_ended(trainer)
+
+
+@app.command()
+def classify(
+    files: Annotated[list[str], typer.Argument(help="Structure files, folders, glob patterns, or SMILES.")],
+    labels: Annotated[str | None, typer.Option(help="electronic, polarity, pore-size or pore-size-3.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name or path of a classifier, or of a folder of them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a table: .csv, .json or .db (ASE database).")] = None,
+    confidence: Annotated[float, typer.Option(help="Answers below this probability are 'uncertain'.")] = 0.0,
+    batch_size: Annotated[int, typer.Option(help="Structures evaluated at once; 0 goes by their size.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Label structures: metal, semiconductor or insulator; polarity; pore size."""
+    with _plain_errors():
+        from .classifier import StructureClassifier
+        from .workflows.label_table import check_format, failures, named_structures, summary, write_answers
+
+        check_format(out)
+        classifier = StructureClassifier(model, device=device, labels=labels, confidence=confidence)
+        names: list[str] = []
+        answers = classifier.predict_many(named_structures(files, names), batch_size=batch_size or "auto")
+        if out is not None:
+            write_answers(out, names, answers, named_structures(files, []))
+        typer.echo(summary(answers, classifier.labels))
+        bad = failures(names, answers)
+        for name, error in bad:
+            typer.echo(f"failed: {name}: {error}", err=True)
+    if len(bad) == len(answers):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -104,6 +145,27 @@ def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")])
         typer.echo(
             "card          " + json.dumps(found.card, indent=2, ensure_ascii=False).replace("\n", "\n              ")
         )
+
+
+@contextmanager
+def _logged(resume: bool, fresh: bool) -> Iterator[None]:
+    """The log of a training run on the terminal, above its progress bar."""
+    if resume and fresh:
+        raise ValueError("--resume and --fresh are both given; say one of the two.")
+    import logging
+
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with logging_redirect_tqdm():
+        yield
+
+
+def _say_how_it_ended(trainer: Any) -> None:
+    if not trainer.finished:
+        typer.echo(f"interrupted at {100.0 * trainer.progress:.1f} %; go on with --resume.", err=True)
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(f"done: {trainer.position.step} steps, results in {trainer.folder}")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What is done with the calculator and the classifier over many structures."""

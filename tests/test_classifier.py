@@ -1,0 +1,249 @@
+"""The classifier as users meet it: many kinds of structures, bad ones among them, ensembles, the command line."""
+
+import csv
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.db import connect
+from ase.io import write
+from pymatgen.core.lattice import Lattice
+from pymatgen.core.structure import Structure
+from typer.testing import CliRunner
+
+from ase_andersonn import StructureClassifier
+from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.cli import app
+from ase_andersonn.labels import ELECTRONIC
+from ase_andersonn.models.checkpoint import save_model
+from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
+
+SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
+SMALLER = {"n_hidden": 16, "n_pooled": 8, "n_features": 8}
+
+
+def make_model(seed: int = 0) -> GraphClassifier:
+    torch.manual_seed(seed)
+    return GraphClassifier(GraphClassifierConfig(**SMALL, **SMALLER)).eval()  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def classifier() -> StructureClassifier:
+    return StructureClassifier(make_model(), device="cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files of all kinds, three of them bad, and a classifier."""
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.cif", bulk("NaCl", "rocksalt", 5.64))
+    write(tmp_path / "in" / "POSCAR", bulk("Cu"))
+    write(tmp_path / "in" / "c.extxyz", [bulk("Si"), bulk("Ge"), Atoms("H2", [(0, 0, 0), (0, 0, 0)])])
+    write(tmp_path / "in" / "d.xyz", molecule("H2O"))
+    (tmp_path / "in" / "broken.cif").write_text("no crystal\n")
+    (tmp_path / "in" / "broken.xyz").write_text("3\n\nC 0 0\n")
+    save_model(make_model(), tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def same(a: Label, b: Label) -> bool:
+    return a.name == b.name and np.allclose(list(a.probabilities.values()), list(b.probabilities.values()), atol=1e-5)
+
+
+def test_one_structure_in_many_shapes(classifier: StructureClassifier, tmp_path: Path) -> None:
+    atoms = bulk("NaCl", "rocksalt", 5.64)
+    label = classifier.predict(atoms)
+    assert label.name in ELECTRONIC.labels
+    assert sum(label.probabilities.values()) == pytest.approx(1.0)
+    assert label.confidence == max(label.probabilities.values()) == label.probabilities[label.best]
+    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert same(classifier.predict(structure), label)
+    for name in ("s.cif", "POSCAR", "s.extxyz"):
+        write(tmp_path / name, atoms)
+        assert same(classifier.predict(tmp_path / name), label)
+        assert same(classifier.predict(str(tmp_path / name)), label)
+
+
+def bad_structures(tmp_path: Path) -> dict[str, object]:
+    (tmp_path / "broken.cif").write_text("no crystal\n")
+    disordered = Structure(Lattice.cubic(3.0), [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]])
+    disordered.to(str(tmp_path / "disordered.cif"))
+    nan = bulk("Cu")
+    nan.positions[0, 0] = np.nan
+    return {
+        "no atoms": Atoms(),
+        "not finite": nan,
+        "Z = ": Atoms("Og"),
+        "apart": Atoms("H2", [(0, 0, 0), (0, 0, 0)]),
+        "shared by several": disordered,
+        "disordered": tmp_path / "disordered.cif",
+        "cannot be read": tmp_path / "broken.cif",
+        "no file": tmp_path / "nothing.cif",
+        "neither a file|there is no file": "nothing-at-all!",
+        "a structure is ase.Atoms": 5,
+    }
+
+
+def test_bad_structures_stop_nothing(classifier: StructureClassifier, tmp_path: Path) -> None:
+    bad = bad_structures(tmp_path)
+    good = bulk("Cu")
+    mixed = [part for structure in bad.values() for part in (structure, good)]
+    answers = classifier.predict_many(mixed, progress_bar=False)
+    assert len(answers) == len(mixed)
+    for text, answer in zip(bad, answers[::2], strict=True):
+        assert isinstance(answer, Exception), text
+        assert any(part in str(answer) for part in text.split("|")), answer
+    expected = classifier.predict(good)
+    for answer in answers[1::2]:
+        assert isinstance(answer, Label)
+        assert same(answer, expected)
+    with pytest.raises(ValueError, match="no atoms"):
+        classifier.predict(Atoms())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, "auto"])
+def test_answers_do_not_depend_on_the_batch(classifier: StructureClassifier, batch_size: int) -> None:
+    structures = [bulk("Cu"), molecule("CH4"), bulk("NaCl", "rocksalt", 5.6).repeat(2), Atoms("He"), bulk("Si")]
+
+    def generator() -> Iterator[Atoms]:
+        yield from structures
+
+    answers = classifier.predict_many(generator(), batch_size=batch_size, progress_bar=False)
+    for structure, answer in zip(structures, answers, strict=True):
+        assert isinstance(answer, Label)
+        assert same(answer, classifier.predict(structure))
+    assert classifier.predict_many([]) == []
+
+
+def test_a_block_without_memory_is_tried_one_by_one(
+    classifier: StructureClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = classifier.models[0]
+    embed = model.embed
+
+    def greedy(batch: object) -> torch.Tensor:
+        if batch.segments.n > 1 or len(batch.numbers) > 30:  # type: ignore[attr-defined]
+            raise RuntimeError("out of memory")
+        return embed(batch)
+
+    monkeypatch.setattr(model, "embed", greedy)
+    answers = classifier.predict_many([bulk("Cu"), bulk("Cu").repeat(4), bulk("Si")], progress_bar=False)
+    assert [isinstance(a, Label) for a in answers] == [True, False, True]
+
+
+def test_below_the_confidence_the_answer_is_uncertain() -> None:
+    atoms = bulk("Cu")
+    plain = StructureClassifier(make_model(), device="cpu").predict(atoms)
+    careful = StructureClassifier(make_model(), device="cpu", confidence=1.0).predict(atoms)
+    assert careful.name == UNCERTAIN
+    assert careful.best == plain.name == plain.best
+    assert careful.probabilities == plain.probabilities
+
+
+def test_temperature_and_novelty() -> None:
+    model = make_model()
+    cold = StructureClassifier(model, device="cpu").predict(bulk("Cu"))
+    model.temperature.fill_(100.0)
+    model.novelty_scale.fill_(1e-3)
+    warm = StructureClassifier(model, device="cpu").predict(bulk("Cu"))
+    assert warm.confidence < cold.confidence
+    assert max(warm.probabilities.values()) - min(warm.probabilities.values()) < 0.02
+    assert warm.unusual
+    assert warm.novelty == pytest.approx(1e3 * cold.novelty, rel=1e-4)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(tmp_path: Path) -> None:
+    models = [make_model(seed) for seed in range(3)]
+    for k, model in enumerate(models):
+        save_model(model, tmp_path / f"{k}.safetensors")
+    atoms = bulk("NaCl", "rocksalt", 5.64)
+    single = [StructureClassifier(model, device="cpu").predict(atoms).probabilities for model in models]
+    for source in (models, tmp_path, [tmp_path / "0.safetensors", *models[1:]]):
+        label = StructureClassifier(source, device="cpu").predict(atoms)  # type: ignore[arg-type]
+        for name, p in label.probabilities.items():
+            assert p == pytest.approx(np.mean([one[name] for one in single]), abs=1e-6)
+        assert label.spread > 0.0
+
+
+def test_what_makes_no_classifier(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="confidence is 2"):
+        StructureClassifier(make_model(), confidence=2)
+    with pytest.raises(ValueError, match=r"gives .*electronic.*not .*polarity"):
+        StructureClassifier(make_model(), labels="polarity")
+    with pytest.raises(ValueError, match="at least one model"):
+        StructureClassifier([])
+    with pytest.raises(FileNotFoundError, match=r"holds no \.safetensors"):
+        StructureClassifier(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no model 'nothing'"):
+        StructureClassifier("nothing")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        StructureClassifier(make_model()).predict_many([], batch_size=0)
+    config = GraphClassifierConfig(labels=ELECTRONIC.at(2.0), **SMALL, **SMALLER)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="need one label set"):
+        StructureClassifier([make_model(), GraphClassifier(config)])
+
+
+def test_the_callers_model_stays_as_it_is() -> None:
+    model = make_model().train()
+    StructureClassifier(model, device="cpu", dtype="float64").predict(bulk("Cu"))
+    assert model.training
+    assert model.learned.dtype == torch.float32
+    assert model.learned.requires_grad
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rdkit") is None, reason="rdkit is not installed")
+def test_smiles(classifier: StructureClassifier) -> None:
+    assert classifier.predict("CCO").name in ELECTRONIC.labels
+
+
+# The command line
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "db"])
+def test_classify_writes_a_table(folder: Path, suffix: str) -> None:
+    out = folder / f"out.{suffix}"
+    code, text = run(
+        "classify", folder / "in", "--model", folder / "model.safetensors", "--out", out, "--device", "cpu"
+    )
+    assert code == 0
+    assert "metal" in text
+    assert text.count("failed: ") == 3
+    for name in ("broken.cif", "broken.xyz", "c.extxyz#2"):
+        assert name in text
+    if suffix == "db":
+        assert connect(out).count() == 5
+        assert {row.label for row in connect(out).select()} <= set(ELECTRONIC.labels)
+        return
+    table = json.loads(out.read_text()) if suffix == "json" else list(csv.DictReader(out.open()))
+    assert len(table) == 8
+    assert sum(bool(row["error"]) for row in table) == 3
+    for row in table:
+        if not row["error"]:
+            assert sum(float(row[f"p({label})"]) for label in ELECTRONIC.labels) == pytest.approx(1.0)
+
+
+def test_classify_fails_only_if_all_failed(folder: Path) -> None:
+    model = folder / "model.safetensors"
+    code, text = run("classify", folder / "in" / "broken.cif", "--model", model)
+    assert code == 1
+    assert "failed: " in text
+    code, text = run("classify", folder / "in" / "*.xyz", "--model", model, "--confidence", 1.0)
+    assert code == 0
+    assert UNCERTAIN in text
+    code, text = run("classify", folder / "in", "--model", model, "--out", folder / "out.txt")
+    assert code == 1
+    assert "unknown ending" in text
+    code, text = run("classify", folder / "in", "--labels", "colour")
+    assert code == 1
+    assert "no label set 'colour'" in text
