@@ -24,6 +24,8 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 BOND, CH = 1.75, 1.09
 """Å: longest carbon-carbon bond of the unstrained sheet; carbon-hydrogen bond."""
+NO_ROOM = 1.7
+"""Å: hydrogen atoms have nothing nearer than this but their carbon atom."""
 LATTICE, VACUUM = 2.46, 12.0
 
 
@@ -69,6 +71,13 @@ def close_edges(sheet: Atoms) -> Atoms:
     return sheet + Atoms(f"H{edge.sum()}", positions=sheet.positions[edge] + CH * outward)
 
 
+def has_room(sheet: Atoms) -> bool:
+    """Whether every hydrogen atom is near one carbon atom only, and far from the other hydrogen atoms."""
+    hydrogen = np.flatnonzero(sheet.numbers == 1)
+    first = neighbor_list("i", sheet, NO_ROOM)
+    return bool((np.bincount(first, minlength=len(sheet))[hydrogen] == 1).all())
+
+
 def make_sheet(index: int) -> Atoms:
     """The sheet of that number."""
     rng = np.random.default_rng([2024, index])
@@ -77,9 +86,7 @@ def make_sheet(index: int) -> Atoms:
         if len(sheet) < 12:
             continue
         sheet = close_edges(sheet)
-        hydrogens = sheet[sheet.numbers == 1]
-        between = hydrogens.get_all_distances(mic=True) + 10.0 * np.eye(len(hydrogens))
-        if between.size == 0 or between.min() > 1.5:
+        if has_room(sheet):
             break
     strain = np.eye(3)
     strain[:2, :2] += rng.uniform(-0.03, 0.03, (2, 2))
