@@ -32,6 +32,9 @@ from ase_andersonn.solvers.base import Map
 
 from .classifier_base import ClassifierModel, SolveStatistics
 
+OPEN = 2.0
+"""Of the gates before training: they let pass most of what they get."""
+
 
 @dataclass(frozen=True)
 class ImageClassifierConfig:
@@ -127,7 +130,7 @@ class ImageClassifier(ClassifierModel):
         self.seen = Standardize(n_image)
         self.first = nn.Linear(n_image, config.n_hidden)
         self.inject = nn.Linear(config.n_hidden, 3 * c)
-        self.cell = ImageCell(c, config.kernel_size, config.contraction)
+        self.cell = ImageCell(c, config.n_neighbors, config.kernel_size, config.contraction)
         self.pool_columns = pooling(config.pooling, c, config.pool)
         self.pool_atoms = AtomPooling(c * config.n_neighbors // config.pool, config.n_pooled, config.n_heads)
         self.readout = nn.Sequential(
@@ -184,7 +187,7 @@ class ImageClassifier(ClassifierModel):
     def encode(self, values: Tensor) -> ImageInjection:
         """The image's part of the cell; values [n_atoms, n_neighbors, n_image_channels]."""
         u, v, gates = self.inject(silu(self.first(self.seen(values)))).chunk(3, -1)
-        return ImageInjection(u, v, gates.sigmoid())
+        return ImageInjection(u, v, (gates + OPEN).sigmoid())
 
     def embed(self, batch: NodeNeighborImages) -> Tensor:
         """See `ClassifierModel.embed`."""

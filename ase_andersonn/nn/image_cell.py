@@ -1,19 +1,22 @@
 """The weight-tied convolution along the rows of an image: a contraction by construction.
 
-    f(z)_p = u_p + γ W φ(v_p + g_p ∘ Σ_t K_t z_(p+t)),    t = −s … s
+    f(z)_p = u_p + γ W φ(v_p + g_p ∘ Σ_t K_t z_(p+t)),    t = −s … s,    φ = tanh
 
-With the kernel's matrices side by side, `‖[K_−s … K_s]‖₂ ≤ 1/√(2s + 1)`: a site takes part in at most 2s + 1 windows,
-so `‖K ∗ z‖ ≤ ‖z‖` in the Frobenius norm of a row, beyond whose ends z counts as 0. `0 < g < 1`, `|φ'| ≤ 1` and
-`‖W‖₂ ≤ 1`. So `f` contracts by γ whatever the image holds. The bound is reached by kernels whose matrices are alike.
+On a row of n columns, beyond whose ends z counts as 0, the convolution is a block of the circular one on N = n + 2s
+columns, whose norm is the largest at its frequencies:
+
+    ‖K ∗ z‖ ≤ max_k ‖Σ_t K_t e^(2πi k t / N)‖₂ ‖z‖,    k = 0 … N − 1
+
+It is held at or below 1 (Sedghi, Gupta and Long, arXiv 1805.10408), `0 < g < 1`, `|φ'| ≤ 1` and `‖W‖₂ ≤ 1`. So `f`
+contracts by γ, whatever the image holds, in the Frobenius norm of a row.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import bounded, lipschitz_silu
+from .blocks import bounded
 
 
 class ImageInjection(NamedTuple):
@@ -39,8 +42,11 @@ class ImageCellWeights(NamedTuple):
 class ImageCell(nn.Module):
     """The matrices of the cell.
 
+    At the start every `K_t` is the same rotation: a moving average, whose norm is 1.
+
     Args:
         n_channels: channels of `z`.
+        n_neighbors: columns of a row, at most.
         size: columns under the kernel, odd.
         contraction: γ, in (0, 1).
 
@@ -48,19 +54,35 @@ class ImageCell(nn.Module):
         ValueError: if γ is not in (0, 1), or the size is even or not positive.
     """
 
-    def __init__(self, n_channels: int, size: int, contraction: float) -> None:
+    def __init__(self, n_channels: int, n_neighbors: int, size: int, contraction: float) -> None:
         super().__init__()
         if not 0.0 < contraction < 1.0:
             raise ValueError(f"contraction is {contraction}; a fixed point is guaranteed for values between 0 and 1.")
         if size < 1 or size % 2 == 0:
             raise ValueError(f"the kernel has {size} columns; it takes an odd number, for it has a centre.")
-        self.size, self.contraction = size, contraction
-        self.kernel = nn.Parameter(nn.init.orthogonal_(torch.empty(n_channels, size * n_channels)))
+        self.n_neighbors, self.contraction = n_neighbors, contraction
+        rotation = nn.init.orthogonal_(torch.empty(n_channels, n_channels))
+        self.kernel = nn.Parameter(rotation.repeat(1, size) / size)
         self.out = nn.Parameter(nn.init.orthogonal_(torch.empty(n_channels, n_channels)))
 
     def weights(self) -> ImageCellWeights:
         """The matrices, bounded."""
-        return ImageCellWeights(bounded(self.kernel, 1.0 / math.sqrt(self.size)), self.contraction * bounded(self.out))
+        norm = convolution_norm(self.kernel, self.n_neighbors)
+        return ImageCellWeights(self.kernel / norm.clamp(min=1.0), self.contraction * bounded(self.out))
+
+
+def convolution_norm(kernel: Tensor, n_neighbors: int) -> Tensor:
+    """A bound on the norm of `convolve` on rows of so many columns, or fewer; see the head of this file.
+
+    Args:
+        kernel: [n_channels, size * n_channels].
+        n_neighbors: n.
+    """
+    n_channels = kernel.shape[0]
+    blocks = kernel.unflatten(1, (-1, n_channels))
+    symbols = torch.fft.rfft(blocks, n_neighbors + blocks.shape[1] - 1, dim=1).movedim(1, 0)
+    norm: Tensor = torch.linalg.svdvals(symbols).amax()
+    return norm
 
 
 def convolve(z: Tensor, kernel: Tensor) -> Tensor:
@@ -78,4 +100,4 @@ def convolve(z: Tensor, kernel: Tensor) -> Tensor:
 
 def apply_image_cell(z: Tensor, u: Tensor, v: Tensor, gates: Tensor, kernel: Tensor, out: Tensor) -> Tensor:
     """`f(z)` [n_atoms, n_neighbors, n_channels]; arguments as in `ImageInjection` and `ImageCellWeights`."""
-    return u + lipschitz_silu(v + gates * convolve(z, kernel)) @ out.T
+    return u + (v + gates * convolve(z, kernel)).tanh() @ out.T

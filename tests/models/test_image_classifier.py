@@ -18,7 +18,7 @@ from ase_andersonn.inputs.image import NodeNeighborImages
 from ase_andersonn.labels import POLARITY
 from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.image_classifier import ImageClassifier, ImageClassifierConfig
-from ase_andersonn.nn.image_cell import ImageCell, apply_image_cell, convolve
+from ase_andersonn.nn.image_cell import ImageCell, apply_image_cell, convolution_norm, convolve
 from ase_andersonn.nn.pooling import KINDS
 from ase_andersonn.solvers import Picard
 
@@ -94,19 +94,19 @@ def test_logits_are_continuous(model: ImageClassifier) -> None:
     positions = [[0, 0, 0], [1.5, 0, 0], [0, 2.0, 0], [0, 0, 2.0], [0, 0, -3.0]]
     for start, end in ((1.85, 2.05), (4.3, 4.6)):
         jumps = []
-        for n in (30, 300):
+        for n in (20, 200):
             path = [Atoms("CFOBrCs", positions) for _ in range(n + 1)]
             for atoms, x in zip(path, np.linspace(start, end, n + 1), strict=True):
                 atoms.positions[1, 0] = x
             jumps.append(float(logits(model, *path).diff(dim=0).abs().max()))
-        assert 0 < jumps[1] < 0.15 * jumps[0]
+        assert 0 < jumps[1] < 0.2 * jumps[0]
 
 
 # The cell
 
 
 def random_cell(seed: int, size: float = 1.0, contraction: float = 0.8) -> ImageCell:
-    cell = ImageCell(3, 3, contraction).double()
+    cell = ImageCell(3, 5, 3, contraction).double()
     with torch.no_grad():
         for k, parameter in enumerate(cell.parameters()):
             parameter.copy_(size * randn(*parameter.shape, seed=seed + k))
@@ -127,14 +127,24 @@ def test_cell_is_a_contraction(seed: int, size: float, distance: float, contract
     assert (images[0] - images[1]).norm() <= contraction * (z - y).norm() * (1 + 1e-12)
 
 
+@given(st.integers(0, 2**31), st.integers(8, 16), st.sampled_from([1, 3, 5]))
+def test_norm_of_the_convolution_is_bounded_closely(seed: int, n_neighbors: int, size: int) -> None:
+    """Against the convolution as one matrix."""
+    kernel = randn(3, 3 * size, seed=seed)
+    eye = torch.eye(3 * n_neighbors, dtype=torch.float64).view(-1, n_neighbors, 3)
+    exact = float(torch.linalg.matrix_norm(convolve(eye, kernel).flatten(1), 2))
+    bound = float(convolution_norm(kernel, n_neighbors))
+    assert exact <= bound * (1 + 1e-12)
+    assert bound <= exact * (1.0 + 1e-12 if size == 1 else 2.0)
+
+
 def test_bound_is_nearly_reached() -> None:
-    """The norms are not held smaller than they need to be: a moving average leaves a long constant row as it is."""
-    cell = ImageCell(3, 3, 0.8).double().requires_grad_(False)
-    eye = torch.eye(3, dtype=torch.float64)
-    with torch.no_grad():
-        cell.kernel.copy_(9 * torch.cat([eye, eye, eye], 1))
-    z = torch.ones(1, 400, 3, dtype=torch.float64)
-    assert float(convolve(z, cell.weights().kernel).norm() / z.norm()) == pytest.approx(1.0, abs=3e-3)
+    """The norms are not held smaller than they need to be: the cell before training, on a long constant row."""
+    cell = ImageCell(3, 400, 3, 0.8).double().requires_grad_(False)
+    weights = cell.weights()
+    z, zero = torch.full((1, 400, 3), 1e-6, dtype=torch.float64), torch.zeros(1, 400, 3, dtype=torch.float64)
+    found = apply_image_cell(z, zero, zero, zero + 1.0, *weights)
+    assert float(found.norm() / z.norm()) == pytest.approx(0.8, rel=3e-3)
 
 
 def test_convolution_is_that_of_torch() -> None:
