@@ -57,10 +57,11 @@ def train_classifier(
         with _logged(resume, fresh):
             run_config = read_config(ClassifierTrainConfig, config)
             if seeds == 1:
-                trainer = run(run_config, resume=resume, fresh=fresh)
+                runs = [run(run_config, resume=resume, fresh=fresh)]
             else:
-                trainer = train_ensemble(run_config, seeds, resume=resume, fresh=fresh)[-1]
-    _say_how_it_ended(trainer)
+                runs = train_ensemble(run_config, seeds, resume=resume, fresh=fresh)
+    for trainer in runs:
+        _say_how_it_ended(trainer)
 
 
 @app.command()

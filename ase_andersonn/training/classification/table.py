@@ -2,12 +2,13 @@
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+from ase.db import connect
 
 from ase_andersonn.labels import LabelSet
 from ase_andersonn.training.frames import expand, read_file
@@ -76,13 +77,18 @@ def _rows(file: Path, value: str, path: str) -> Iterator[tuple[Atoms, Any, str]]
     if file.suffix == ".csv":
         yield from _table_rows(file, value, path)
         return
+    if file.suffix == ".db":
+        for row in connect(file).select():
+            atoms = row.toatoms()
+            yield atoms, _found(value, row.key_value_pairs, row.data, atoms), f"{file}, row {row.id}"
+        return
     for index, atoms in enumerate(read_file(file)):
-        yield atoms, _found(atoms, value), f"{file}, frame {index}"
+        yield atoms, _found(value, atoms.info, {}, atoms), f"{file}, frame {index}"
 
 
-def _found(atoms: Atoms, key: str) -> Any:
-    """A value from `info`, from a database row's key-value pairs or from the results of the attached calculator."""
-    for place in (atoms.info, atoms.info.get("key_value_pairs", {}), getattr(atoms.calc, "results", {})):
+def _found(key: str, pairs: Mapping[str, Any], data: Mapping[str, Any], atoms: Atoms) -> Any:
+    """A value from a structure's or row's own pairs, its data, or the results of the attached calculator."""
+    for place in (pairs, data, getattr(atoms.calc, "results", {})):
         if place.get(key) is not None:
             return place[key]
     return None

@@ -270,16 +270,19 @@ def train_ensemble(
 ) -> list[ClassifierTrainer]:
     """The same run from `n` seeds, in `output/seed-…`; the models are left as `output/ensemble/….safetensors`.
 
-    With `resume`, members that are done are not trained again. Stops at the first that is interrupted.
+    With `resume`, members that have their model are left as they are. Stops at the first that is interrupted.
+
+    Returns:
+        the members that were trained in this call.
     """
     runs = []
     folder = Path(config.output)
     for seed in range(config.seed, config.seed + n):
         member = replace(config, seed=seed, output=str(folder / f"seed-{seed}"))
-        runs.append(train_classifier(member, resume=resume, fresh=fresh))
-        if not runs[-1].finished:
-            return runs
+        if not (resume and (Path(member.output) / MODEL).exists()):
+            runs.append(train_classifier(member, resume=resume, fresh=fresh))
+            if not runs[-1].finished:
+                return runs
         (folder / "ensemble").mkdir(exist_ok=True)
-        model = load_classifier(runs[-1].folder / MODEL)
-        save_model(model, folder / "ensemble" / f"seed-{seed}.safetensors")
+        save_model(load_classifier(Path(member.output) / MODEL), folder / "ensemble" / f"seed-{seed}.safetensors")
     return runs
