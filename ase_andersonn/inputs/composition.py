@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
-from .elements import ELECTRONEGATIVITY, N_ELEMENTS, element_properties, valence
+from .elements import CAPACITY, ELECTRONEGATIVITY, N_ELEMENTS, element_properties, valence
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +30,21 @@ Ac 3|Th 4|Pa 4 5|U 4 5 6|Np 4 5|Pu 3 4|Am 3|Cm 3|Bk 3|Cf 3|Es 3|Fm 3|Md 3|No 2 3
 # fmt: on
 MOST_ASSIGNMENTS = 20000
 """Of oxidation states to elements; beyond, each element keeps its first and last state only."""
-NAMES = ("imbalance", "mixed imbalance", "octet excess", "octet misfit", "ionicity", "contrast", "odd", "elements")
+NAMES = (
+    "imbalance",
+    "mixed imbalance",
+    "left inside",
+    "left outside",
+    "mean charge",
+    "octet excess",
+    "octet misfit",
+    "ionicity",
+    "contrast",
+    "odd",
+    "elements",
+)
+INVERTED = 0.35
+"""An anion may be less electronegative than a cation by this much, as tellurium is than lead."""
 NAMES_OF_SPACE = ("volume", "packing", "periodic")
 
 
@@ -67,22 +81,43 @@ def composition_features(atoms: Atoms) -> Floats:
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
-def _balance(kinds: tuple[int, ...], shares: list[float]) -> tuple[float, float]:
-    """Smallest |charge| per atom with one oxidation state an element, and with the states of an element mixed.
+def _balance(kinds: tuple[int, ...], shares: list[float]) -> tuple[float, float, float, float, float]:
+    """The assignment of one usual oxidation state to each element that comes closest to a neutral compound.
 
-    Charges fall with electronegativity. Elements of no usual state (He, Ne, ...) have none.
+    No element is negative beside a positive one that is more electronegative by more than `INVERTED`. Elements of no
+    usual state (He, Ne, ...) have none.
+
+    Returns:
+        its |charge| per atom; the same where an element's states may be mixed; and, all per atom, the electrons that
+        are left in the cations' d and f shells, in their s and p shells, and the mean |oxidation state|.
     """
-    x = [ELECTRONEGATIVITY[z - 1] for z in kinds]
-    order = sorted(range(len(kinds)), key=lambda i: x[i])
-    states = [oxidation_states().get(kinds[i], (0,)) for i in order]
+    x = np.array([ELECTRONEGATIVITY[z - 1] for z in kinds])
+    share = np.array(shares)
+    states = [oxidation_states().get(z, (0,)) for z in kinds]
     if math.prod(map(len, states)) > MOST_ASSIGNMENTS:
         states = [tuple({s[0], s[-1]}) for s in states]
-    share = np.array([shares[i] for i in order])
     charges = np.array(list(itertools.product(*states)), np.float64)
-    falling = charges[(np.diff(charges, axis=1) <= 0).all(1)] if len(kinds) > 1 else charges
-    single = float(np.abs(falling @ share).min()) if len(falling) else float(np.abs(charges @ share).min())
+    lowest_anion = np.where(charges < 0, x, np.inf).min(1)
+    highest_cation = np.where(charges > 0, x, -np.inf).max(1)
+    sensible = charges[lowest_anion >= highest_cation - INVERTED]
+    best = min(sensible if len(sensible) else charges, key=lambda q: (round(abs(q @ share), 9), q @ q))
     low, high = (float(sum(c * s[end] for c, s in zip(share, states, strict=True))) for end in (0, -1))
-    return single, max(low, -high, 0.0)
+    inner, outer = (float(left) for left in share @ [_left(z, q) for z, q in zip(kinds, best, strict=True)])
+    return float(abs(best @ share)), max(low, -high, 0.0), inner, outer, float(np.abs(best) @ share)
+
+
+def _left(number: int, charge: float) -> tuple[float, float]:
+    """Electrons left to a cation in d and f, and in s and p; closed d and f shells do not count."""
+    s, p, d, f = valence(number)
+    if charge <= 0.0:
+        return 0.0, 0.0
+    if p or not (d or f):
+        return 0.0, max(s + p - charge, 0.0)
+    f_open = 0 if f == CAPACITY["f"] and d else f
+    if d == CAPACITY["d"]:
+        return 0.0, max(s - charge, 0.0)
+    left = max(s + d + f_open - charge, 0.0)
+    return (0.0 if left == CAPACITY["f" if f_open else "d"] else left), 0.0
 
 
 def _octet(kinds: tuple[int, ...], shares: list[float]) -> tuple[float, float]:
