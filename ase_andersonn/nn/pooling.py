@@ -210,7 +210,11 @@ def chosen_sites(x: Tensor, window: int, chosen: Sequence[Tensor]) -> list[Tenso
 
 
 def _padded(x: Tensor, window: int) -> Tensor:
-    return nn.functional.pad(x, ((window - 1) // 2, window // 2) * (x.ndim - 2), mode="replicate")
+    """Continued by its edge; by copies, since the compiled derivative of torch's padding takes one layout alone."""
+    for axis in range(2, x.ndim):
+        first, last = x.narrow(axis, 0, 1), x.narrow(axis, -1, 1)
+        x = torch.cat([first] * ((window - 1) // 2) + [x] + [last] * (window // 2), axis)
+    return x
 
 
 def filtered(x: Tensor, weight: Tensor) -> Tensor:
