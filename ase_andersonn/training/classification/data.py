@@ -37,7 +37,9 @@ class LabelledSamples:
         return len(self.samples)
 
     @classmethod
-    def of(cls, model: ClassifierModel, entries: Sequence[Entry], *, progress_bar: bool | None = None) -> Any:
+    def of(
+        cls, model: ClassifierModel, entries: Sequence[Entry], *, progress_bar: bool | None = None
+    ) -> "LabelledSamples":
         """The samples of all entries.
 
         Raises:
