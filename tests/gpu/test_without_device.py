@@ -137,7 +137,6 @@ def test_the_history_of_a_trajectory_stays_on_the_device():
     predictor, u = Predictor(3), torch.zeros(8, 4, device=META)
     for _ in range(5):
         predictor.update(u, u, u)
-    predictor.undo()
 
 
 def test_a_tensor_on_the_wrong_device_is_noticed(problem):
