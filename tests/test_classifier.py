@@ -21,7 +21,7 @@ from ase_andersonn import StructureClassifier
 from ase_andersonn.classifier import UNCERTAIN, Label
 from ase_andersonn.cli import app
 from ase_andersonn.labels import ELECTRONIC
-from ase_andersonn.models.checkpoint import save_model
+from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 
 SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
@@ -247,3 +247,18 @@ def test_classify_fails_only_if_all_failed(folder: Path) -> None:
     code, text = run("classify", folder / "in", "--labels", "colour")
     assert code == 1
     assert "no label set 'colour'" in text
+
+
+@pytest.mark.parametrize(
+    ("crystal", "label"),
+    [
+        (bulk("Cu"), "metal"),
+        (bulk("Al"), "metal"),
+        (bulk("Si"), "semiconductor"),
+        (bulk("MgO", "rocksalt", a=4.21), "insulator"),
+        (bulk("NaCl", "rocksalt", a=5.64), "insulator"),
+    ],
+)
+def test_the_packaged_electronic_labels_of_common_crystals(crystal: Atoms, label: str) -> None:
+    assert StructureClassifier().predict(crystal).name == label
+    assert {"data", "limits", "test"} <= set(load_classifier("electronic").card)
