@@ -102,7 +102,9 @@ def langevin(steps: int) -> np.ndarray:
     """Histograms of every tenth step [n, n_bins]."""
     atoms, rng = sheet(), np.random.default_rng(0)
     thermalize_momenta(atoms, TEMPERATURE, rng=rng)
-    dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=0.02 / units.fs, rng=rng)
+    dynamics = Langevin(
+        atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=0.02 / units.fs, fixcm=False, rng=rng
+    )
     dynamics.run(round(EQUILIBRATION * steps))
     samples = []
     for _ in range(round((1 - EQUILIBRATION) * steps) // 10):
@@ -170,13 +172,15 @@ def main() -> None:
     parser.add_argument("--md-steps", type=int, default=20_000)
     options = parser.parse_args()
     path = RESULTS / "monte_carlo.json"
-    data = json.loads(path.read_text()) if path.exists() else {}
-    data["machine"] = machine()
-    if "agreement" in options.part:
-        data["agreement"] = measure_agreement(options.moves)
-    if "gr" in options.part:
-        data["gr"] = measure_gr(options.sweeps, options.md_steps)
-    write_results("monte_carlo", data, report(data))
+    measures = {
+        "agreement": lambda: measure_agreement(options.moves),
+        "gr": lambda: measure_gr(options.sweeps, options.md_steps),
+    }
+    for part in options.part:
+        found = measures[part]()
+        data = json.loads(path.read_text()) if path.exists() else {}
+        data |= {"machine": machine(), part: found}
+        write_results("monte_carlo", data, report(data))
     print(report(data))
 
 

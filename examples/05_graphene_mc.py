@@ -74,7 +74,7 @@ rng = np.random.default_rng(0)
 atoms = sheet()
 atoms.calc = AndersoNN("graphene", compile=False)
 thermalize_momenta(atoms, TEMPERATURE, rng=rng)
-dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=0.02 / units.fs, rng=rng)
+dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=0.02 / units.fs, fixcm=False, rng=rng)
 dynamics.run(round(EQUILIBRATION * MD_STEPS))
 molecular_dynamics, md_energies = [], []
 for _step in range(round((1 - EQUILIBRATION) * MD_STEPS) // 10):

@@ -7,6 +7,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
+from ase_andersonn import AndersoNN
 from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
 
 ELEMENTS = (1, 6, 8, 14, 29)
@@ -63,6 +64,11 @@ def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:
     model.attention.gate.bias.add_(1.5)
     model.inject[-1].bias[:, n:].add_(2.0)
     return model
+
+
+def small_calculator(**options: Any) -> AndersoNN:
+    """A calculator of a small model in double precision, with a tight tolerance."""
+    return AndersoNN(small_model(), **{"dtype": "float64", "tol": 1e-16, "compile": False, **options})
 
 
 def rattled(atoms: Atoms, stdev: float = 0.1, seed: int = 0) -> Atoms:

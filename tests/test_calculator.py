@@ -4,21 +4,26 @@ import copy
 import pickle
 import threading
 import warnings
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from ase.build import bulk, molecule
-from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError
 from laws import results, same
-from small_models import ELEMENTS, STRUCTURES, ethanol, rattled, silicon, slab, small_model, stiff_model
+from small_models import (
+    ELEMENTS,
+    STRUCTURES,
+    ethanol,
+    rattled,
+    silicon,
+    slab,
+    small_calculator,
+    small_model,
+    stiff_model,
+)
 
 from ase_andersonn import AndersoNN, MetropolisMC
-from ase_andersonn.calculator import ConvergenceError
 from ase_andersonn.fields import RESULTS
 from ase_andersonn.mc import Displacement
 from ase_andersonn.models import whole
@@ -29,18 +34,13 @@ from ase_andersonn.tiles import Tiles
 NAN, INF = float("nan"), float("inf")
 
 
-def make(**options: Any) -> AndersoNN:
-    """A calculator of a small model in double precision, with a tight tolerance."""
-    return AndersoNN(small_model(), **{"dtype": "float64", "tol": 1e-16, "compile": False, **options})
-
-
 # The contract as a whole
 
 
 @pytest.mark.parametrize("tiles", [None, Tiles(focus=2.7, context=4.0)])
 def test_forces_inside_inference_mode(tiles: Tiles | None) -> None:
     atoms = rattled(bulk("Si", cubic=True)) * 2
-    outside, calc = results(make(tiles=tiles), atoms), make(tiles=tiles)
+    outside, calc = results(small_calculator(tiles=tiles), atoms), small_calculator(tiles=tiles)
     with torch.inference_mode():
         same(results(calc, atoms), outside, 1e-12)
 
@@ -56,7 +56,7 @@ def test_an_error_above_the_tolerance_is_said() -> None:
 @pytest.mark.parametrize("warm_start", [True, False], ids=["warm", "cold"])
 def test_conformance_in_double_precision(structure: str, warm_start: bool) -> None:
     atoms = STRUCTURES[structure]()
-    check_calculator(make(warm_start=warm_start), atoms[:6], tol=1e-6, repeat=1e-6 if warm_start else 0.0)
+    check_calculator(small_calculator(warm_start=warm_start), atoms[:6], tol=1e-6, repeat=1e-6 if warm_start else 0.0)
 
 
 def test_conformance_at_default_settings() -> None:
@@ -66,7 +66,7 @@ def test_conformance_at_default_settings() -> None:
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_results_have_the_names_types_and_shapes_of_the_table(structure: str) -> None:
-    calc, atoms = make(), STRUCTURES[structure]()
+    calc, atoms = small_calculator(), STRUCTURES[structure]()
     calc.calculate(atoms, ["forces"])
     periodic = bool(atoms.pbc.all())
     assert set(calc.results) == {f.name for f in RESULTS if periodic or not f.name.startswith("stress")}
@@ -84,7 +84,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
         return evaluate(*args, **options)
 
     monkeypatch.setattr(whole, "evaluate", spy)
-    calc, atoms = make(), silicon()
+    calc, atoms = small_calculator(), silicon()
     calc.get_potential_energy(atoms)
     assert set(calc.results) == {"energy", "free_energy", "energies"}
     for name in ("energies", "free_energy", "forces", "stress", "stresses", "energy"):
@@ -93,7 +93,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_diagnostics_say_what_it_cost() -> None:
-    calc = make(tol=1e-8)
+    calc = small_calculator(tol=1e-8)
     assert calc.diagnostics == {}
     calc.get_forces(silicon())
     found = calc.diagnostics
@@ -109,136 +109,13 @@ def test_diagnostics_say_what_it_cost() -> None:
 
 
 def test_settings_are_not_changed_silently() -> None:
-    calc = make()
+    calc = small_calculator()
     with pytest.raises(ValueError, match="tol cannot be changed here; make a new AndersoNN"):
         calc.set(tol=1e-3)
     assert calc.parameters["tol"] == 1e-16
     assert calc.set() == {}
     by_torch_dtype: Any = torch.float64
-    assert make(dtype=by_torch_dtype).todict() == calc.todict()  # ASE writes it into trajectories, as JSON
-
-
-# Structures
-
-
-@pytest.mark.parametrize("structure", ["slab", "molecule", "wire"])
-@pytest.mark.parametrize("name", ["stress", "stresses"])
-def test_stress_needs_three_periodic_directions(structure: str, name: str) -> None:
-    calc, atoms = make(), STRUCTURES[structure]()
-    text = (
-        rf"stress needs a cell that is periodic in three directions; pbc is \[{atoms.pbc[0]}, {atoms.pbc[1]}, False\]"
-    )
-    with pytest.raises(PropertyNotImplementedError, match=text):
-        calc.get_property(name, atoms)
-    assert np.isfinite(calc.get_forces(atoms)).all()
-    with pytest.raises(PropertyNotImplementedError):
-        calc.get_property(name, atoms)
-
-
-def test_a_single_atom_and_isolated_atoms() -> None:
-    calc = make()
-    one = calc.get_potential_energy(Atoms("Si"))
-    lonely = Atoms("Si3", positions=np.diag([10.0, 20.0, 30.0]))
-    assert calc.get_potential_energy(lonely) == pytest.approx(3 * one, rel=1e-12)
-    assert np.array_equal(calc.get_forces(lonely), np.zeros((3, 3)))
-    box = Atoms("Si", cell=[20.0, 20.0, 20.0], pbc=True)
-    assert calc.get_potential_energy(box) == pytest.approx(one, rel=1e-12)
-    assert np.array_equal(calc.get_stress(box), np.zeros(6))
-
-
-def test_a_cell_far_smaller_than_the_cutoff() -> None:
-    calc = make()
-    primitive = Atoms("Si", cell=[[0.0, 1.9, 1.9], [1.9, 0.0, 1.9], [1.9, 1.9, 0.0]], pbc=True)
-    assert calc.get_potential_energy(primitive * 3) == pytest.approx(27 * calc.get_potential_energy(primitive))
-    assert np.abs(calc.get_forces(primitive)).max() < 1e-12
-
-
-def moved(index: int, value: Any) -> Callable[[Atoms], None]:
-    return lambda atoms: atoms.positions.__setitem__(index, value)
-
-
-def on_one_site(atoms: Atoms) -> None:
-    atoms.positions[5] = atoms.positions[2] + atoms.cell.array[0]
-
-
-def strange_cell(atoms: Atoms) -> None:
-    atoms.cell[1, 1] = INF
-
-
-def flat_cell(atoms: Atoms) -> None:
-    atoms.cell[2] = atoms.cell[0] + atoms.cell[1]
-
-
-def no_cell(atoms: Atoms) -> None:
-    atoms.cell[2] = 0.0
-
-
-def unknown_elements(atoms: Atoms) -> None:
-    atoms.numbers[[1, 4]] = [79, 26]
-
-
-def nothing(atoms: Atoms) -> None:
-    del atoms[:]
-
-
-WRONG: dict[str, tuple[Callable[[Atoms], None], str]] = {
-    "empty": (nothing, "the structure has no atoms"),
-    "nan": (moved(3, [0.0, NAN, 0.0]), "positions of atoms 3 are not finite"),
-    "inf": (moved(0, INF), "positions of atoms 0 are not finite"),
-    "one site": (on_one_site, "atoms 2 and 5 are .* apart, less than 0.001 Å; remove or move one"),
-    "cell": (strange_cell, "the cell is not finite"),
-    "flat": (flat_cell, "span no volume"),
-    "no cell": (no_cell, "pbc is set along c, where the cell vector is zero"),
-    "element": (unknown_elements, "contains Fe, Au; this model knows H, C, O, Si, Cu. Choose or train a model"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("warm_start", [True, False], ids=["warm", "cold"])
-def test_a_structure_without_an_energy_is_refused_and_changes_nothing(wrong: str, warm_start: bool) -> None:
-    calc, fresh, good = make(warm_start=warm_start), make(warm_start=False), silicon()
-    calc.get_forces(good)
-    bad, (spoil, text) = silicon(), WRONG[wrong]
-    spoil(bad)
-    for _ in range(2):
-        with pytest.raises(ValueError, match=text):
-            calc.get_property("forces", bad)
-        assert calc.results == {}
-    same(results(calc, good), results(fresh, good))
-    good.rattle(0.05, seed=9)
-    same(results(calc, good), results(fresh, good))
-
-
-def test_not_converging_raises_and_the_next_call_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    calc, atoms = make(), silicon()
-    with monkeypatch.context() as patch:
-        patch.setattr(whole, "evaluate", partial(evaluate, max_steps=2))
-        text = r"the equilibrium was not reached: residuals .* \(features\) and .* \(adjoint\), wanted 1.0e-08"
-        with pytest.raises(ConvergenceError, match=text):
-            calc.get_potential_energy(atoms)
-        with pytest.raises(ConvergenceError, match=text):
-            calc.evaluate([atoms])
-        assert calc.results == {}
-        assert not calc.diagnostics["converged"]
-    same(results(calc, atoms), results(make(warm_start=False), atoms))
-    before = results(calc, atoms)
-    nearby, atoms.positions[0, 0] = atoms.copy(), atoms.positions[0, 0] + 0.01
-    with monkeypatch.context() as patch:
-        patch.setattr(whole, "evaluate", partial(evaluate, max_steps=1))
-        with pytest.raises(ConvergenceError):
-            calc.get_potential_energy(atoms)
-    same(results(calc, nearby), before)
-
-
-def test_an_energy_that_overflows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def infinite(*args: Any, **options: Any) -> Any:
-        evaluation = evaluate(*args, **options)
-        evaluation.energy.fill_(INF)
-        return evaluation
-
-    monkeypatch.setattr(whole, "evaluate", infinite)
-    with pytest.raises(CalculationFailed, match="the energy is not finite"):
-        make().get_potential_energy(silicon())
+    assert small_calculator(dtype=by_torch_dtype).todict() == calc.todict()  # ASE writes it into trajectories, as JSON
 
 
 # Options
@@ -247,13 +124,13 @@ def test_an_energy_that_overflows_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("tol", [0.0, -1.0, NAN, INF])
 def test_tolerances_that_make_no_sense(tol: float) -> None:
     with pytest.raises(ValueError, match="it is an energy tolerance in eV/atom and has to be positive"):
-        make(tol=tol)
+        small_calculator(tol=tol)
 
 
 @pytest.mark.parametrize(("option", "value"), [("device", "tpu"), ("dtype", "float16"), ("skin", -0.1)])
 def test_options_that_make_no_sense(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=str(value)):
-        make(**{option: value})
+        small_calculator(**{option: value})
 
 
 def test_the_callers_model_stays_as_it_is() -> None:
@@ -302,11 +179,11 @@ def test_unknown_combinations_are_said_of_batches_too() -> None:
 
 
 def test_copies_follow_a_trajectory_of_their_own() -> None:
-    calc, atoms = make(), silicon()
+    calc, atoms = small_calculator(), silicon()
     for seed in range(3):
         atoms.rattle(0.02, seed=seed)
         calc.get_forces(atoms)
-    expected = results(make(warm_start=False), atoms)
+    expected = results(small_calculator(warm_start=False), atoms)
     for copied in (copy.deepcopy(calc), pickle.loads(pickle.dumps(calc))):
         assert copied.results["energy"] == calc.results["energy"]
         assert copied.model is not calc.model
@@ -334,25 +211,25 @@ def test_threads_with_a_calculator_each() -> None:
         thread.join()
     assert set(found) == set(structures)
     for name, atoms in structures.items():
-        same(found[name], results(make(warm_start=False), atoms))
+        same(found[name], results(small_calculator(warm_start=False), atoms))
 
 
 # Many structures at once
 
 
 def test_a_batch_is_as_if_each_were_alone() -> None:
-    calc, frames = make(tol=1e-6), [make_one() for make_one in STRUCTURES.values()]
+    calc, frames = small_calculator(tol=1e-6), [make_one() for make_one in STRUCTURES.values()]
     for batch_atoms in (1, 15, 2000):
         batch = calc.evaluate(frames, stress=True, batch_atoms=batch_atoms)
         for given, atoms in zip(batch, frames, strict=True):
-            expected = computed(make(tol=1e-6, warm_start=False), atoms)
+            expected = computed(small_calculator(tol=1e-6, warm_start=False), atoms)
             assert set(given) == set(expected)
             assert abs(given["energy"] - expected["energy"]) / len(atoms) <= 1e-6
             same(given, expected, tol=3e-3)
 
 
 def test_a_batch_holds_what_was_asked_for() -> None:
-    calc = make()
+    calc = small_calculator()
     assert calc.evaluate([]) == []
     (only,) = calc.evaluate([silicon()], forces=False)
     assert set(only) == {"energy", "free_energy", "energies"}
@@ -361,7 +238,7 @@ def test_a_batch_holds_what_was_asked_for() -> None:
 
 
 def test_the_elements_of_the_model() -> None:
-    assert make().model.elements == ELEMENTS
+    assert small_calculator().model.elements == ELEMENTS
 
 
 def test_a_stiff_model_converges_at_default_settings() -> None:
@@ -375,7 +252,7 @@ def test_a_stiff_model_converges_at_default_settings() -> None:
 
 @pytest.mark.parametrize("tiles", [None, Tiles(focus=5.0, context=5.0)])
 def test_an_overlap_is_an_infinite_energy_and_leaves_the_settled_state(tiles: Tiles | None) -> None:
-    calc, atoms = make(tiles=tiles), bulk("Si", cubic=True).repeat((3, 1, 1))
+    calc, atoms = small_calculator(tiles=tiles), bulk("Si", cubic=True).repeat((3, 1, 1))
     everything = np.arange(len(atoms))
     energy = calc.propose(atoms, everything)
     calc.settle(True)
@@ -396,9 +273,9 @@ def test_an_overlap_is_an_infinite_energy_and_leaves_the_settled_state(tiles: Ti
 @pytest.mark.parametrize("tiles", [None, Tiles(focus=5.0, context=5.0)])
 def test_metropolis_keeps_the_energy_of_its_atoms(tiles: Tiles | None) -> None:
     atoms = bulk("Si", cubic=True).repeat((3, 1, 1))
-    atoms.calc = make(tiles=tiles)
+    atoms.calc = small_calculator(tiles=tiles)
     mc = MetropolisMC(atoms, 2000.0, [Displacement(0.3)], seed=1)
     mc.run(30)
     assert 0 < mc.statistics["Displacement"].accepted < 30
-    fresh = make(tiles=tiles)
+    fresh = small_calculator(tiles=tiles)
     assert mc.energy == pytest.approx(fresh.get_potential_energy(atoms.copy()), abs=1e-8)

@@ -164,7 +164,6 @@ class GraphClassifier(ClassifierModel):
             n_heads=config.n_heads,
             n_channels=c,
         )
-        del self.attention.center, self.attention.other  # the elements' properties stand in their place
         self.first = nn.Linear(self.attention.n_features + n_element, n_hidden)
         self.inject = nn.Linear(n_hidden, 2 * c)
         self.cell = ContractiveCell(c, config.contraction)

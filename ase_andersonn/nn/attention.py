@@ -62,8 +62,9 @@ class NeighborAttention(nn.Module):
         super().__init__()
         self.cutoff, self.n_radial, self.l_max, self.n_heads = cutoff, n_radial, l_max, n_heads
         self.n_features = n_token + n_heads + 2 * (l_max + 1) * n_edge
-        self.center = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
-        self.other = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
+        if n_species:
+            self.center = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
+            self.other = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
         self.radial = Affine(n_radial, n_edge, bias=False)
         self.score = Affine(n_edge, n_heads)
         self.value = Affine(n_edge, n_edge)

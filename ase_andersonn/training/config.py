@@ -32,7 +32,7 @@ class TrainConfig:
         learning_rate: peak value.
         learning_rate_final: last value, as a fraction of the peak.
         warmup: share of the run during which the learning rate rises.
-        weight_decay: AdamW's, on weight matrices alone.
+        weight_decay: SOAP's, on weight matrices alone.
         clip_norm: largest norm of the gradient.
         ema_decay: decay of the moving average of the weights.
         batch_atoms: atoms in a batch, at most (a larger frame is a batch of its own).
