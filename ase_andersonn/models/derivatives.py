@@ -16,7 +16,17 @@ from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.solvers.base import Solver
 
 from .base import EnergyModel
-from .equilibrium import ANDERSON, MAX_STEPS, Equilibrium, SolveOptions, Start, cold_start, find_equilibrium, per_system
+from .equilibrium import (
+    ANDERSON,
+    MAX_STEPS,
+    Equilibrium,
+    SolveOptions,
+    Start,
+    cold_start,
+    find_at_once,
+    find_equilibrium,
+    per_system,
+)
 from .operators import Linearized, Operators, operators_of
 from .weight_gradients import Observables, differentiable
 
@@ -82,22 +92,44 @@ def evaluate(
 
     def observe() -> tuple[Equilibrium, Observables]:
         found = find_equilibrium(graph, species, operators, options, derivatives=forces or stress)
-        return found, _observables(model, graph, species, operators, found, forces=forces, stress=stress)
+        gradient = _edge_gradient(graph, species, operators, found) if forces or stress else None
+        return found, _observables(model, graph, species, found, gradient, forces=forces, stress=stress)
 
     if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
         equilibrium, seen = differentiable(model, graph, species, operators, options, observe)
     else:
         with torch.no_grad():
             equilibrium, seen = observe()
-    return Evaluation(
-        energy=seen.energy,
-        energies=_energies(model, species, equilibrium),
-        forces=seen.forces,
-        stress=seen.stress,
-        stresses=seen.stresses,
-        n_per_system=graph.n_per_system,
-        equilibrium=equilibrium,
-    )
+    return _evaluation(model, graph, species, equilibrium, seen)
+
+
+@torch.no_grad()
+def evaluate_at_once(
+    model: EnergyModel, graph: Graph, *, forces: bool, stress: bool, tol: float, compile: CompileMode
+) -> Evaluation | None:
+    """`evaluate` of one structure in one function, from the geometry to the gradient, with a few plain steps.
+
+    In a small structure the calls of functions take longer than what they compute. None where these steps do not reach
+    the tolerance.
+
+    Args:
+        model: an equilibrium model.
+        graph: one structure.
+        forces: whether forces are wanted.
+        stress: whether stress is wanted.
+        tol: energy tolerance, eV/atom, as in `evaluate`.
+        compile: whether the function is compiled, as in `backends.compile_function`.
+
+    Raises:
+        ValueError: for elements that the model does not know.
+    """
+    species = model.species(graph.numbers)
+    operators = operators_of(model, graph.vectors.device, compile)
+    found, gradient = find_at_once(graph, species, operators, tol, derivatives=forces or stress)
+    if not found.within(tol):
+        return None
+    seen = _observables(model, graph, species, found, gradient, forces=forces, stress=stress)
+    return _evaluation(model, graph, species, found, seen)
 
 
 def forces_from(gradient: Tensor, graph: Graph) -> Tensor:
@@ -120,25 +152,42 @@ def _energies(model: EnergyModel, species: Tensor, equilibrium: Equilibrium) -> 
     return equilibrium.lagrangian.double() + model.reference_energies(species)
 
 
+def _edge_gradient(graph: Graph, species: Tensor, operators: Operators, found: Equilibrium) -> Tensor:
+    state = Linearized(found.z @ found.weights.send.T, found.slope, found.weights)
+    return operators.edge_gradient(graph, species, found.encoding, state, found.adjoint)
+
+
 def _observables(
     model: EnergyModel,
     graph: Graph,
     species: Tensor,
-    operators: Operators,
     found: Equilibrium,
+    gradient: Tensor | None,
     *,
     forces: bool,
     stress: bool,
 ) -> Observables:
     energy = per_system(_energies(model, species, found), graph)
-    if not (forces or stress):
+    if gradient is None:
         return Observables(energy, None, None, None)
-    state = Linearized(found.z @ found.weights.send.T, found.slope, found.weights)
-    gradient = operators.edge_gradient(graph, species, found.encoding, state, found.adjoint)
     stresses = stresses_from(gradient, graph) if stress else None
     return Observables(
         energy=energy,
         forces=forces_from(gradient, graph) if forces else None,
         stress=None if stresses is None else per_system(stresses, graph),
         stresses=stresses,
+    )
+
+
+def _evaluation(
+    model: EnergyModel, graph: Graph, species: Tensor, equilibrium: Equilibrium, seen: Observables
+) -> Evaluation:
+    return Evaluation(
+        energy=seen.energy,
+        energies=_energies(model, species, equilibrium),
+        forces=seen.forces,
+        stress=seen.stress,
+        stresses=seen.stresses,
+        n_per_system=graph.n_per_system,
+        equilibrium=equilibrium,
     )

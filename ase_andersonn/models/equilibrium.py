@@ -8,6 +8,7 @@ The error of `L` is quadratic in the residuals, and `|⟨λ, f(z) − z⟩|` est
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,13 +17,16 @@ from torch import Tensor
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.deq import CellWeights, reverse_gates
 from ase_andersonn.solvers.anderson import Anderson
-from ase_andersonn.solvers.base import Segments, Solution, Solver, solve
+from ase_andersonn.solvers.base import TINY, Counters, Segments, Solution, Solver, solve
 from ase_andersonn.solvers.gmres import solve_linear
 
+from .functions import Swept
 from .operators import Encoding, Operators
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
+SWEEP = (5, 4)
+"""Plain steps for the features and for the adjoint where they come first."""
 REFINEMENTS = 12
 """How often the residual tolerance is tightened at most while the estimated energy error is above the tolerance."""
 CHECK_EVERY_ON_GPU = 3
@@ -63,12 +67,15 @@ class SolveOptions:
         solver: fixed-point method.
         max_steps: most applications of the cell in one solve.
         begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
+        sweep: whether to take plain steps first, all in one function, and to call the solver for what they leave: the
+            fastest way where few steps are enough, and a solver's work is more than that of the cell.
     """
 
     tol: float = 1e-6
     solver: Solver = ANDERSON
     max_steps: int = MAX_STEPS
     begin: Callable[[Tensor], Start] = cold_start
+    sweep: bool = False
 
     def settings(self, graph: Graph, residual_tol: float | None = None) -> dict[str, Any]:
         """Arguments of `solvers.solve` for the features of a graph."""
@@ -115,6 +122,10 @@ class Equilibrium:
     def converged(self) -> Tensor:
         """Of each structure, for both solves [n_systems]."""
         return self.forward.converged & self.backward.converged
+
+    def within(self, tol: float) -> bool:
+        """Whether all structures are converged, and known to `tol`, eV/atom."""
+        return bool(self.converged.all()) and bool((self.error <= tol).all())
 
 
 def per_system(rows: Tensor, graph: Graph) -> Tensor:
@@ -167,6 +178,11 @@ def solve_encoded(
     floor = 10 * torch.finfo(encoding.pair.dtype).eps
     start, spent = options.begin(encoding.injection.u), (0, 0)
     earlier: Equilibrium | None = None
+    if options.sweep:
+        earlier = problem.sweep(start, residual_tol)
+        if earlier.within(options.tol):
+            return earlier
+        start, spent = Start(earlier.z, earlier.adjoint), earlier.evaluations
     for _ in range(REFINEMENTS + 1):
         found = problem.solve(start, options.settings(graph, residual_tol), spent)
         if earlier is not None:
@@ -183,7 +199,7 @@ def solve_encoded(
 
 def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, tol: float) -> Equilibrium:
     """What was found, but for structures whose error was small enough earlier: they stay as if they were alone."""
-    done = earlier.error <= tol
+    done = earlier.converged.to(earlier.error.device) & (earlier.error <= tol)
     if not bool(done.any()):
         return found
     rows = done[graph.system][:, None]
@@ -197,6 +213,50 @@ def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, 
     )
 
 
+def find_at_once(
+    graph: Graph, species: Tensor, operators: Operators, tol: float, *, derivatives: bool
+) -> tuple[Equilibrium, Tensor | None]:
+    """Features and adjoint of one structure after plain steps from a cold start, converged or not, and `∂L/∂d`.
+
+    Args:
+        graph: one structure.
+        species: [n_atoms].
+        operators: the model's functions.
+        tol: energy tolerance, eV/atom.
+        derivatives: whether `∂L/∂d` is wanted; else None.
+    """
+    weights = operators.cell_weights()
+    topology = graph.neighbors, graph.mask, graph.reverse
+    swept, injection, pair, gradient = operators.at_once(graph.vectors, species, *topology, weights, SWEEP, derivatives)
+    encoding = Encoding(injection, pair, [])
+    return _swept(swept, graph, encoding, weights, math.sqrt(tol), operators.at_once.backend), gradient
+
+
+def _swept(
+    swept: Swept, graph: Graph, encoding: Encoding, weights: CellWeights, residual_tol: float, backend: str
+) -> Equilibrium:
+    """What plain steps arrived at, with its residuals."""
+    *squares, correction = per_system(swept.norms.double(), graph).unbind(-1)
+    residuals = (torch.stack(squares[::2]) / (torch.stack(squares[1::2]) + TINY)).sqrt().cpu()
+    forward, backward = (
+        Solution(value, residual, torch.full(residual.shape, n), residual <= residual_tol, n, Counters())
+        for value, residual, n in zip((swept.z, swept.adjoint), residuals, SWEEP, strict=True)
+    )
+    return Equilibrium(
+        z=swept.z,
+        adjoint=swept.adjoint,
+        encoding=encoding,
+        slope=swept.slope,
+        weights=weights,
+        lagrangian=swept.lagrangian + encoding.pair,
+        error=correction.abs() / graph.n_per_system,
+        forward=forward,
+        backward=backward,
+        evaluations=(forward.evaluations + 1, backward.evaluations),
+        backend=backend,
+    )
+
+
 class _Problem:
     """The fixed-point equations of one graph."""
 
@@ -206,11 +266,22 @@ class _Problem:
         self.graph, self.species, self.operators, self.encoding = graph, species, operators, encoding
         self.focus = focus
         self.weights = operators.cell_weights()
-        self.reversed_gates = reverse_gates(encoding.injection.gates, graph.reverse)
+
+    @cached_property
+    def reversed_gates(self) -> Tensor:
+        return reverse_gates(self.encoding.injection.gates, self.graph.reverse)
 
     def cell(self, z: Tensor) -> Tensor:
         result: Tensor = self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
         return result
+
+    def sweep(self, start: Start, residual_tol: float) -> Equilibrium:
+        """Features and adjoint after plain steps, converged or not."""
+        graph, injection, operators = self.graph, self.encoding.injection, self.operators
+        z = injection.u if start.z is None else start.z
+        topology = graph.neighbors, graph.reverse
+        swept = operators.sweep(z, injection, *topology, self.weights, self.species, self.focus, SWEEP)
+        return _swept(swept, graph, self.encoding, self.weights, residual_tol, operators.sweep.backend)
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""

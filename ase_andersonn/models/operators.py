@@ -1,4 +1,4 @@
-"""The tensor functions of an equilibrium model, each compiled where a compiler exists.
+"""The functions of an equilibrium model, each compiled where a compiler exists, and what is put together from them.
 
 Geometry is worked through in blocks of atoms that stay in the cache. In small systems what a block's derivatives need
 is kept from the encoding to the forces; in large ones it is computed again, so that memory grows with the message
@@ -17,15 +17,14 @@ from ase_andersonn.nn.deq import (
     CellWeights,
     Injection,
     apply_cell,
-    cell_slope,
     gate_cotangent,
-    linearize,
+    message_cotangent,
     pull,
     push,
-    reverse_gates,
 )
 
 from .base import EnergyModel
+from .functions import Functions
 
 BLOCK = 256
 """Atoms in a block on the CPU."""
@@ -63,101 +62,6 @@ class Linearized(NamedTuple):
     weights: CellWeights
 
 
-class Functions:
-    """The functions of one model that are compiled as they stand.
-
-    Args:
-        model: the model; its weights are read at every call.
-    """
-
-    def __init__(self, model: EnergyModel) -> None:
-        self.model = model
-
-    def encode(
-        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`u`, `v`, gates and pair energies of a block of atoms."""
-        args = vectors, species, neighbor_species, mask
-        u, v, gates = self.model.encode(*args)
-        return u, v, gates, self.model.pair_energies(*args)
-
-    def readout_gradient(self, z: Tensor, species: Tensor) -> Tensor:
-        """`∂E/∂z` [n_atoms, n_channels]."""
-        result: Tensor = torch.func.grad(lambda y: self.model.readout(y, species).sum())(z)
-        return result
-
-    def linearize(
-        self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`f(z) − z`, the slope of the cell, `∂E/∂z` [n_atoms, n_channels], and `E` of each atom [n_atoms]."""
-
-        def readout(y: Tensor) -> tuple[Tensor, Tensor]:
-            energies = self.model.readout(y, species)
-            return energies.sum(), energies
-
-        f, slope = linearize(z, injection, neighbors, weights)
-        source, energies = torch.func.grad(readout, has_aux=True)(z)
-        return f - z, slope, source, energies
-
-    def encode_tangent(
-        self, vectors: Tensor, direction: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
-    ) -> Injection:
-        """Derivative of the injection along a change of the edge vectors."""
-
-        def encode(d: Tensor) -> tuple[Tensor, ...]:
-            return tuple(self.model.encode(d, species, neighbor_species, mask))
-
-        return Injection(*torch.func.jvp(encode, (vectors,), (direction,))[1])
-
-    def adjoint_source(
-        self,
-        z: Tensor,
-        tangent: Tensor,
-        injection: Injection,
-        injection_tangent: Injection,
-        adjoint: Tensor,
-        neighbors: Tensor,
-        reverse: Tensor,
-        species: Tensor,
-        weights: CellWeights,
-    ) -> Tensor:
-        """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and of the geometry, at fixed λ."""
-
-        def force_on_features(z: Tensor, u: Tensor, v: Tensor, gates: Tensor) -> Tensor:
-            slope = cell_slope(z, Injection(u, v, gates), neighbors, weights)
-            pulled = pull(adjoint, slope, reverse_gates(gates, reverse), neighbors, weights)
-            return self.readout_gradient(z, species) + pulled
-
-        derivative: Tensor = torch.func.jvp(force_on_features, (z, *injection), (tangent, *injection_tangent))[1]
-        return derivative
-
-    def weight_gradient(
-        self,
-        parameters: dict[str, Tensor],
-        primals: tuple[Tensor, Tensor, Tensor],
-        tangents: tuple[Tensor, Tensor, Tensor],
-        energy_weights: Tensor,
-        neighbors: Tensor,
-        species: Tensor,
-        mask: Tensor,
-    ) -> dict[str, Tensor]:
-        """Gradient in the weights of `Σ w_i L_i + dL(ẋ, μ, ν)`; primals and tangents of `(d, z, λ)`."""
-
-        def objective(parameters: dict[str, Tensor]) -> Tensor:
-            def lagrangian(vectors: Tensor, z: Tensor, adjoint: Tensor) -> tuple[Tensor, Tensor]:
-                args = (vectors, z, adjoint, neighbors, species, mask)
-                value = torch.func.functional_call(self.model, parameters, args)
-                return value.sum(), value
-
-            slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2), has_aux=True)(*primals)
-            along = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
-            total: Tensor = (energy_weights * value).sum() + along
-            return total
-
-        gradients: dict[str, Tensor] = torch.func.grad(objective)(parameters)
-        return gradients
-
-
 class Operators:
     """The functions of one model on one device, and what is put together from them.
 
@@ -174,6 +78,8 @@ class Operators:
         functions = Functions(model)
         self.encode_block = compiled(functions.encode)
         self.linearize = compiled(functions.linearize)
+        self.sweep = compiled(functions.sweep)
+        self.at_once = compiled(functions.at_once)
         # Forward-mode derivatives would be compiled anew for every number of atoms.
         self.encode_tangent = functions.encode_tangent
         self.adjoint_source = functions.adjoint_source
@@ -184,18 +90,19 @@ class Operators:
         self.push = compiled(push)
         self.pull = compiled(pull)
         self.block = BLOCK if device.type == "cpu" else BLOCK_CUDA
-        self._model = model
+        self._model, self._modules = model, tuple(model.modules())
         self._weights: tuple[Any, CellWeights | None] = (None, None)
 
     @torch.no_grad()
     def cell_weights(self) -> CellWeights:
         """The cell's bounded matrices, made anew where a weight of the model has changed."""
-        version = [(p.data_ptr(), p._version) for p in self._model.parameters()]
+        weights = (p for module in self._modules for p in module._parameters.values() if p is not None)
+        version = [(p.data_ptr(), p._version) for p in weights]
         if self._weights[0] != version:
             self._weights = version, self._model.cell_weights()
-        weights = self._weights[1]
-        assert weights is not None
-        return weights
+        bounded = self._weights[1]
+        assert bounded is not None
+        return bounded
 
     def blocks(self, n_atoms: int) -> Iterator[slice]:
         """Slices of at most `block` atoms that cover all."""
@@ -223,11 +130,10 @@ class Operators:
     ) -> Tensor:
         """`∂L/∂d = λ · ∂f/∂d + ∂E_pair/∂d` [n_atoms, n_neighbors, 3], eV/Å, block by block.
 
-        `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s = φ' ∘ (W₂ᵀ
-        λ)` and `(W₁ᵀ s)_i ∘ (W₀ z)_k`.
+        `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s` and
+        `(W₁ᵀ s)_i ∘ (W₀ z)_k`, see `message_cotangent`.
         """
-        inner = state.slope * (adjoint @ state.weights.out)
-        messages = inner @ state.weights.mix[:, : adjoint.shape[1]]
+        inner, messages = message_cotangent(adjoint, state.slope, state.weights)
         gradients = []
         for b, kept in zip(self.blocks(len(species)), encoding.tape, strict=True):
             vectors, outputs = kept or self.encode_rows(graph, species, b, True)

@@ -22,6 +22,11 @@ class WarmStart:
         self.predictor = Predictor(history, noise=0.3 * residual_tol)
         self._states: tuple[Any, Any] = (None, None)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to start from."""
+        return len(self.predictor) == 0
+
     def begin(self, injection: Tensor) -> Start:
         """Where to start for a geometry with the injection `u` [n_atoms, n_channels]."""
         guess = self.predictor.guess(injection)

@@ -11,15 +11,14 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.geometry import find_mic
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from ase_andersonn.backends import CompileMode, exact_matmul
-from ase_andersonn.inputs.graph import graph_from_atoms
+from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.inputs.neighbors import NeighborList
 
 from .base import EnergyModel
-from .derivatives import Evaluation, evaluate
+from .derivatives import Evaluation, evaluate, evaluate_at_once
 from .equilibrium import cold_start
 from .potential import ConvergenceError, Evaluator, Settings, warn_of_error
 from .warm_start import WarmStart
@@ -28,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
+SMALL = 256
+"""Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
 EAGER_SECONDS = 20.0
 """Work done before `compile="auto"` spends time on compiling."""
 
@@ -51,7 +52,7 @@ class Whole(Evaluator):
         self.neighbor_list = NeighborList(model.cutoff, settings.skin if settings.warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
-        self._worked, self._compiles = 0.0, False
+        self._worked, self._compiles, self._at_once = 0.0, False, True
         self._positions: NDArray[np.float64] | None = None
 
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
@@ -70,24 +71,32 @@ class Whole(Evaluator):
         listed = time.perf_counter()
         self._follow(atoms, before, changes)
         with exact_matmul():
-            evaluation = evaluate(
-                self.model,
-                graph,
-                forces=forces,
-                stress=stress,
-                tol=self.settings.tol,
-                begin=cold_start if self.warm_start is None else self.warm_start.begin,
-                compile=self._compile_mode(),
-            )
+            evaluation = self._evaluate(graph, forces=forces, stress=stress)
         results = _as_results(evaluation)[0]
         done = time.perf_counter()
         self._worked += done - begun
         self._describe(evaluation, {"neighbors": listed - begun, "evaluate": done - listed})
         self._check(evaluation)
-        if self.warm_start is not None:
-            self.warm_start.end(evaluation.equilibrium)
         self._positions = atoms.positions.copy()
         return results
+
+    def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
+        """At once where that is enough for structures as small as this one, else with all that a solver can do."""
+        mode = self._compile_mode()
+        if self._at_once and graph.n_atoms <= SMALL:
+            found = evaluate_at_once(
+                self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, compile=mode
+            )
+            if found is not None:
+                return found
+            self._at_once = False
+        begin = cold_start if self.warm_start is None else self.warm_start.begin
+        evaluation = evaluate(
+            self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, begin=begin, compile=mode
+        )
+        if self.warm_start is not None and bool(evaluation.equilibrium.converged.all()):
+            self.warm_start.end(evaluation.equilibrium)
+        return evaluation
 
     def calculate_many(
         self, structures: Sequence[Atoms], *, forces: bool, stress: bool, batch_atoms: int
@@ -116,21 +125,22 @@ class Whole(Evaluator):
     def reset(self) -> None:
         """See `Evaluator.reset`."""
         self.diagnostics = {}
-        self._positions = None
+        self._positions, self._at_once = None, True
         self.neighbor_list.reset()
         if self.warm_start is not None:
             self.warm_start.reset()
 
     def _follow(self, atoms: Atoms, before: NDArray[np.float64] | None, changes: Collection[str]) -> None:
         """Drop the history where this structure is not close to the last one, whose positions are `before`."""
-        if self.warm_start is None:
+        if self.warm_start is None or self.warm_start.empty:
             return
-        if before is None or before.shape != atoms.positions.shape or {"numbers", "pbc"} & set(changes):
+        far = before is None or before.shape != atoms.positions.shape or bool({"numbers", "pbc"} & set(changes))
+        if not far:
+            moved, _ = find_mic(atoms.positions - before, atoms.cell, atoms.pbc)
+            far = np.square(moved).sum(1).max() > NEARBY**2
+        if far:
             self.warm_start.reset()
-            return
-        moved, _ = find_mic(atoms.positions - before, atoms.cell, atoms.pbc)
-        if np.square(moved).sum(1).max() > NEARBY**2:
-            self.warm_start.reset()
+            self._at_once = True
 
     def _compile_mode(self) -> CompileMode:
         if self.settings.compile != "auto":
@@ -187,6 +197,12 @@ def _chunks(frames: Sequence[Atoms], batch_atoms: int) -> list[list[Atoms]]:
     return chunks
 
 
+def _voigt(stress: torch.Tensor) -> NDArray[np.float64]:
+    """Symmetric [n, 3, 3] in ASE's order xx, yy, zz, yz, xz, xy [n, 6]."""
+    voigt: NDArray[np.float64] = stress.cpu().double().flatten(1)[:, [0, 4, 8, 5, 2, 1]].numpy()
+    return voigt
+
+
 def _as_results(evaluation: Evaluation) -> list[dict[str, Any]]:
     """ASE's results of each structure: float64, stresses as six numbers."""
     counts = evaluation.n_per_system.tolist()
@@ -195,8 +211,8 @@ def _as_results(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows: dict[str, Any] = {"energies": evaluation.energies, "forces": evaluation.forces}
     rows = {name: t.cpu().double().numpy() for name, t in rows.items() if t is not None}
     if evaluation.stresses is not None and evaluation.stress is not None:
-        rows["stresses"] = full_3x3_to_voigt_6_stress(evaluation.stresses.cpu().double().numpy())
-        stress = full_3x3_to_voigt_6_stress(evaluation.stress.cpu().double().numpy())
+        rows["stresses"] = _voigt(evaluation.stresses)
+        stress = _voigt(evaluation.stress)
     results = []
     for index, (end, count) in enumerate(zip(ends, counts, strict=True)):
         found: dict[str, Any] = {"energy": float(energy[index]), "free_energy": float(energy[index])}

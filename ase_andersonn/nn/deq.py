@@ -128,6 +128,12 @@ def reverse_gates(gates: Tensor, reverse: Tensor) -> Tensor:
     return gates.flatten(0, 1)[reverse]
 
 
+def message_cotangent(adjoint: Tensor, slope: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor]:
+    """Derivatives of `⟨λ, f(z)⟩` in `v`, `s = φ' ∘ (γ W₂)ᵀ λ`, and in the messages, each [n_atoms, n_channels]."""
+    inner = slope * (adjoint @ weights.out)
+    return inner, inner @ weights.mix[:, : adjoint.shape[1]]
+
+
 def gate_cotangent(messages: Tensor, sent: Tensor, neighbors: Tensor) -> Tensor:
     """`g_i ∘ h_k`: the derivative of `Σ_i g_i · Σ_k a_ik ∘ h_k` in the gates [n_rows, n_neighbors, n_channels].
 

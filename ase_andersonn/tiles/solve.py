@@ -23,7 +23,7 @@ from ase_andersonn.inputs.neighbors_gpu import device_edges, finds_edges_on
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.equilibrium import Equilibrium, SolveOptions, solve_encoded
 from ase_andersonn.models.operators import Encoding, Operators
-from ase_andersonn.nn.deq import Injection
+from ase_andersonn.nn.deq import Injection, message_cotangent
 
 from .cluster import Cluster
 from .partition import Floats, Ints
@@ -266,8 +266,7 @@ def _edge_gradient(
 
     As `Operators.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
     """
-    inner = found.slope * (found.adjoint @ found.weights.out)
-    messages = inner @ found.weights.mix[:, : inner.shape[1]]
+    inner, messages = message_cotangent(found.adjoint, found.slope, found.weights)
     sent = found.z @ found.weights.send.T
     order = None if pairs.one_to_one else torch.argsort(pairs.row, stable=True)
     by_row = None if order is None else pairs.row[order]

@@ -17,7 +17,6 @@ from ase_andersonn.models.potential import ConvergenceError, Settings, warn_of_e
 from .cluster import Cluster, gather
 from .memory import row_bytes, tape_bytes
 from .partition import Bins, Floats, Grid, Ints
-from .plain_first import PlainFirst
 from .solve import Solved, solve_tiles
 
 EAGER_SECONDS = 20.0
@@ -102,7 +101,7 @@ class Job:
                 operators_of(model, device, self.compile),
                 cluster,
                 numbers,
-                SolveOptions(self.settings.tol, PlainFirst()),
+                SolveOptions(self.settings.tol, sweep=True),
                 forces=self.forces,
                 keep=self.keep,
                 dtype=self.settings.dtype,

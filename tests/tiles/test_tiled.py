@@ -212,7 +212,7 @@ def test_bad_input() -> None:
 
 
 def test_a_tile_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SolveOptions", lambda tol, solver: SolveOptions(tol, solver, max_steps=2))
+    monkeypatch.setattr(stream, "SolveOptions", lambda tol, **_: SolveOptions(tol, max_steps=2))
     with pytest.raises(ConvergenceError, match="tiles was not reached"):
         energy(tiled(), CASES["crystal"]())
 
