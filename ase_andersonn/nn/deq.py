@@ -124,8 +124,13 @@ def pull(cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Te
 
 
 def reverse_gates(gates: Tensor, reverse: Tensor) -> Tensor:
-    """The gates of the same pairs seen from their other end [n_atoms, n_neighbors, n_channels]."""
-    return gates.flatten(0, 1)[reverse]
+    """The gates of the same pairs seen from their other end [n_atoms, n_neighbors, n_channels].
+
+    `reverse` is its own inverse, so every gate may be put where its partner stands: a compiler turns the reading of the
+    partners' gates into a part of every sum that needs them, which is five times slower.
+    """
+    rows = gates.flatten(0, 1)
+    return torch.empty_like(rows).index_copy(0, reverse.flatten(), rows).view_as(gates)
 
 
 def message_cotangent(adjoint: Tensor, slope: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor]:
