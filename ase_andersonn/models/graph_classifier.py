@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from ase import Atoms
@@ -30,10 +30,10 @@ from ase_andersonn.nn.atom_pooling import AtomPooling, total
 from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
 from ase_andersonn.nn.blocks import silu
 from ase_andersonn.nn.deq import ContractiveCell, Injection, apply_cell, pull
-from ase_andersonn.nn.implicit import CellSolver, cotangents, equilibrium
+from ase_andersonn.nn.implicit import CellSolver, cotangents, equilibrium, spectral_radius
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.nn.standardize import Standardize
-from ase_andersonn.solvers import Anderson, Segments
+from ase_andersonn.solvers import Anderson, Segments, Solution, Solver
 
 from .classifier_base import ClassifierModel, SolveStatistics
 
@@ -60,6 +60,7 @@ class GraphClassifierConfig:
         window: of Anderson's method.
         tolerance: relative residual of the equilibrium.
         training_tolerance: the same while training.
+        max_steps: evaluations of the cell at most.
         dropout: of the structures' network, and of the elements' learned vectors, while training.
 
     Raises:
@@ -83,13 +84,14 @@ class GraphClassifierConfig:
     window: int = 5
     tolerance: float = 1e-5
     training_tolerance: float = 1e-3
+    max_steps: int = 60
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if not 0.0 < self.cutoff < math.inf:
             raise ValueError(f"cutoff is {self.cutoff} Å; it has to be a positive number.")
         sizes = ("n_radial", "n_channels", "n_element", "n_edge", "n_token", "n_heads", "n_hidden", "n_pooled")
-        for name in (*sizes, "n_features"):
+        for name in (*sizes, "n_features", "max_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
         for name in ("n_edge", "n_token", "n_pooled"):
@@ -140,10 +142,18 @@ class GraphClassifier(ClassifierModel):
 
     Args:
         config: sizes and labels.
+        solver: of the fixed point and its adjoint; Anderson's method with the config's window where not given, and
+            whenever a model is read from a file.
+
+    Attributes:
+        solver: the same; may be replaced at any time.
+        adjoint_statistics: of the last backward pass; None before it.
     """
 
-    def __init__(self, config: GraphClassifierConfig) -> None:
+    def __init__(self, config: GraphClassifierConfig, solver: Solver | None = None) -> None:
         super().__init__(config, config.n_features)
+        self.solver: Solver = Anderson(config.window) if solver is None else solver
+        self.adjoint_statistics: SolveStatistics | None = None
         c, n_element, n_hidden = config.n_channels, config.n_element, config.n_hidden
         properties = torch.tensor(element_properties(), dtype=torch.float32)
         self.properties: Tensor
@@ -299,16 +309,28 @@ class GraphClassifier(ClassifierModel):
         inputs = self.edge_inputs(batch)
         injection = self._encode(*inputs, batch.mask)
         solver = CellSolver(
-            Anderson(self.config.window),
+            self.solver,
             self.config.training_tolerance if self.training else self.config.tolerance,
+            self.config.max_steps,
             cell=self._cell,
             pull=self._pull,
             cotangents=self._cotangents,
+            adjoint_solved=self._adjoint_solved,
         )
         z = equilibrium(injection, self.cell.weights(), batch.neighbors, batch.reverse, batch.segments, solver)
-        found: Any = solver.forward
-        self.statistics = SolveStatistics(found.steps, found.residual, found.converged, found.evaluations)
+        assert solver.forward is not None
+        self.statistics = _statistics(solver.forward)
         return z, inputs[-1]
+
+    def _adjoint_solved(self, found: Solution) -> None:
+        self.adjoint_statistics = _statistics(found)
+
+    @torch.no_grad()
+    def spectral_radius(self, batch: GraphBatch) -> Tensor:
+        """`ρ(∂f/∂z)` at the equilibrium of each structure [n_systems]; what is below 1 converges by plain iteration."""
+        z, _ = self.equilibrium(batch)
+        injection = self._encode(*self.edge_inputs(batch), batch.mask)
+        return spectral_radius(z, injection, self.cell.weights(), batch.neighbors, batch.segments)
 
     def dipoles(self, charges: Tensor, batch: GraphBatch) -> Tensor:
         """`|Σ_i (q_i − q̄) r_i|` [n_systems, n_dipoles], in units of the charges times Å; 0 for what repeats."""
@@ -317,3 +339,7 @@ class GraphClassifier(ClassifierModel):
         moments = (charges - mean[system])[:, :, None] * batch.positions[:, None]
         sums = total(moments.flatten(1), system, n).view(n, -1, 3)
         return (sums.square().sum(-1) + 1e-6).sqrt()
+
+
+def _statistics(found: Solution) -> SolveStatistics:
+    return SolveStatistics(found.steps, found.residual, found.converged, found.evaluations)

@@ -28,6 +28,7 @@ from .deq import (
     gate_cotangent,
     preactivation,
     pull,
+    push,
     reverse_gates,
 )
 
@@ -41,6 +42,7 @@ class CellSolver:
         tol: relative residual of each structure.
         max_steps: evaluations at most.
         cell, pull, cotangents: functions of `nn.deq` and of this file, or compiled ones.
+        adjoint_solved: told the solution of the adjoint.
 
     Attributes:
         forward, backward: the last solutions of the fixed point and of the adjoint.
@@ -52,6 +54,7 @@ class CellSolver:
     cell: Callable[..., Tensor] = apply_cell
     pull: Callable[..., Tensor] = pull
     cotangents: Callable[..., tuple[Tensor, ...]] | None = None
+    adjoint_solved: Callable[[Solution], None] | None = None
     forward: Solution | None = None
     backward: Solution | None = None
 
@@ -103,6 +106,8 @@ class _Equilibrium(torch.autograd.Function):
         solver.backward = solver.find(
             lambda y: gradient + solver.pull(y, slope, backward, neighbors, weights), gradient, ctx.segments
         )
+        if solver.adjoint_solved is not None:
+            solver.adjoint_solved(solver.backward)
         found = solver.cotangents or cotangents
         adjoint = solver.backward.value
         return (None, None, None, None, *found(z, adjoint, slope, injection, backward, neighbors, weights))
@@ -126,3 +131,27 @@ def cotangents(
     gates = gate_cotangent(to_messages, sent, neighbors)
     send = aggregate(backward, to_messages, neighbors).T @ z
     return adjoint, inner, gates, send, inner.T @ torch.cat([messages, z], -1), adjoint.T @ active
+
+
+@torch.no_grad()
+def spectral_radius(
+    z: Tensor, injection: Injection, weights: CellWeights, neighbors: Tensor, segments: Segments, steps: int = 120
+) -> Tensor:
+    """`ρ(∂f/∂z)` of each problem at `z`, float64 [n], by power iteration.
+
+    Complex pairs of eigenvalues let the growth of the vector swing, so its logarithm is averaged over the last third.
+
+    Args:
+        z: [n_atoms, n_channels].
+        injection, weights, neighbors, segments: as in `equilibrium`.
+        steps: products with the Jacobian.
+    """
+    slope = cell_slope(z, injection, neighbors, weights)
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
+    growth = []
+    for _ in range(steps):
+        v = push(v, slope, injection.gates, neighbors, weights)
+        norm = segments.total(v.square().sum(1, keepdim=True)).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
+        v = v / segments.spread(norm).to(v)
+        growth.append(norm[:, 0].log())
+    return torch.stack(growth[-(steps // 3) :]).mean(0).exp()

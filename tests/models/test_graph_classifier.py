@@ -14,8 +14,8 @@ from ase_andersonn.labels import POLARITY
 from ase_andersonn.models.checkpoint import load_classifier, load_model, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection, apply_cell
-from ase_andersonn.nn.implicit import CellSolver, equilibrium
-from ase_andersonn.solvers import Anderson, Segments, fixed_point, solve, solve_linear
+from ase_andersonn.nn.implicit import CellSolver, equilibrium, spectral_radius
+from ase_andersonn.solvers import Anderson, Picard, Segments, fixed_point, solve, solve_linear
 
 SMALL = GraphClassifierConfig(
     cutoff=4.0, n_radial=4, n_channels=8, n_element=8, n_edge=8, n_token=8, n_heads=2, n_hidden=16, n_pooled=8,
@@ -161,6 +161,37 @@ def test_the_equilibrium_is_that_of_the_general_operator() -> None:
     for a, b in zip(torch.autograd.grad(own, given, target), torch.autograd.grad(general, given, target), strict=True):
         keep = b != 0  # padded gates have no meaning
         assert torch.allclose(a[keep], b[keep], atol=1e-9)
+
+
+def test_the_spectral_radius_is_that_of_the_jacobian() -> None:
+    given, neighbors, _, segments = small_problem()
+    injection, weights = Injection(*given[:3]), CellWeights(*given[3:])
+    z = solve(
+        lambda z: apply_cell(z, injection, neighbors, weights), given[0], solver=Anderson(), tol=1e-12, max_steps=100
+    ).value
+    jacobian = torch.autograd.functional.jacobian(lambda z: apply_cell(z, injection, neighbors, weights), z)
+    found = spectral_radius(z, injection, weights, neighbors, segments, 900)
+    for rows, radius in zip((slice(0, 3), slice(3, 5)), found, strict=True):
+        block = jacobian[rows, :, rows].reshape(2 * [3 * (rows.stop - rows.start)])
+        assert radius == pytest.approx(float(torch.linalg.eigvals(block).abs().max()), rel=0.02)
+
+
+def test_every_solver_finds_the_same_features(model: GraphClassifier) -> None:
+    batch = model.prepare(salts())
+    expected = model.embed(batch)
+    assert bool((model.spectral_radius(batch) < model.config.contraction).all())
+    model.solver = Picard()
+    assert torch.allclose(model.embed(batch), expected, atol=1e-4)
+    assert model.statistics is not None
+    plain = model.statistics.evaluations
+    model.train()
+    model.embed(batch).sum().backward()
+    assert model.adjoint_statistics is not None
+    assert bool(model.adjoint_statistics.converged.all())
+    model.config = replace(model.config, tolerance=1e-30, max_steps=3)
+    model.eval().embed(batch)
+    assert model.statistics.evaluations == 3 < plain
+    assert not bool(model.statistics.converged.any())
 
 
 def test_every_weight_learns(model: GraphClassifier) -> None:
