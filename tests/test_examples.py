@@ -1,5 +1,6 @@
 """The examples run, in their shortened form, and leave the pictures they promise."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ase_andersonn.models.checkpoint import DEFAULT_MODEL, packaged_models
+from ase_andersonn.models.checkpoint import CLASSIFIERS, DEFAULT_MODEL, packaged_models
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 needs_default_model = pytest.mark.skipif(
@@ -16,11 +17,11 @@ needs_default_model = pytest.mark.skipif(
 )
 
 
-def run(script: str, folder: Path) -> str:
+def run(script: str, folder: Path, *arguments: str) -> str:
     """What an example prints; it runs as a copy, so that `out` lies in `folder`."""
     copy = shutil.copy(EXAMPLES / script, folder)
     environment = os.environ | {"ANDERSONN_EXAMPLE_QUICK": "1", "MPLBACKEND": "Agg"}
-    command = [sys.executable, str(copy)]
+    command = [sys.executable, str(copy), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -81,3 +82,21 @@ def test_many_atoms(tmp_path: Path) -> None:
     text = run("06_many_atoms.py", tmp_path)
     assert "slope of log time" in text
     assert (tmp_path / "out" / "06_many_atoms.png").stat().st_size
+
+
+needs_electronic = pytest.mark.skipif(
+    not (CLASSIFIERS / "electronic.safetensors").is_file(), reason="the classifier 'electronic' is not packaged"
+)
+
+
+@needs_electronic
+def test_classify(tmp_path: Path) -> None:
+    text = run("07_classify.py", tmp_path)
+    assert "failed: cut_short.cif" in text
+    out = tmp_path / "out"
+    assert (out / "07_classify.png").stat().st_size
+    with open(out / "07_classify.csv", newline="") as table:
+        labels = {Path(row["name"]).name.split(".")[0]: row["best"] for row in csv.DictReader(table)}
+    assert labels["Cu"] == "metal"
+    assert labels["NaCl"] == "insulator"
+    assert "Cu.cif " in run("07_classify.py", tmp_path, str(out / "07_structures" / "Cu.cif"))
