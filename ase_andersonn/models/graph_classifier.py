@@ -1,9 +1,10 @@
 """A classifier of structures whose atoms' features are at the fixed point of the potential's cell.
 
-    z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x)],    p = softmax(W φ / T)
+    z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x) ; v(x)],    p = softmax(W φ / T)
 
 `h` is what stands for an element: a network of its properties, so that elements that were never seen have an answer
-too, plus a vector learned for each; `c` are composition and density. Everything is pooled over atoms without their
+too, plus a vector learned for each; `c` are composition and density. `v`, where the config asks for them, are the void
+features of a framework, whose cavities no atom's neighbourhood shows. Everything is pooled over atoms without their
 number, so primitive cell, conventional cell and supercell have the same answer.
 """
 
@@ -24,6 +25,7 @@ from ase_andersonn.inputs.convert import check_atoms, check_sites
 from ase_andersonn.inputs.elements import element_properties
 from ase_andersonn.inputs.graph import bucket, pad_edges
 from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.inputs.voids import n_void_features, void_features
 from ase_andersonn.labels import ELECTRONIC, LabelSet
 from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.atom_pooling import AtomPooling, total
@@ -56,6 +58,7 @@ class GraphClassifierConfig:
         n_pooled: width of the pooled features; a multiple of `n_heads`.
         n_features: width of the features the head sees.
         n_dipoles: dipoles of learned neutral charges that molecules are told by; 0 for none.
+        voids: whether the void features of frameworks are seen.
         contraction: γ, the bound on the cell's Lipschitz constant.
         window: of Anderson's method.
         tolerance: relative residual of the equilibrium.
@@ -80,6 +83,7 @@ class GraphClassifierConfig:
     n_pooled: int = 64
     n_features: int = 64
     n_dipoles: int = 0
+    voids: bool = False
     contraction: float = 0.7
     window: int = 5
     tolerance: float = 1e-5
@@ -112,7 +116,7 @@ class GraphClassifierConfig:
 
 
 class GraphSample(NamedTuple):
-    """One structure: atoms, edges (`inputs.neighbors.Edges`), composition; on the CPU."""
+    """One structure: atoms, edges (`inputs.neighbors.Edges`), composition, voids; on the CPU."""
 
     numbers: Tensor
     center: Tensor
@@ -122,6 +126,12 @@ class GraphSample(NamedTuple):
     composition: Tensor
     positions: Tensor
     """From the centre of a molecule [n_atoms, 3], Å; 0 in what repeats."""
+    voids: Tensor
+    """Void features; none where the config asks for none."""
+
+
+PER_STRUCTURE = ("composition", "voids")
+"""Fields of a sample that are one row a structure; the others have one an atom or an edge."""
 
 
 class GraphBatch(NamedTuple):
@@ -135,6 +145,7 @@ class GraphBatch(NamedTuple):
     segments: Segments
     composition: Tensor
     positions: Tensor
+    voids: Tensor
 
 
 class GraphClassifier(ClassifierModel):
@@ -180,7 +191,8 @@ class GraphClassifier(ClassifierModel):
         self.pool = AtomPooling(c + n_element, config.n_pooled, config.n_heads)
         self.charges = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
         n_composition = n_composition_features()
-        n_in = self.pool.n_features + n_composition + config.n_dipoles
+        n_voids = n_void_features() if config.voids else 0
+        n_in = self.pool.n_features + n_composition + config.n_dipoles + n_voids
         self.readout = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(n_in, n_hidden),
@@ -192,6 +204,7 @@ class GraphClassifier(ClassifierModel):
         )
         self.seen = Standardize(self.attention.n_features)
         self.composition = Standardize(n_composition)
+        self.voids = Standardize(n_voids) if config.voids else None
         self.accelerate(False)
 
     def accelerate(self, mode: CompileMode) -> None:
@@ -208,6 +221,7 @@ class GraphClassifier(ClassifierModel):
         """See `ClassifierModel.sample`."""
         check_atoms(structure, sites=False)
         composition = composition_features(structure)
+        voids = void_features(structure) if self.config.voids else ()
         edges = neighbor_edges(structure.positions, structure.cell.array, structure.pbc, self.config.cutoff)
         check_sites(edges)
         positions = structure.positions - structure.positions.mean(0)
@@ -217,7 +231,7 @@ class GraphClassifier(ClassifierModel):
         return GraphSample(
             torch.tensor(structure.numbers, dtype=torch.int64),
             *indices,
-            *(torch.tensor(x, dtype=torch.float32) for x in (edges.vectors, composition, positions)),
+            *(torch.tensor(x, dtype=torch.float32) for x in (edges.vectors, composition, positions, voids)),
         )
 
     def size(self, sample: GraphSample) -> tuple[int, int]:
@@ -232,8 +246,8 @@ class GraphClassifier(ClassifierModel):
         n_edges = torch.tensor([len(s.center) for s in samples])
         first_atom = (n_atoms.cumsum(0) - n_atoms).repeat_interleave(n_edges)
         first_edge = (n_edges.cumsum(0) - n_edges).repeat_interleave(n_edges)
-        numbers, center, other, reverse, vectors, composition, positions = (
-            torch.stack(parts) if name == "composition" else torch.cat(parts)
+        numbers, center, other, reverse, vectors, composition, positions, voids = (
+            torch.stack(parts) if name in PER_STRUCTURE else torch.cat(parts)
             for name, parts in zip(GraphSample._fields, zip(*samples, strict=True), strict=True)
         )
         padded, neighbors, mask, backward = pad_edges(
@@ -253,6 +267,7 @@ class GraphClassifier(ClassifierModel):
             Segments(system, len(samples)),
             composition.to(device, dtype),
             positions.to(device, dtype),
+            voids.to(device, dtype),
         )
 
     @torch.no_grad()
@@ -264,6 +279,8 @@ class GraphClassifier(ClassifierModel):
             features.append(self.neighborhood(*self.edge_inputs(batch)[:-1], batch.mask).features)
         self.seen.fit(torch.cat(features))
         self.composition.fit(torch.stack([s.composition for s in samples]).to(self.learned))
+        if self.voids is not None:
+            self.voids.fit(torch.stack([s.voids for s in samples]).to(self.learned))
 
     # The network
 
@@ -301,6 +318,8 @@ class GraphClassifier(ClassifierModel):
         parts = [self.pool(torch.cat([z, own], -1), system, n_per_system), self.composition(batch.composition)]
         if self.charges is not None:
             parts.append(self.dipoles(self.charges(z), batch))
+        if self.voids is not None:
+            parts.append(self.voids(batch.voids))
         features: Tensor = self.readout(torch.cat(parts, -1))
         return features
 

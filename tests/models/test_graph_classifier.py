@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk, make_supercell, molecule
 from torch import Tensor
 
-from ase_andersonn.labels import POLARITY
+from ase_andersonn.labels import POLARITY, PORE_SIZE
 from ase_andersonn.models.checkpoint import load_classifier, load_model, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection, apply_cell
@@ -112,6 +112,25 @@ def test_molecules_are_told_by_their_dipoles() -> None:
     turned.rotate(50.0, (1.0, 1.0, 0.0))
     turned.positions += 3.0
     assert torch.allclose(probabilities(model, water), probabilities(model, turned[[2, 0, 1]]), atol=1e-8)
+
+
+def test_frameworks_are_told_by_their_voids() -> None:
+    # in both no atom sees another, and the density is the same
+    even, uneven = (Atoms("Ne2", [(0, 0, 0), (0, 0, z)], cell=[8, 8, 24], pbc=True) for z in (12.0, 4.5))
+    for voids in (False, True):
+        torch.manual_seed(0)
+        model = GraphClassifier(replace(SMALL, labels=PORE_SIZE, voids=voids)).double().eval()
+        model.calibrate([model.sample(atoms) for atoms in (even, uneven)])
+        p, q, together = probabilities(model, even), probabilities(model, uneven), probabilities(model, even, uneven)
+        assert torch.allclose(p, q, atol=1e-6) == (not voids)
+        assert torch.allclose(together, torch.cat([p, q]), atol=1e-6)
+        assert torch.allclose(probabilities(model, even.repeat((2, 1, 1))), p, atol=1e-2)
+
+
+def test_without_voids_nothing_is_added() -> None:
+    names = GraphClassifier(SMALL).state_dict().keys()
+    assert {*GraphClassifier(replace(SMALL, voids=True)).state_dict()} - {*names} == {"voids.mean", "voids.spread"}
+    assert GraphClassifier(SMALL).sample(bulk("Cu")).voids.shape == (0,)
 
 
 # The fixed point's derivatives
