@@ -249,6 +249,36 @@ def test_classify_fails_only_if_all_failed(folder: Path) -> None:
     assert "no label set 'colour'" in text
 
 
+def test_ten_bad_ones_in_a_thousand(classifier: StructureClassifier) -> None:
+    structures: list[object] = [bulk("Cu", a=3.0 + 0.001 * k) for k in range(1000)]
+    bad = range(3, 1000, 100)
+    for k in bad:
+        structures[k] = Atoms("H2", [(0, 0, 0), (0, 0, 0)]) if k % 200 == 3 else "nothing-at-all!"
+    answers = classifier.predict_many(structures, progress_bar=False)
+    assert [k for k, answer in enumerate(answers) if isinstance(answer, Exception)] == list(bad)
+    alone = classifier.predict(structures[777])
+    assert isinstance(answers[777], Label)
+    assert same(answers[777], alone)
+
+
+@pytest.mark.slow
+def test_ten_broken_files_in_a_thousand(folder: Path) -> None:
+    (folder / "many").mkdir()
+    for k in range(1000):
+        write(folder / "many" / f"{k:03d}.cif", bulk("Cu", a=3.0 + 0.001 * k))
+    broken = [f"{k:03d}.cif" for k in range(3, 1000, 100)]
+    for name in broken:
+        (folder / "many" / name).write_text((folder / "many" / name).read_text()[:200])
+    out = folder / "out.csv"
+    code, text = run("classify", folder / "many", "--model", folder / "model.safetensors", "--out", out)
+    assert code == 0
+    assert text.count("failed: ") == len(broken)
+    assert all(f"{name}: " in text for name in broken)
+    table = list(csv.DictReader(out.open()))
+    assert len(table) == 1000
+    assert [Path(row["name"]).name for row in table if row["error"]] == broken
+
+
 @pytest.mark.parametrize(
     ("crystal", "label"),
     [
