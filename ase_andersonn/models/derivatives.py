@@ -23,7 +23,6 @@ from .equilibrium import (
     SolveOptions,
     Start,
     cold_start,
-    find_at_once,
     find_equilibrium,
     per_system,
 )
@@ -93,43 +92,14 @@ def evaluate(
     def observe() -> tuple[Equilibrium, Observables]:
         found = find_equilibrium(graph, species, operators, options, derivatives=forces or stress)
         gradient = _edge_gradient(graph, species, operators, found) if forces or stress else None
-        return found, _observables(model, graph, species, found, gradient, forces=forces, stress=stress)
+        return found, observables(model, graph, species, found, gradient, forces=forces, stress=stress)
 
     if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
         equilibrium, seen = differentiable(model, graph, species, operators, options, observe)
     else:
         with torch.no_grad():
             equilibrium, seen = observe()
-    return _evaluation(model, graph, species, equilibrium, seen)
-
-
-@torch.no_grad()
-def evaluate_at_once(
-    model: EnergyModel, graph: Graph, *, forces: bool, stress: bool, tol: float, compile: CompileMode
-) -> Evaluation | None:
-    """`evaluate` of one structure in one function, from the geometry to the gradient, with a few plain steps.
-
-    In a small structure the calls of functions take longer than what they compute. None where these steps do not reach
-    the tolerance.
-
-    Args:
-        model: an equilibrium model.
-        graph: one structure.
-        forces: whether forces are wanted.
-        stress: whether stress is wanted.
-        tol: energy tolerance, eV/atom, as in `evaluate`.
-        compile: whether the function is compiled, as in `backends.compile_function`.
-
-    Raises:
-        ValueError: for elements that the model does not know.
-    """
-    species = model.species(graph.numbers)
-    operators = operators_of(model, graph.vectors.device, compile)
-    found, gradient = find_at_once(graph, species, operators, tol, derivatives=forces or stress)
-    if not found.within(tol):
-        return None
-    seen = _observables(model, graph, species, found, gradient, forces=forces, stress=stress)
-    return _evaluation(model, graph, species, found, seen)
+    return evaluation_of(model, graph, species, equilibrium, seen)
 
 
 def forces_from(gradient: Tensor, graph: Graph) -> Tensor:
@@ -157,7 +127,7 @@ def _edge_gradient(graph: Graph, species: Tensor, operators: Operators, found: E
     return operators.edge_gradient(graph, species, found.encoding, state, found.adjoint)
 
 
-def _observables(
+def observables(
     model: EnergyModel,
     graph: Graph,
     species: Tensor,
@@ -167,6 +137,7 @@ def _observables(
     forces: bool,
     stress: bool,
 ) -> Observables:
+    """Energy and, of `∂L/∂d` [n_atoms, n_neighbors, 3] where it is given, forces and stress as far as wanted."""
     energy = per_system(_energies(model, species, found), graph)
     if gradient is None:
         return Observables(energy, None, None, None)
@@ -179,9 +150,10 @@ def _observables(
     )
 
 
-def _evaluation(
+def evaluation_of(
     model: EnergyModel, graph: Graph, species: Tensor, equilibrium: Equilibrium, seen: Observables
 ) -> Evaluation:
+    """What was seen of a solution, with the atoms' energies."""
     return Evaluation(
         energy=seen.energy,
         energies=_energies(model, species, equilibrium),

@@ -213,29 +213,10 @@ def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, 
     )
 
 
-def find_at_once(
-    graph: Graph, species: Tensor, operators: Operators, tol: float, *, derivatives: bool
-) -> tuple[Equilibrium, Tensor | None]:
-    """Features and adjoint of one structure after plain steps from a cold start, converged or not, and `∂L/∂d`.
-
-    Args:
-        graph: one structure.
-        species: [n_atoms].
-        operators: the model's functions.
-        tol: energy tolerance, eV/atom.
-        derivatives: whether `∂L/∂d` is wanted; else None.
-    """
-    weights = operators.cell_weights()
-    topology = graph.neighbors, graph.mask, graph.reverse
-    swept, injection, pair, gradient = operators.at_once(graph.vectors, species, *topology, weights, SWEEP, derivatives)
-    encoding = Encoding(injection, pair, [])
-    return _swept(swept, graph, encoding, weights, math.sqrt(tol), operators.at_once.backend), gradient
-
-
-def _swept(
+def swept_equilibrium(
     swept: Swept, graph: Graph, encoding: Encoding, weights: CellWeights, residual_tol: float, backend: str
 ) -> Equilibrium:
-    """What plain steps arrived at, with its residuals."""
+    """What plain steps, as many as `SWEEP` says, arrived at, with its residuals; converged to `residual_tol` or not."""
     *squares, correction = per_system(swept.norms.double(), graph).unbind(-1)
     residuals = (torch.stack(squares[::2]) / (torch.stack(squares[1::2]) + TINY)).sqrt().cpu()
     forward, backward = (
@@ -281,7 +262,7 @@ class _Problem:
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
         swept = operators.sweep(z, injection, *topology, self.weights, self.species, self.focus, SWEEP)
-        return _swept(swept, graph, self.encoding, self.weights, residual_tol, operators.sweep.backend)
+        return swept_equilibrium(swept, graph, self.encoding, self.weights, residual_tol, operators.sweep.backend)
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""

@@ -17,8 +17,9 @@ from ase_andersonn.backends import CompileMode, exact_matmul
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.inputs.neighbors import NeighborList
 
+from .at_once import evaluate_at_once
 from .base import EnergyModel
-from .derivatives import Evaluation, evaluate, evaluate_at_once
+from .derivatives import Evaluation, evaluate
 from .equilibrium import cold_start
 from .potential import ConvergenceError, Evaluator, Settings, warn_of_error
 from .warm_start import WarmStart

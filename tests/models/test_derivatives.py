@@ -11,7 +11,7 @@ from small_models import STRUCTURES, ethanol, silicon, skewed, slab, small_model
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.derivatives import evaluate, evaluate_at_once, forces_from, stresses_from
+from ase_andersonn.models.derivatives import evaluate, forces_from, stresses_from
 from ase_andersonn.models.equilibrium import Start
 from ase_andersonn.nn.deq import apply_cell
 from ase_andersonn.solvers.base import Solver
@@ -264,32 +264,3 @@ def test_float32_is_close_to_float64(make: Any) -> None:
     torch.testing.assert_close(
         single.forces.double(), double.forces, rtol=0, atol=1e-4 * float(double.forces.abs().max())
     )
-
-
-# All in one function
-
-
-@pytest.mark.parametrize("name", STRUCTURES)
-def test_at_once_within_the_tolerance_of_the_solved(name: str) -> None:
-    model, graph, tol = small_model(), graph_of(name), 1e-5
-    given = evaluate_at_once(model, graph, forces=True, stress=True, tol=tol, compile=False)
-    exact = evaluate(model, graph, forces=True, stress=True, tol=TIGHT)
-    assert given is not None
-    assert given.forces is not None
-    assert exact.forces is not None
-    assert abs(float(given.energy - exact.energy)) <= tol * graph.n_atoms
-    torch.testing.assert_close(given.forces, exact.forces, rtol=0, atol=10 * tol)
-    torch.testing.assert_close(given.stress, exact.stress, rtol=0, atol=10 * tol, equal_nan=True)
-    torch.testing.assert_close(given.energies.sum()[None], given.energy)
-    assert given.equilibrium.evaluations == (7, 5)
-    energy = evaluate_at_once(model, graph, forces=False, stress=False, tol=tol, compile=False)
-    assert energy is not None
-    assert energy.forces is None
-    assert energy.stress is None
-    assert torch.equal(energy.energy, given.energy)
-
-
-def test_at_once_says_what_it_cannot_reach() -> None:
-    graph = graph_of("bulk")
-    for model, tol in ((small_model(), 1e-16), (stiff_model(), 1e-6)):
-        assert evaluate_at_once(model, graph, forces=True, stress=False, tol=tol, compile=False) is None

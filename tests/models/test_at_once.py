@@ -1,0 +1,39 @@
+"""Small structures in one function: within the tolerance of what is solved for, or nothing."""
+
+import pytest
+import torch
+from small_models import STRUCTURES, small_model, stiff_model
+
+from ase_andersonn.inputs.graph import Graph, graph_from_atoms
+from ase_andersonn.models.at_once import evaluate_at_once
+from ase_andersonn.models.derivatives import evaluate
+
+
+def graph_of(name: str) -> Graph:
+    return graph_from_atoms(STRUCTURES[name](), 4.0, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_at_once_within_the_tolerance_of_the_solved(name: str) -> None:
+    model, graph, tol = small_model(), graph_of(name), 1e-5
+    given = evaluate_at_once(model, graph, forces=True, stress=True, tol=tol, compile=False)
+    exact = evaluate(model, graph, forces=True, stress=True, tol=1e-24)
+    assert given is not None
+    assert given.forces is not None
+    assert exact.forces is not None
+    assert abs(float(given.energy - exact.energy)) <= tol * graph.n_atoms
+    torch.testing.assert_close(given.forces, exact.forces, rtol=0, atol=10 * tol)
+    torch.testing.assert_close(given.stress, exact.stress, rtol=0, atol=10 * tol, equal_nan=True)
+    torch.testing.assert_close(given.energies.sum()[None], given.energy)
+    assert given.equilibrium.evaluations == (7, 5)
+    energy = evaluate_at_once(model, graph, forces=False, stress=False, tol=tol, compile=False)
+    assert energy is not None
+    assert energy.forces is None
+    assert energy.stress is None
+    assert torch.equal(energy.energy, given.energy)
+
+
+def test_at_once_says_what_it_cannot_reach() -> None:
+    graph = graph_of("bulk")
+    for model, tol in ((small_model(), 1e-16), (stiff_model(), 1e-6)):
+        assert evaluate_at_once(model, graph, forces=True, stress=False, tol=tol, compile=False) is None
