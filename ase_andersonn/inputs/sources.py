@@ -78,8 +78,8 @@ def from_smiles(smiles: str) -> Atoms:
         ValueError: if no conformer is found.
     """
     try:
-        from rdkit import Chem, rdBase  # type: ignore[import-not-found]
-        from rdkit.Chem import AllChem  # type: ignore[import-not-found]
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import AllChem
     except ImportError as error:
         raise FileNotFoundError(
             f"there is no file {smiles!r}, seen from {Path.cwd()}; to read it as a SMILES, install rdkit."
