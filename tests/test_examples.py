@@ -100,3 +100,10 @@ def test_classify(tmp_path: Path) -> None:
     assert labels["Cu"] == "metal"
     assert labels["NaCl"] == "insulator"
     assert "Cu.cif " in run("07_classify.py", tmp_path, str(out / "07_structures" / "Cu.cif"))
+
+
+def test_deep_andersonn(tmp_path: Path) -> None:
+    text = run("08_deep_andersonn.py", tmp_path)
+    assert "accuracy" in text
+    assert "gain" in text
+    assert (tmp_path / "out" / "08_deep_andersonn" / "08_deep_andersonn.png").stat().st_size
