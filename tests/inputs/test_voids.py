@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, make_supercell, molecule
+from ase.spacegroup import crystal
 
 from ase_andersonn.inputs.voids import LARGEST, PROBES, QUANTILES, n_void_features, void_features, void_radii
 
@@ -53,6 +54,17 @@ def test_a_sphere_is_as_far_from_large_as_from_small_atoms() -> None:
     height = np.linspace(0.0, 10.0, 100001)
     s = np.minimum(np.hypot(height, 0.5**0.5) - 1.09, np.hypot(10.0 - height, 0.5**0.5) - 2.16)
     assert diameter(walls) == pytest.approx(2 * s.max(), abs=0.02)
+
+
+def test_the_cavity_of_a_known_framework() -> None:
+    # MOF-5: Li et al., Nature 402, 276 (1999); 15 Å is its usual value
+    sites = [
+        *((0.2935, 0.2065, 0.2065), (0.25, 0.25, 0.25), (0.2806, 0.2194, 0.1338), (0.25, 0.25, 0.1113)),
+        *((0.25, 0.25, 0.0538), (0.2829, 0.2171, 0.0269), (0.3049, 0.1951, 0.0448)),
+    ]
+    species = ["Zn", "O", "O", "C", "C", "C", "H"]
+    cell = [25.67, 25.67, 25.67, 90, 90, 90]
+    assert diameter(crystal(species, sites, 225, cellpar=cell, primitive_cell=True)) == pytest.approx(15.0, abs=0.1)
 
 
 def test_void_fractions_of_a_dilute_crystal() -> None:
