@@ -64,7 +64,8 @@ def test_the_cavity_of_a_known_framework() -> None:
     ]
     species = ["Zn", "O", "O", "C", "C", "C", "H"]
     cell = [25.67, 25.67, 25.67, 90, 90, 90]
-    assert diameter(crystal(species, sites, 225, cellpar=cell, primitive_cell=True)) == pytest.approx(15.0, abs=0.1)
+    mof5 = crystal(species, sites, spacegroup=225, cellpar=cell, primitive_cell=True)
+    assert diameter(mof5) == pytest.approx(15.0, abs=0.1)
 
 
 def test_void_fractions_of_a_dilute_crystal() -> None:
