@@ -158,9 +158,9 @@ for tol in TOLERANCES:
 middle.axhline(1.0, color="black", linewidth=0.8)
 left.set(xlabel="largest spectral radius ρ", ylabel="applications of the cell", title="iterations")
 middle.set(xlabel="largest spectral radius ρ", ylabel="CPU time, Picard / Anderson", title="gain in inference")
-shown = right.imshow(grid[:, :, 1], cmap="viridis_r", aspect="auto", origin="lower")
+shown = right.imshow(grid[:, :, 1], cmap="YlOrRd", aspect="auto", origin="lower")
 for (i, j), n in np.ndenumerate(grid[:, :, 0]):
-    right.text(j, i, f"{n:.0f}", ha="center", va="center", color="white")
+    right.text(j, i, f"{n:.0f}", ha="center", va="center")
 right.set_xticks(range(len(WINDOWS)), WINDOWS)
 right.set_yticks(range(len(MIXINGS)), MIXINGS)
 right.set(xlabel="window m", ylabel="mixing β", title=f"applications to {1e-4:g} at ρ = {table[1].max():.2f}")
