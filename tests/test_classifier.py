@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.db import connect
 from ase.io import write
+from ase.spacegroup import crystal
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 from typer.testing import CliRunner
@@ -292,3 +293,18 @@ def test_ten_broken_files_in_a_thousand(folder: Path) -> None:
 def test_the_packaged_electronic_labels_of_common_crystals(crystal: Atoms, label: str) -> None:
     assert StructureClassifier().predict(crystal).name == label
     assert {"data", "limits", "test"} <= set(load_classifier("electronic").card)
+
+
+def test_the_packaged_pore_sizes_of_known_frameworks() -> None:
+    sites = [
+        *((0.2935, 0.2065, 0.2065), (0.25, 0.25, 0.25), (0.2806, 0.2194, 0.1338), (0.25, 0.25, 0.1113)),
+        *((0.25, 0.25, 0.0538), (0.2829, 0.2171, 0.0269), (0.3049, 0.1951, 0.0448)),
+    ]
+    cell = [25.67, 25.67, 25.67, 90, 90, 90]
+    mof5 = crystal(["Zn", "O", "O", "C", "C", "C", "H"], sites, spacegroup=225, cellpar=cell, primitive_cell=True)
+    classifier = StructureClassifier("pore-size")
+    assert classifier.predict(mof5).name == "large pores"
+    sites = [(0.4697, 0.0, 2 / 3), (0.4135, 0.2669, 0.7858)]
+    quartz = crystal(["Si", "O"], sites, spacegroup=154, cellpar=[4.916, 4.916, 5.405, 90, 90, 120])
+    assert classifier.predict(quartz).name == "small pores"
+    assert {"data", "limits", "test"} <= set(load_classifier("pore-size").card)

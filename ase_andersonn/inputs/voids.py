@@ -38,6 +38,10 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Of `s` over the cell."""
 PROBES = (0.0, 0.6, 1.2, 1.8, 2.4)
 """Radii ρ of the void fractions, Å; 1.3 is that of helium, 1.8 that of nitrogen."""
+STEPS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0, 20.0)
+"""Diameters of smooth steps, Å: a threshold is learnt sooner from these than from the diameter alone."""
+STEP_WIDTH = 0.5
+"""Å."""
 ACCURACY = 0.005
 """Å, to which the largest radius is found."""
 LARGEST = 40.0
@@ -69,11 +73,13 @@ def void_radii() -> Floats:
 
 def n_void_features() -> int:
     """Length of what `void_features` returns."""
-    return 1 + len(QUANTILES) + len(PROBES)
+    return 1 + len(STEPS) + len(QUANTILES) + len(PROBES)
 
 
 def void_features(atoms: Atoms) -> Floats:
-    """Diameter of the largest included sphere, quantiles of `s`, both in Å, and void fractions [n_void_features].
+    """Diameter of the largest included sphere, steps of it, quantiles of `s`, and void fractions [n_void_features].
+
+    Diameter and quantiles are in Å; a step at `d` is `1 / (1 + exp((d − diameter) / STEP_WIDTH))`.
 
     A structure that does not repeat in all three directions is open to the vacuum: it encloses nothing, and all are 0.
     Where atoms leave no room, as in metals, the diameter is 0.
@@ -96,7 +102,12 @@ def void_features(atoms: Atoms) -> Floats:
     step = abs(np.linalg.det(grid.steps)) ** (1.0 / 3.0)
     # a step that rises over the width of a box: a jump would make much more of where the points happen to be
     fractions = [np.clip((radii - probe) / step + 0.5, 0.0, 1.0).mean() for probe in PROBES]
-    return np.concatenate([[diameter], np.quantile(radii, QUANTILES), fractions])
+    return np.concatenate([[diameter], _steps(diameter), np.quantile(radii, QUANTILES), fractions])
+
+
+def _steps(diameter: float) -> Floats:
+    steps: Floats = 1.0 / (1.0 + np.exp((np.array(STEPS) - diameter) / STEP_WIDTH))
+    return steps
 
 
 class _Grid(NamedTuple):

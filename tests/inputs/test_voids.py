@@ -8,10 +8,10 @@ from ase import Atoms
 from ase.build import bulk, fcc111, make_supercell, molecule
 from ase.spacegroup import crystal
 
-from ase_andersonn.inputs.voids import LARGEST, PROBES, QUANTILES, n_void_features, void_features, void_radii
+from ase_andersonn.inputs.voids import LARGEST, PROBES, QUANTILES, STEPS, n_void_features, void_features, void_radii
 
-SAME = np.array([0.02, *(0.1 for _ in QUANTILES), *(0.015 for _ in PROBES)])
-"""How far the features of two cells of one framework may be apart: Å, Å and shares of the cell."""
+SAME = np.array([0.02, *(0.02 for _ in STEPS), *(0.1 for _ in QUANTILES), *(0.015 for _ in PROBES)])
+"""How far the features of two cells of one framework may be apart: Å, steps, Å and shares of the cell."""
 
 
 def diameter(atoms: Atoms) -> float:
@@ -85,7 +85,15 @@ def test_no_point_of_the_cell_holds_a_larger_sphere(seed: int) -> None:
         for shift in shifts:
             np.minimum(nearest, np.linalg.norm(points - position - shift, axis=1) - radius, out=nearest)
     assert 2 * nearest.max() - 0.02 <= features[0] <= 2 * nearest.max() + 1.2
-    assert np.allclose(features[1 : 1 + len(QUANTILES)], np.quantile(nearest, QUANTILES), atol=0.15)
+    quantiles = features[1 + len(STEPS) : -len(PROBES)]
+    assert np.allclose(quantiles, np.quantile(nearest, QUANTILES), atol=0.15)
+
+
+def test_steps_rise_at_their_diameters() -> None:
+    steps = void_features(Atoms("C", cell=[8.0, 8.0, 8.0], pbc=True))[1 : 1 + len(STEPS)]
+    large = np.array(STEPS) < 3**0.5 * 8.0 - 2 * 1.70
+    assert ((steps > 0.5) == large).all()
+    assert (np.diff(steps) <= 0).all()
 
 
 # One framework, one answer
