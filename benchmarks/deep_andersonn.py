@@ -302,6 +302,7 @@ def main() -> None:
         data.setdefault("cpu_seconds", {})[part] = round(time.process_time() - begun)
         write_results(options.name, data, report(data))
     draw(data, RESULTS / f"{options.name}.png")
+    write_results(options.name, data, report(data))
     print(report(data))
 
 
