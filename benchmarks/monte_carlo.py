@@ -54,7 +54,7 @@ def measure_agreement(n_moves: int) -> dict[str, Any]:
         Displacement(0.2),
         SpeciesSwap(),
         Transmutation({"Cu": 0.0, "Ni": -1.9}),
-        Exchange("Li", lithium + 3.0),
+        Exchange("Li", lithium + 13.0),
         VolumeChange(),
     ]
     mc = MetropolisMC(atoms, 1500.0, moves, weights=[60, 20, 20, 20, 0.5], seed=0, check_interval=0)

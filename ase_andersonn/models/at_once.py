@@ -13,8 +13,11 @@ from ase_andersonn.inputs.graph import Graph
 
 from .base import EnergyModel
 from .derivatives import Evaluation, evaluation_of, observables
-from .equilibrium import SWEEP, Equilibrium, swept_equilibrium
+from .equilibrium import Equilibrium, swept_equilibrium
 from .operators import Encoding, Operators, operators_of
+
+STEPS = (8, 7)
+"""Plain steps for the features and for the adjoint: a step is cheap in a structure this small, and a miss is not."""
 
 
 @torch.no_grad()
@@ -49,6 +52,7 @@ def _find(
     """Features and adjoint, converged or not, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None."""
     weights = operators.cell_weights()
     topology = graph.neighbors, graph.mask, graph.reverse
-    swept, injection, pair, gradient = operators.at_once(graph.vectors, species, *topology, weights, SWEEP, derivatives)
+    swept, injection, pair, gradient = operators.at_once(graph.vectors, species, *topology, weights, STEPS, derivatives)
     encoding = Encoding(injection, pair, [])
-    return swept_equilibrium(swept, graph, encoding, weights, math.sqrt(tol), operators.at_once.backend), gradient
+    backend = operators.at_once.backend
+    return swept_equilibrium(swept, graph, encoding, weights, STEPS, math.sqrt(tol), backend), gradient

@@ -214,14 +214,20 @@ def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, 
 
 
 def swept_equilibrium(
-    swept: Swept, graph: Graph, encoding: Encoding, weights: CellWeights, residual_tol: float, backend: str
+    swept: Swept,
+    graph: Graph,
+    encoding: Encoding,
+    weights: CellWeights,
+    steps: tuple[int, int],
+    residual_tol: float,
+    backend: str,
 ) -> Equilibrium:
-    """What plain steps, as many as `SWEEP` says, arrived at, with its residuals; converged to `residual_tol` or not."""
+    """What so many plain steps arrived at, with its residuals; converged to `residual_tol` or not."""
     *squares, correction = per_system(swept.norms.double(), graph).unbind(-1)
     residuals = (torch.stack(squares[::2]) / (torch.stack(squares[1::2]) + TINY)).sqrt().cpu()
     forward, backward = (
         Solution(value, residual, torch.full(residual.shape, n), residual <= residual_tol, n, Counters())
-        for value, residual, n in zip((swept.z, swept.adjoint), residuals, SWEEP, strict=True)
+        for value, residual, n in zip((swept.z, swept.adjoint), residuals, steps, strict=True)
     )
     return Equilibrium(
         z=swept.z,
@@ -262,7 +268,9 @@ class _Problem:
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
         swept = operators.sweep(z, injection, *topology, self.weights, self.species, self.focus, SWEEP)
-        return swept_equilibrium(swept, graph, self.encoding, self.weights, residual_tol, operators.sweep.backend)
+        return swept_equilibrium(
+            swept, graph, self.encoding, self.weights, SWEEP, residual_tol, operators.sweep.backend
+        )
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""
