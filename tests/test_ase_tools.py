@@ -81,6 +81,19 @@ def test_cold_starts_are_repeatable_bit_for_bit() -> None:
                 assert np.array_equal(given[name], value), (k, name)
 
 
+def test_cold_starts_do_not_remember_what_was_not_found_at_once() -> None:
+    options = {"warm_start": False, "tol": 1e-10}
+    calc, alone = make(**options), make(**options)
+    at_once = results(alone, silicon())
+    cost = alone.diagnostics["evaluations"]
+    results(calc, skewed())
+    assert calc.diagnostics["evaluations"] != cost  # not found at once
+    given = results(calc, silicon())
+    assert calc.diagnostics["evaluations"] == cost
+    for name, value in at_once.items():
+        assert np.array_equal(given[name], value), name
+
+
 def test_wrapping_atoms_between_steps_keeps_list_and_history() -> None:
     calc, atoms = make(), silicon() * 2
     atoms.positions += 0.01

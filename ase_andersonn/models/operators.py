@@ -96,6 +96,7 @@ class Operators:
     @torch.no_grad()
     def cell_weights(self) -> CellWeights:
         """The cell's bounded matrices, made anew where a weight of the model has changed."""
+        # As `model.parameters()`, whose walk over the modules takes as long as a few steps of a small structure.
         weights = (p for module in self._modules for p in module._parameters.values() if p is not None)
         version = [(p.data_ptr(), p._version) for p in weights]
         if self._weights[0] != version:

@@ -90,7 +90,7 @@ class Whole(Evaluator):
             )
             if found is not None:
                 return found
-            self._at_once = False
+            self._at_once = self.warm_start is None  # without a history, what came before changes nothing
         begin = cold_start if self.warm_start is None else self.warm_start.begin
         evaluation = evaluate(
             self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, begin=begin, compile=mode

@@ -10,6 +10,7 @@ and by several processes.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,11 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
 from ase.neighborlist import neighbor_list
-from tqdm import tqdm
 
-HERE = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from resumable import collect
+
+HERE = Path(__file__).resolve().parent
 BOND, CH = 1.75, 1.09
 """Å: longest carbon-carbon bond of the unstrained sheet; carbon-hydrogen bond."""
 NO_ROOM = 1.7
@@ -113,38 +116,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first sheet")
     parser.add_argument("--output", type=Path, default=HERE / "sheets.extxyz")
     args = parser.parse_args()
-    # A sheet that was being written when a run was interrupted is dropped and made again.
-    done: set[int] = set()
-    if args.output.exists():
-        frames = whole_frames(args.output)
-        done = {int(frame.info["sheet"]) for frame in frames}
-    for index in tqdm(range(args.first, args.first + args.sheets)):
-        if index in done:
-            continue
-        sheet = make_sheet(index)
-        try:
-            sheet = label(sheet)
-        except Exception as error:  # tblite raises plain exceptions where its charges do not converge
-            tqdm.write(f"sheet {index} left out: {error}")
-            continue
-        sheet.info["sheet"] = index
-        write(args.output, sheet, format="extxyz", append=True)
-
-
-def whole_frames(path: Path) -> list[Atoms]:
-    """The complete frames of the file; a last one cut short by an interruption is removed from it."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    start = 0
-    while start < len(lines):
-        end = start + int(lines[start]) + 2
-        if end > len(lines) or not lines[end - 1].endswith("\n"):
-            break
-        start = end
-    if start < len(lines):
-        temporary = path.with_suffix(".part")
-        temporary.write_text("".join(lines[:start]), encoding="utf-8")
-        temporary.replace(path)
-    return read(path, ":", format="extxyz") if start else []
+    collect(args.output, range(args.first, args.first + args.sheets), "sheet", lambda index: label(make_sheet(index)))
 
 
 if __name__ == "__main__":
