@@ -5,14 +5,17 @@
     python benchmarks/tiles.py --part memory [--atoms 1e6] [--max-memory 2e9]  # a crystal with forces in given memory
     python benchmarks/tiles.py --part moves [--max-atoms 1e6]    # a displacement move against size
     python benchmarks/tiles.py --part workers [--atoms 2e5]      # one process against Dask workers
+    python benchmarks/tiles.py --part largest [--atoms 3.53e7] [--forces]    # one evaluation on all cores
 
-Each part is kept in results/tiles.json, and the report and its pictures are made of all parts that are there. `sizes`
-and `memory` run each size in a process of its own, so that its peak memory is its own. `--work FILE` keeps what is
-finished of the largest size, so that a run that was interrupted goes on.
+Each part is kept in results/tiles.json, and the report and its pictures are made of all parts that are there. Each
+size runs in a process of its own, so that its peak memory is its own; where it has workers, CPU time and peak memory
+are the sums over all processes. `--work FILE` keeps what is finished of the largest size, so that a run that was
+interrupted goes on.
 
 - error: forces and energies of rattled crystals (and porous graphene, where the model knows carbon alone) as a sum over
   tiles against the same structure as a whole, in float64. Predicted: γ for each cutoff of context.
-- sizes: porous graphene sheets, or crystals, of 10³ atoms and more; energy, and with --forces energy and forces.
+- sizes: porous graphene sheets, or crystals, of 10³ atoms and more; energy, and with --forces energy and forces. What
+  is smaller than two tiles is evaluated as a whole.
 - moves: one atom of a sheet is displaced, the energy found, and the move rejected; beside it one evaluation of all
   tiles. Times are CPU times of one thread; the median of many moves.
 """
@@ -33,14 +36,16 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk
+from numpy.typing import NDArray
 from cells import first_choice, model_in, name_of, symbols
 from common import RESULTS, machine, single_thread_environment, write_results
 from tiles_report import pictures, report
 
 from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.potential import Settings
+from ase_andersonn.models.potential import Evaluator, Settings
 from ase_andersonn.models.whole import Whole
 from ase_andersonn.tiles import Tiled
+from ase_andersonn.tiles.distributed import connect
 
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
 """Contexts, in cutoffs."""
@@ -124,40 +129,51 @@ def measure_errors(options: argparse.Namespace) -> dict[str, Any]:
 # Time and memory against size ----------------------------------------------------------------------------------------
 
 
-def lengths(options: argparse.Namespace, atoms: Atoms) -> dict[str, Any]:
-    """The tiles asked for; in a structure too small for the focus, as large as still makes two along an axis."""
-    focus = options.focus and min(options.focus, float(atoms.cell.lengths().max()) / 1.6)
+def evaluator_for(atoms: Atoms, model: EnergyModel, options: argparse.Namespace, **tiles: Any) -> Evaluator:
+    """Tiles of the focus asked for, or the structure as a whole where it is smaller than two of them."""
+    wanted = settings(model, options.compile)
+    if options.focus and atoms.cell.lengths().max() < 1.5 * options.focus:
+        return Whole(model, wanted)
     memory = options.max_memory and int(options.max_memory)
-    return {"focus": focus, "context": options.context, "max_memory": memory}
+    return Tiled(model, wanted, focus=options.focus, context=options.context, max_memory=memory, **tiles)
+
+
+def usage() -> tuple[float, float]:
+    """CPU time, s, and peak memory, bytes, of a process so far."""
+    return time.process_time(), 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def used(client: Any) -> NDArray[np.float64]:
+    """`usage` of this process and of all workers, summed."""
+    return np.array([usage(), *(client.run(usage).values() if client else ())]).sum(0)
 
 
 def one_size(options: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own: one structure, one evaluation after small ones that are not counted."""
     model = model_in(options.models[0], torch.float32)
+    client = options.client and connect(options.client)
     ask: dict[str, Any] = {"forces": options.forces, "stress": False, "changes": ()}
-    for n_atoms in (5e3, min(options.atoms, 5e4)):  # the compiler sees two sizes of tiles before anything is timed
-        warm = structure(model, n_atoms)
-        Tiled(model, settings(model, options.compile), **lengths(options, warm)).calculate(warm, **ask)
+    for share in (0.4, 1.0):  # the compiler sees two sizes before anything is timed
+        warm = structure(model, share * min(options.atoms, 2e5))
+        evaluator_for(warm, model, options, client=client).calculate(warm, **ask)
     atoms = structure(model, options.atoms)
-    tiles = lengths(options, atoms) | {"work": options.work, "client": options.client}
-    evaluator = Tiled(model, settings(model, options.compile), **tiles)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    wall, cpu = time.perf_counter(), time.process_time()
+    evaluator = evaluator_for(atoms, model, options, work=options.work, client=client)
+    (cpu, before), wall = used(client), time.perf_counter()
     results = evaluator.calculate(atoms, **ask)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    found = evaluator.diagnostics
+    wall = time.perf_counter() - wall
+    after, peak = used(client)
+    found = {"tiles": 1, "pairs": len(atoms)} | evaluator.diagnostics
     return {
         "n_atoms": len(atoms),
         "energy": results["energy"],
         "wall": wall,
-        "cpu": cpu,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "cpu": after - cpu,
+        "peak": peak,
         "before": before,
         "max_memory": options.max_memory,
         "forces": options.forces,
-        "focus": found["focus"],
-        "context": found["context"],
-        **{name: found[name] for name in ("tiles", "batches", "rows", "pairs", "backend", "seconds")},
+        "client": options.client,
+        **{name: found.get(name) for name in ("focus", "context", "tiles", "batches", "rows", "pairs", "backend")},
     }
 
 
@@ -195,6 +211,10 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_workers(options: argparse.Namespace) -> dict[str, Any]:
     return {"rows": [in_own_process(options, options.atoms, client=client) for client in (None, "local")]}
+
+
+def measure_largest(options: argparse.Namespace) -> dict[str, Any]:
+    return {"rows": [in_own_process(options, options.atoms, client=options.client or "local")]}
 
 
 # Monte Carlo moves ---------------------------------------------------------------------------------------------------
@@ -254,6 +274,7 @@ MEASURES = {
     "memory": measure_memory,
     "moves": measure_moves,
     "workers": measure_workers,
+    "largest": measure_largest,
 }
 
 
@@ -277,7 +298,9 @@ def main() -> None:
         data = json.loads(path.read_text()) if path.exists() else {}
         data["machine"] = machine()
         if options.part != "report":
-            key = "sizes_forces" if options.part == "sizes" and options.forces else options.part
+            key = options.part
+            if options.forces and key in ("sizes", "largest"):
+                key += "_forces"
             data[key] = MEASURES[options.part](options)
         write_results("tiles", data, report(data))
         pictures(data)

@@ -25,7 +25,13 @@ def report(data: dict[str, Any]) -> str:
             lines += [f"## {title} against size", "", f"{data[part]['model']}, one thread, float32.", ""]
             lines += [sizes_table(data[part]["rows"]), "", f"Slope of log time: {data[part]['slope']:.3f}.", ""]
             lines += [f"![{title}](tiles_{part}.png)", ""]
-    for part, title in (("memory", "Forces in given memory"), ("workers", "One process and Dask workers")):
+    titles = {
+        "memory": "Forces in given memory",
+        "workers": "One process and Dask workers",
+        "largest": "The largest structure, energy, on all cores",
+        "largest_forces": "The largest structure, energy and forces, on all cores",
+    }
+    for part, title in titles.items():
         if part in data:
             lines += [f"## {title}", "", sizes_table(data[part]["rows"]), ""]
     if "moves" in data:
