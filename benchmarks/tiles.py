@@ -36,9 +36,9 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk
-from numpy.typing import NDArray
 from cells import first_choice, model_in, name_of, symbols
 from common import RESULTS, machine, single_thread_environment, write_results
+from numpy.typing import NDArray
 from tiles_report import pictures, report
 
 from ase_andersonn.models.base import EnergyModel
