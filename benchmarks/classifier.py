@@ -1,12 +1,15 @@
 """How much better are the labels that the classifier is sure of, and how fast are they?
 
-    python benchmarks/classifier.py --data frames/mp20bt_test.extxyz frames/wbm10k.extxyz
+    python benchmarks/classifier.py --data frames/mp20bt_test.extxyz frames/wbm10k.extxyz [--seeds run]
 
 The frames carry `value`, the band gap in eV; `data/recipes/electronic/frames.py` makes them. Measured with the packaged
 classifier `electronic` (or `--model`), on one thread:
 
 - accuracy against coverage, of every file: answers below the confidence asked for are "uncertain" and left out; the
   coverage is the share of the structures that are answered. Likewise those that are unlike the training structures;
+- the first label against the others: metal or not;
+- with --seeds, the folder of `andersonn train-classifier config.yaml --seeds 5`: mean and spread of its runs, and their
+  ensemble;
 - structures a second of the first file, from `Atoms` to labels, neighbour lists and all;
 - a thousand CIF files, ten of them broken, from disk to table with `andersonn classify`: time, peak memory of the
   process (Linux), and whether the ten are listed; how much of the time ASE takes to read the files.
@@ -24,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.io import read, write
@@ -43,6 +47,7 @@ from ase_andersonn import StructureClassifier
 from ase_andersonn.classifier import Label
 from ase_andersonn.inputs.sources import read_structure
 from ase_andersonn.training.classification import class_metrics
+from ase_andersonn.training.classification.trainer import TEST
 
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 COVERAGES = tuple(k / 100 for k in range(5, 101))
@@ -101,6 +106,27 @@ def coverage_study(probabilities: Tensor, novelty: Tensor, targets: Tensor) -> d
     running = right[order].cumsum(0) / torch.arange(1, len(right) + 1)
     curve = {f"{share:g}": float(running[round(share * len(right)) - 1]) for share in COVERAGES}
     return {"n": len(targets), "rows": rows, "curve": curve}
+
+
+def first_label(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    """Errors of the answer whether a structure has the first label."""
+    first = probabilities[:, 0]
+    found = class_metrics(torch.stack([first, 1.0 - first], 1), (targets > 0).long())
+    return {"accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy, "auc": found.auc}
+
+
+def seeds_study(folder: Path, sets: dict[str, list[Atoms]]) -> dict[str, Any]:
+    """Errors of every run and of their ensemble on every file, under the names that the runs have for them."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"seed-*/{TEST}"))]
+    if len(runs) < 2:
+        raise SystemExit(f"{folder} has {len(runs)} finished runs; give the output of a training with --seeds")
+    ensemble = StructureClassifier(str(folder / "ensemble"), device="cpu")
+    found = {}
+    for (name, frames), test in zip(sets.items(), runs[0], strict=True):
+        probabilities, _, targets = answers_of(ensemble, frames)
+        together = class_metrics(probabilities, targets).as_numbers()
+        found[name] = {"runs": [run[test] for run in runs], "ensemble": together}
+    return found
 
 
 def throughput(classifier: StructureClassifier, frames: Sequence[Atoms], repeats: int) -> dict[str, float]:
@@ -193,6 +219,15 @@ def report(data: dict[str, Any]) -> str:
         ]
         header = ["answered", "structures", "coverage", "accuracy", "balanced"]
         lines += ["", f"## {name}, {study['n']:,} structures", "", markdown_table(header, rows)]
+    labels = data["labels"]
+    lines += ["", f"## {labels[0]} or not", ""]
+    binary = [[name, *(f"{x:.3f}" for x in study["first"].values())] for name, study in data["coverage"].items()]
+    lines += [markdown_table(["", "accuracy", "balanced", "area under the ROC curve"], binary)]
+    for name, study in data["coverage"].items():
+        counts = [[label, *row] for label, row in zip(labels, study["rows"][0]["confusion"], strict=True)]
+        lines += ["", markdown_table([f"{name}, right label", *(f"given {label}" for label in labels)], counts)]
+    if "seeds" in data:
+        lines += ["", "## Seeds", "", seeds_table(data["seeds"])]
     speed, files = data["throughput"], data["files"]
     many, one = files["many"], files["one"]
     share = files["reading_cpu"] / many["cpu"]
@@ -222,25 +257,45 @@ def report(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def seeds_table(seeds: dict[str, Any]) -> str:
+    metrics = ("accuracy", "balanced_accuracy", "auc", "nll", "calibration_error")
+    rows = []
+    for name, study in seeds.items():
+        runs = np.array([[run[metric] for metric in metrics] for run in study["runs"]])
+        spread = [f"{m:.3f} ± {s:.3f}" for m, s in zip(runs.mean(0), runs.std(0, ddof=1), strict=True)]
+        rows.append([f"{name}, {len(runs)} seeds, mean and spread", *spread])
+        rows.append([f"{name}, their ensemble", *(f"{study['ensemble'][metric]:.3f}" for metric in metrics)])
+    return markdown_table(["", "accuracy", "balanced", "area under the ROC curve", "log loss", "calibration"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="extxyz files with `value`")
     parser.add_argument("--model", default="electronic", help="name or path of a classifier")
+    parser.add_argument("--seeds", type=Path, help="folder of a training from several seeds")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--name", default="classifier", help="of the result files")
     options = parser.parse_args()
     torch.set_num_threads(1)
     classifier = StructureClassifier(options.model, device="cpu")
     sets = {path.stem: read(path, ":", format="extxyz") for path in options.data}
-    coverage = {name: coverage_study(*answers_of(classifier, frames)) for name, frames in sets.items()}
+    coverage = {}
+    for name, frames in sets.items():
+        probabilities, novelty, targets = answers_of(classifier, frames)
+        coverage[name] = coverage_study(probabilities, novelty, targets) | {
+            "first": first_label(probabilities, targets)
+        }
     first = next(iter(sets.values()))
     data = {
         "model": Path(options.model).stem,
+        "labels": classifier.labels.labels,
         "machine": machine(),
         "coverage": coverage,
         "throughput": throughput(classifier, first, options.repeats),
         "files": files_study(options.model, first),
     }
+    if options.seeds:
+        data["seeds"] = seeds_study(options.seeds, sets)
     draw(coverage, RESULTS / f"{options.name}.png")
     text = report(data)
     print(text)

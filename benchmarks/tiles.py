@@ -261,6 +261,7 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
 def measure_moves(options: argparse.Namespace) -> dict[str, Any]:
     model = model_in(options.models[0], torch.float32)
     rows = []
+    move_cost(model, 1e3, options)  # compiles
     for n in (1e3, 1e4, 1e5, 1e6):
         if n <= 1.01 * options.max_atoms:
             rows.append(move_cost(model, n, options))
