@@ -10,7 +10,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
@@ -26,6 +26,10 @@ from .solve import Solved
 from .stream import TAPE_SHARE, Batch, Job, Stream
 
 T = TypeVar("T")
+Part = tuple[int, Cluster, int]
+"""A cluster, the place of its first tile, and how many tiles the next one would have."""
+TASK_ROWS = 16384
+"""Rows solved in a task of a large structure: to send a task takes as long as to solve for some hundreds of them."""
 AHEAD = 3
 """Tasks for each worker that are on their way at a time."""
 KEPT_BYTES = str(1 << 30)
@@ -136,33 +140,49 @@ class RemoteStream(Stream):
         begun, worked = time.perf_counter(), self._worked
         # A task on the scheduler, not data on a worker: it is made again where the worker that held it dies.
         model = self.client.submit(_Carried, self.model, retries=RETRIES, pure=False)
-        waiting = deque[tuple[int, Cluster, int, Any]]()
+        waiting = deque[tuple[list[Part], Any]]()
+        clusters = self._clusters(grid, bins, structure[0], tiles, context, memory, forces, size)
+        rows = min(TASK_ROWS, len(structure[0]) // (2 * self._workers()))
         try:
-            for first, cluster, fitting in self._clusters(
-                grid, bins, structure[0], tiles, context, memory, forces, size
-            ):
+            for parts in grouped(clusters, rows):
                 self._worked = worked + time.perf_counter() - begun
-                keep = cluster.n_rows * tape_bytes(self.model, self.n_neighbors) < TAPE_SHARE * memory
-                job, numbers = Job(self.settings, self._compile_mode(), forces, keep), structure[1][cluster.atom]
-                task = self.client.submit(_solved, model, job, cluster, numbers, retries=RETRIES, pure=False)
-                waiting.append((first, cluster, fitting, task))
+                jobs = [self._job(cluster, structure[1], forces, memory) for _, cluster, _ in parts]
+                waiting.append((parts, self.client.submit(_solved, model, jobs, retries=RETRIES, pure=False)))
                 if len(waiting) >= AHEAD * self._workers():
-                    yield self._finished(*waiting.popleft())
+                    yield from self._finished(*waiting.popleft())
             while waiting:
-                yield self._finished(*waiting.popleft())
+                yield from self._finished(*waiting.popleft())
         finally:
-            for *_, task in waiting:
+            for _, task in waiting:
                 task.cancel()
+
+    def _job(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> tuple[Job, Cluster, Any]:
+        keep = cluster.n_rows * tape_bytes(self.model, self.n_neighbors) < TAPE_SHARE * memory
+        return Job(self.settings, self._compile_mode(), forces, keep), cluster, numbers[cluster.atom]
 
     def _workers(self) -> int:
         return max(1, len(self.client.nthreads()))
 
-    def _finished(self, first: int, cluster: Cluster, fitting: int, task: Any) -> Batch:
+    def _finished(self, parts: list[Part], task: Any) -> Iterator[Batch]:
         begun = time.perf_counter()
-        solved: Solved = _result(task)
+        found: list[Solved] = _result(task)
         self.statistics.seconds["solve"] += time.perf_counter() - begun
-        self._take(cluster, solved)
-        return Batch(first, first + cluster.n_tiles, cluster, solved, fitting)
+        for (first, cluster, fitting), solved in zip(parts, found, strict=True):
+            self._take(cluster, solved)
+            yield Batch(first, first + cluster.n_tiles, cluster, solved, fitting)
+
+
+def grouped(clusters: Iterable[Part], rows: int) -> Iterator[list[Part]]:
+    """Clusters in their order, in groups of so many rows at least; the last group may have fewer."""
+    group, held = list[Part](), 0
+    for part in clusters:
+        group.append(part)
+        held += part[1].n_rows
+        if held >= rows:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
 
 
 class _Carried:
@@ -172,12 +192,12 @@ class _Carried:
         self.model = model
 
 
-def _solved(carried: _Carried, job: Job, cluster: Cluster, numbers: Any) -> Solved:
-    """On a worker: one batch."""
+def _solved(carried: _Carried, jobs: Sequence[tuple[Job, Cluster, Any]]) -> list[Solved]:
+    """On a worker: some batches, one after another."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # there is one worker for each core
-        return job.run(carried.model, cluster, numbers)
+        return [job.run(carried.model, cluster, numbers) for job, cluster, numbers in jobs]
     finally:
         torch.set_num_threads(threads)
 
