@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ase_andersonn.tiles import stream
 
 distributed = pytest.importorskip("distributed")
 
-from ase_andersonn.tiles.distributed import connect, run_each, run_replicas  # noqa: E402 (needs the extra)
+from ase_andersonn.tiles.distributed import connect, grouped, run_each, run_replicas  # noqa: E402 (needs the extra)
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,12 @@ def test_workers_give_the_numbers_of_one_process(client: Any, monkeypatch: pytes
         assert np.array_equal(given[name], value), name
     address = client.scheduler.address
     assert results(tiled(3.0, client=address), atoms, forces=False)["energy"] == expected["energy"]
+
+
+def test_tasks_hold_clusters_in_their_order() -> None:
+    parts: list[Any] = [(k, SimpleNamespace(n_rows=rows), 1) for k, rows in enumerate((5, 5, 20, 1, 2, 7, 3))]
+    groups = [[place for place, *_ in group] for group in grouped(parts, 10)]
+    assert groups == [[0, 1], [2], [3, 4, 5], [6]]
 
 
 def test_a_worker_that_dies_loses_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
