@@ -12,14 +12,13 @@ are halved until they are smaller than `ACCURACY`.
 import itertools
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from .elements import N_ELEMENTS
 
@@ -122,7 +121,7 @@ class _Grid(NamedTuple):
 class _Surfaces(NamedTuple):
     """Atoms and images as one tree for each radius, all that are within `margin` of the cell."""
 
-    trees: list[tuple[float, cKDTree]]
+    trees: list[tuple[float, Any]]
     margin: float
 
     def clearance(self, points: Floats) -> Floats:
@@ -157,6 +156,8 @@ def _clearances(atoms: Atoms, cell: Floats, grid: _Grid) -> tuple[_Surfaces, Flo
 
 
 def _surfaces(positions: Floats, radii: Floats, cell: Floats, margin: float) -> _Surfaces:
+    from scipy.spatial import cKDTree  # a third of a second, and only frameworks need it
+
     inverse = np.linalg.inv(cell)
     around = margin * np.linalg.norm(inverse, axis=0)  # in fractions of the cell
     images = [np.arange(-n, n + 1) for n in np.ceil(around).astype(int)]
