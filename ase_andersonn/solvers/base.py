@@ -256,7 +256,8 @@ class Record:
         return torch.from_numpy(np.maximum(0.5 ** np.maximum(self.rollbacks - 1.0, 0.0), self.safeguards.min_damping))
 
 
-def _check(z0: Tensor, tol: float, max_steps: int, segments: Segments | None, check_every: int) -> None:
+def check_problem(z0: Tensor, tol: float, max_steps: int, segments: Segments | None, check_every: int = 1) -> None:
+    """Raise ValueError for arguments that no solver can take."""
     if z0.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"z0 is {z0.dtype}; the solvers work in torch.float32 or torch.float64: convert z0")
     if not tol > 0:
@@ -303,7 +304,7 @@ def solve(
     Raises:
         ValueError: for a dtype, tolerance, limit or segments that make no sense.
     """
-    _check(z0, tol, max_steps, segments, check_every)
+    check_problem(z0, tol, max_steps, segments, check_every)
     z = z0.detach().contiguous()
     state = solver.init(z, segments) if state is None else solver.resume(state, z, segments)
     n = 1 if segments is None else segments.n

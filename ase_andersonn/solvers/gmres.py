@@ -17,7 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Floats, Map, Point, Record, Safeguards, Segments, Solution, Solver, dots, per_row, select, solve
+from .base import (
+    Floats,
+    Map,
+    Point,
+    Record,
+    Safeguards,
+    Segments,
+    Solution,
+    Solver,
+    check_problem,
+    dots,
+    per_row,
+    select,
+    solve,
+)
 
 
 class _Rotated:
@@ -95,8 +109,16 @@ def gmres(
 
     Returns:
         The `Solution`; its value is A x + b of the last evaluation with the reported residual.
+
+    Raises:
+        ValueError: for arguments that make no problem.
     """
     x = b if x0 is None else x0
+    check_problem(x, tol, max_steps, segments)
+    if window < 1 or x.shape != b.shape:
+        raise ValueError(
+            f"window is {window}, x0 {tuple(x.shape)}, b {tuple(b.shape)}; window must be at least 1, x0 as b"
+        )
     record = Record(1 if segments is None else segments.n, tol, Safeguards(), segments)
     evaluations = 0
     while True:

@@ -52,6 +52,22 @@ def test_a_map_that_is_not_finite_ends_at_once():
     assert found.evaluations == 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tol": 0.0}, "tol is 0.0"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"window": 0}, "window is 0"),
+        ({"x0": torch.ones(2, 2)}, "x0 as b"),
+        ({"b": torch.ones(3, 2, dtype=torch.int64)}, "torch.int64"),
+        ({"segments": Segments(torch.zeros(2, dtype=torch.int64), 1)}, "one entry a row"),
+    ],
+)
+def test_arguments_that_make_no_problem(changed, message):
+    with pytest.raises(ValueError, match=message):
+        gmres(**({"matvec": lambda x: 0.5 * x, "b": torch.ones(3, 2)} | changed))
+
+
 @pytest.mark.parametrize("segments", [None, Segments(torch.arange(4).repeat_interleave(3), 4)], ids=["one", "four"])
 def test_the_fall_back_solves_what_the_iteration_does_not(segments):
     f = Linear.random(2, 12, 6, 3.0)
