@@ -77,14 +77,15 @@ def classify(
     """Label structures: metal, semiconductor or insulator; polarity; pore size."""
     with _plain_errors():
         from .classifier import StructureClassifier
-        from .workflows.label_table import check_format, failures, named_structures, summary, write_answers
+        from .workflows.label_table import check_table, failures, named_structures, summary, write_answers
 
-        check_format(out)
+        check_table(out, files)
         classifier = StructureClassifier(model, device=device, labels=labels, confidence=confidence)
         names: list[str] = []
-        answers = classifier.predict_many(named_structures(files, names), batch_size=batch_size or "auto")
+        given = named_structures(files, names, out=out)
+        answers = classifier.predict_many(given, batch_size=batch_size or "auto")
         if out is not None:
-            write_answers(out, names, answers, named_structures(files, []))
+            write_answers(out, names, answers, named_structures(files, [], out=out))
         typer.echo(summary(answers, classifier.labels))
         bad = failures(names, answers)
         for name, error in bad:

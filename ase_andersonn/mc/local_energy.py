@@ -73,10 +73,9 @@ class ManyLocalEnergies(LocalEnergy, Protocol):
 class FullEnergies:
     """Each energy a full evaluation, `atoms.get_potential_energy()`."""
 
-    stale = False
-
     def __init__(self, atoms: Atoms) -> None:
         self.atoms = atoms
+        self.stale = False  # whether the running energy may be that of other atoms
 
     def propose(self, touched: Ints) -> float:  # noqa: ARG002 (all is evaluated)
         """Energy of the atoms as they are, eV; that of no atoms is zero."""
@@ -88,7 +87,9 @@ class FullEnergies:
     def fresh(self) -> float:
         """Energy of the atoms that does not depend on what the calculator did before, eV."""
         _forget(self.atoms.calc)
-        return self.propose(np.arange(len(self.atoms)))
+        energy = self.propose(np.arange(len(self.atoms)))
+        self.stale = False
+        return energy
 
 
 class LocalEnergies:

@@ -9,7 +9,8 @@ Teller, J. Chem. Phys. 21, 1087 (1953).
 import copy
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -231,7 +232,7 @@ class MetropolisMC(Dynamics):
             "records": [asdict(record) for record in self._records],
             "windows": self._windows,
             "blocking": self._blocking.state(),
-            "steps": [getattr(move, "step", None) for move in self.moves],
+            "steps": self._steps(),
         }
 
     def set_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
@@ -239,23 +240,43 @@ class MetropolisMC(Dynamics):
 
         Raises:
             ValueError: if it belongs to other atoms or settings; then nothing has changed.
-            EnergyMismatchError: if it belongs to another calculator; then the atoms have not changed.
+            EnergyMismatchError: if it belongs to another calculator; then nothing has changed either.
         """
         self.check_state(arrays, state, source)
-        before = self.atoms.copy()
-        try:
+        with self.kept():
             self._take(arrays, state["energy"])
+            self.context.temperature_K = state["temperature_K"]
+            self.context.rng.bit_generator.state = state["rng"]
+            self.nsteps, self.seed = state["nsteps"], state["seed"]
+            self._records = [MoveRecord(**record) for record in state["records"]]
+            self._windows, self._blocking = state["windows"], Blocking(**state["blocking"])
+            self._set_steps(state["steps"])
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """The simulation goes back to what it was where something fails within."""
+        atoms, steps, temperature_K = self.atoms.copy(), self._steps(), self.temperature_K
+        rng = self.context.rng.bit_generator.state
+        names = ("energy", "nsteps", "seed", "_records", "_windows", "_blocking")
+        rest = {name: value for name, value in vars(self).items() if name in names}
+        try:
+            yield
         except BaseException:
-            arrays_to_atoms(atoms_to_arrays(before), self.atoms)
-            self.atoms.set_constraint(before.constraints)
+            arrays_to_atoms(atoms_to_arrays(atoms), self.atoms)
+            self.atoms.set_constraint(atoms.constraints)
+            vars(self).update(rest)
+            self._set_steps(steps)
+            self.context.temperature_K, self.context.rng.bit_generator.state = temperature_K, rng
+            self.context.forget()
+            self.energies.stale = True
             raise
-        self.context.temperature_K = state["temperature_K"]
-        self.context.rng.bit_generator.state = state["rng"]
-        self.nsteps, self.seed = state["nsteps"], state["seed"]
-        self._records = [MoveRecord(**record) for record in state["records"]]
-        self._windows, self._blocking = state["windows"], Blocking(**state["blocking"])
-        for move, step in zip(self.moves, state["steps"], strict=True):
-            if isinstance(move, Adaptive):
+
+    def _steps(self) -> list[float | None]:
+        return [getattr(move, "step", None) for move in self.moves]
+
+    def _set_steps(self, steps: Sequence[float | None]) -> None:
+        for move, step in zip(self.moves, steps, strict=True):
+            if isinstance(move, Adaptive) and step is not None:
                 move.step = step
 
     def check_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:

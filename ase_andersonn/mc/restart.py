@@ -24,13 +24,19 @@ def write_state(path: str | Path, arrays: Mapping[str, NDArray[Any]], state: Map
         path: the file.
         arrays: by name; none of Python objects.
         state: all else, as JSON. Its floats come back bit for bit.
+
+    Raises:
+        ValueError: for arrays of Python objects.
     """
     path = Path(path)
+    if objects := [name for name, values in arrays.items() if values.dtype.hasobject]:
+        raise ValueError(f"{', '.join(objects)} hold Python objects; a state file takes numbers and texts.")
     text = np.frombuffer(json.dumps({"format": FORMAT, **state}).encode(), np.uint8)
+    together: dict[str, Any] = {TEXT: text, **arrays}
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with scratch.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{TEXT: text}, **dict(arrays))
+            np.savez(file, **together)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

@@ -7,6 +7,7 @@ Lett. 57, 2607 (1986); Earl and Deem, Phys. Chem. Chem. Phys. 7, 3910 (2005).
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -141,8 +142,11 @@ class ParallelTempering(Dynamics):
         together = list(zip(self.replicas, parts, state["replicas"], strict=True))
         for k, (replica, part, other) in enumerate(together):
             replica.check_state(part, other, f"{path} (replica {k})")
-        for k, (replica, part, other) in enumerate(together):
-            replica.set_state(part, other, f"{path} (replica {k})")
+        with ExitStack() as all_kept:
+            for replica in self.replicas:
+                all_kept.enter_context(replica.kept())
+            for k, (replica, part, other) in enumerate(together):
+                replica.set_state(part, other, f"{path} (replica {k})")
         self.nsteps, self.seed, self.walkers = state["nsteps"], state["seed"], state["walkers"]
         self.rng.bit_generator.state = state["rng"]
         self.exchanges = [MoveRecord(**record) for record in state["exchanges"]]

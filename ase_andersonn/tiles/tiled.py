@@ -207,14 +207,17 @@ class Tiled(Evaluator):
             forces=forces or stress,
             size=sums.batch,
         )
+        whole = True  # not in the middle of a batch, which would be added once more
         try:
             with self._bar(len(tiles), sums.done) as bar:
                 for batch in batches:
+                    whole = False
                     add(sums, batch, left)
+                    whole = True
                     bar.update(batch.last - batch.first)
                     work.save(sums)
         except BaseException:
-            if sums.done:
+            if sums.done and whole:
                 work.save(sums, now=True)
             raise
         work.remove()

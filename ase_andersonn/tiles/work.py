@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class WorkFile:
             key = str(found.pop("key"))
             arrays = {name: found.get(name) for name in ("tile_energies", "energies", "forces", "virials")}
             sums = Sums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{self.path} is not a work file of a tiled evaluation ({error}).") from error
         if key != self.key:
             raise ValueError(
@@ -104,6 +105,8 @@ class WorkFile:
         arrays = {name: value for name, value in vars(sums).items() if value is not None}
         with partial.open("wb") as file:
             np.savez(file, key=np.array(self.key), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self.path)
         self._saved = time.monotonic()
         self._took = self._saved - begun

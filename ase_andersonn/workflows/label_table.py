@@ -3,7 +3,9 @@
 import csv
 import glob
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,17 @@ FORMATS = (".csv", ".json", ".db")
 Answer = Label | Exception
 
 
-def named_structures(given: Iterable[str], names: list[str]) -> Iterator[Any]:
+def named_structures(given: Iterable[str], names: list[str], *, out: Path | None = None) -> Iterator[Any]:
     """Structures, one after another, for `StructureClassifier.predict_many`; `names` grows as they are taken.
 
     Args:
         given: files, folders (all files in them), glob patterns, or SMILES. Structures of a file with several are named
             `file#0`, `file#1`, …
         names: of the structures.
+        out: a table that is no structure, even if it lies in one of the folders.
     """
     for text in given:
-        for source in _sources(text):
+        for source in _sources(text, out):
             if isinstance(source, Path) and source.suffix.lower() in MANY:
                 yield from _frames(source, names)
             else:
@@ -37,14 +40,19 @@ def named_structures(given: Iterable[str], names: list[str]) -> Iterator[Any]:
                 yield source
 
 
-def _sources(text: str) -> list[Path | str]:
+def _sources(text: str, out: Path | None) -> list[Path | str]:
     path = Path(text)
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        return [file for file in files if not _same(file, out)]
     if path.is_file():
         return [path]
     found = sorted(glob.glob(text, recursive=True))
-    return [Path(name) for name in found] if found else [text]
+    return [Path(name) for name in found if not _same(Path(name), out)] if found else [text]
+
+
+def _same(path: Path, out: Path | None) -> bool:
+    return out is not None and path.resolve() == out.resolve()
 
 
 def _frames(path: Path, names: list[str]) -> Iterator[Any]:
@@ -65,10 +73,12 @@ def _frames(path: Path, names: list[str]) -> Iterator[Any]:
         yield ValueError(f"{path} holds no structure.")
 
 
-def check_format(out: Path | None) -> None:
-    """Raise ValueError where a table cannot be written in the format that a file name asks for."""
+def check_table(out: Path | None, given: Iterable[str] = ()) -> None:
+    """Raise ValueError where a table cannot be written in the format that a file name asks for, or is an input."""
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ValueError(f"{out} has an unknown ending; tables are written as {', '.join(FORMATS)}.")
+    if any(_same(Path(text), out) for text in given):
+        raise ValueError(f"{out} is one of the files to be read; name another one for the table.")
 
 
 def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
@@ -86,7 +96,7 @@ def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]
 
 
 def write_answers(out: Path, names: Sequence[str], answers: Sequence[Answer], structures: Iterable[Any]) -> None:
-    """Write the table as CSV, JSON, or an ASE database with the structures; an existing file is replaced.
+    """Write the table as CSV, JSON, or an ASE database with the structures; whole, in the place of an existing file.
 
     Args:
         out: file; its ending says the format.
@@ -97,23 +107,38 @@ def write_answers(out: Path, names: Sequence[str], answers: Sequence[Answer], st
     Raises:
         ValueError: for another ending.
     """
-    check_format(out)
+    check_table(out)
     table = rows(names, answers)
-    if out.suffix.lower() == ".json":
-        out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    elif out.suffix.lower() == ".csv":
-        columns = dict.fromkeys(key for row in sorted(table, key=len, reverse=True) for key in row)
-        with open(out, "w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(table)
-    else:
-        _write_database(out, table, structures)
+    with replaced(out) as scratch:
+        if out.suffix.lower() == ".json":
+            scratch.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        elif out.suffix.lower() == ".csv":
+            _write_csv(scratch, table)
+        else:
+            _write_database(scratch, table, structures)
 
 
-def _write_database(out: Path, table: Sequence[dict[str, Any]], structures: Iterable[Any]) -> None:
-    out.unlink(missing_ok=True)
-    with connect(out) as database:
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `path` where nothing fails; hidden, and with the same ending."""
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, table: Sequence[dict[str, Any]]) -> None:
+    columns = dict.fromkeys(key for row in sorted(table, key=len, reverse=True) for key in row)
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def _write_database(path: Path, table: Sequence[dict[str, Any]], structures: Iterable[Any]) -> None:
+    with connect(path) as database:
         for row, structure in zip(table, structures, strict=True):
             if row["label"] is not None:
                 pairs = {key: row[key] for key in ("label", "confidence", "novelty")}

@@ -252,6 +252,35 @@ def test_a_state_of_another_calculator_is_refused_and_nothing_changes(tmp_path):
     assert atoms == before
 
 
+@pytest.mark.parametrize("make", [emt, local, gas, spins])
+def test_a_simulation_that_refuses_a_state_goes_on_as_if_nothing_had_been(make):
+    other = make(seed=3)
+    other.run(30)
+    arrays, state = other.get_state()
+    state["energy"] += 1.0
+    mc, beside = make(seed=4), make(seed=4)
+    for simulation in (mc, beside):
+        simulation.run(70)
+        simulation.get_state()
+    before = mc.atoms.copy()
+    with pytest.raises(RuntimeError, match="full evaluation"):
+        mc.set_state(arrays, state)
+    assert mc.atoms == before
+    for simulation in (mc, beside):
+        simulation.run(30)
+    assert mc.atoms == beside.atoms
+    assert mc.energy == pytest.approx(beside.energy, abs=1e-12)
+    assert (mc.nsteps, mc.seed, mc.statistics) == (beside.nsteps, beside.seed, beside.statistics)
+
+
+def test_python_objects_are_not_written(tmp_path):
+    mc = local(seed=3)
+    mc.atoms.arrays["notes"] = np.array([{}] * len(mc.atoms), object)
+    with pytest.raises(ValueError, match=r"atoms\.notes hold Python objects"):
+        mc.save(tmp_path / "mc.npz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_annealing_goes_on_at_its_temperature(tmp_path):
     path = tmp_path / "mc.npz"
     mc = local(seed=3, restart=path)

@@ -148,6 +148,12 @@ def test_a_restart_goes_on_bit_for_bit(tmp_path):
     with pytest.raises(ValueError, match=r"\(replica 2\) belongs to a run with other settings: temperature_K"):
         ParallelTempering(others, exchange_interval=3, restart=tmp_path / "part.npz")
     assert all((replica.atoms.get_initial_magnetic_moments() == 1).all() for replica in others)
+    others = [ising(kT, 0) for kT in (2.0, 2.5, 3.0)]
+    others[2].atoms.calc.coupling *= 2.0
+    with pytest.raises(RuntimeError, match="full evaluation"):
+        ParallelTempering(others, exchange_interval=3, restart=tmp_path / "part.npz")
+    assert all((replica.atoms.get_initial_magnetic_moments() == 1).all() for replica in others)
+    assert all(replica.nsteps == 0 for replica in others)
 
 
 def test_the_log_has_a_column_for_each_replica(tmp_path):

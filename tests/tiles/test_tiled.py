@@ -16,6 +16,7 @@ from ase_andersonn.models.equilibrium import SolveOptions
 from ase_andersonn.models.potential import ConvergenceError, Settings
 from ase_andersonn.tiles import Tiled, Tiles, stream
 from ase_andersonn.tiles import tiled as tiled_module
+from ase_andersonn.tiles import work as work_module
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,11 +148,14 @@ class Interrupted(Exception):
     """Stands for whatever ends a long evaluation."""
 
 
-def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", [(stream.Stream, "_take"), (tiled_module, "add")], ids=["solving", "adding"])
+def test_what_was_interrupted_goes_on(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms, work = CASES["skewed"](), tmp_path / "tiles.work"
     monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)
+    monkeypatch.setattr(work_module, "SECONDS", 0.0)
+    monkeypatch.setattr(work_module, "SHARE", 1e9)
     expected = results(tiled(3.0), atoms)
-    original, calls = tiled_module.add, []
+    original, calls = getattr(*place), []
 
     def interrupted(*args: Any) -> None:
         original(*args)
@@ -159,7 +163,7 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
         if len(calls) == 5:
             raise Interrupted
 
-    monkeypatch.setattr(tiled_module, "add", interrupted)
+    monkeypatch.setattr(*place, interrupted)
     with pytest.raises(Interrupted):
         results(tiled(3.0, work=work), atoms)
     assert work.exists()
@@ -171,9 +175,10 @@ def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     for name, value in expected.items():
         assert np.array_equal(given[name], value), name
     assert not work.exists()
-    work.write_bytes(b"something else")
-    with pytest.raises(ValueError, match="not a work file"):
-        results(tiled(3.0, work=work), atoms)
+    for damaged in (b"something else", b"PK\x03\x04 and no more"):
+        work.write_bytes(damaged)
+        with pytest.raises(ValueError, match="not a work file"):
+            results(tiled(3.0, work=work), atoms)
 
 
 def test_only_what_is_asked_for_is_given() -> None:
