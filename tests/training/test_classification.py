@@ -27,6 +27,7 @@ from ase_andersonn.training.classification import (
     class_metrics,
     train_classifier,
     train_ensemble,
+    trainer,
 )
 from ase_andersonn.training.classification.calibration import fit_novelty, fit_temperature
 from ase_andersonn.training.classification.data import ShuffledBatches, split
@@ -305,6 +306,22 @@ def test_the_command_trains_an_ensemble(config: ClassifierTrainConfig, tmp_path:
     again = CliRunner().invoke(app, ["train-classifier", str(tmp_path / "config.yaml"), "--seeds", "2"])
     assert again.exit_code == 1
     assert "--resume" in again.output
+    with pytest.raises(ValueError, match="model"):
+        train_ensemble(replace(config, max_epochs=1, model=SMALL | {"dropout": 0.4}), 2, resume=True)
+    assert len(train_ensemble(replace(config, max_epochs=2, seed=1), 1, fresh=True)) == 1
+    assert [path.name for path in ensemble.glob("*.safetensors")] == ["seed-1.safetensors"]
+
+
+def test_a_fresh_run_leaves_nothing_of_the_old_one(
+    config: ClassifierTrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train_classifier(replace(config, max_epochs=1)).folder
+    left = [folder / name for name in ("best.safetensors", "model.safetensors")]
+    assert all(path.exists() for path in left)
+    monkeypatch.setattr(trainer, "ClassifierTrainer", MortalTrainer)
+    with pytest.raises(Killed):
+        train_classifier(replace(config, max_epochs=1), fresh=True)
+    assert not any(path.exists() for path in left)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class ClassifierTrainConfig:
     clip_norm: float = 5.0
     ema_decay: float = 0.999
     batch_size: int = 64
-    block_atoms: int = 320
+    block_atoms: int = 1200
     max_epochs: int | None = None
     max_minutes: float | None = None
     patience: int | None = None

@@ -136,12 +136,10 @@ class ClassifierTrainer(Run):
 
     def _card(self, validation: Mapping[str, Any]) -> dict[str, Any]:
         p = self.position
-        config = {k: v for k, v in to_dict(self.config).items() if k not in ("output", "test")}
-        config |= {name: [Path(file).name for file in config[name]] for name in ("train", "validation")}
         return {
             "labels": to_dict(self.model.labels),
             "training": {
-                "config": config,
+                "config": config_in_card(self.config),
                 "structures": len(self.train),
                 "validation_structures": len(self.validation),
                 "epoch": p.epoch,
@@ -150,6 +148,12 @@ class ClassifierTrainer(Run):
             },
             "validation": dict(validation),
         }
+
+
+def config_in_card(config: ClassifierTrainConfig) -> dict[str, Any]:
+    """What a model's card says of the run it comes from; of files their names alone."""
+    found = {k: v for k, v in to_dict(config).items() if k not in ("output", "test")}
+    return found | {name: [Path(file).name for file in found[name]] for name in ("train", "validation")}
 
 
 def complete(run: ClassifierTrainer) -> None:
@@ -257,7 +261,8 @@ def train_classifier(
     """
     go_on = may_start(config.output, resume=resume, fresh=fresh)
     if not go_on:
-        (Path(config.output) / BEST).unlink(missing_ok=True)
+        for name in (BEST, MODEL, TEST):
+            (Path(config.output) / name).unlink(missing_ok=True)
     trainer = ClassifierTrainer(config, progress_bar=progress_bar)
     if go_on:
         trainer.resume()
@@ -270,19 +275,33 @@ def train_ensemble(
 ) -> list[ClassifierTrainer]:
     """The same run from `n` seeds, in `output/seed-…`; the models are left as `output/ensemble/….safetensors`.
 
-    With `resume`, members that have their model are left as they are. Stops at the first that is interrupted.
+    With `resume`, members that have their model, of the same config, are left as they are; with `fresh` the ensemble is
+    made anew. Stops at the first that is interrupted.
 
     Returns:
         the members that were trained in this call.
     """
     runs = []
     folder = Path(config.output)
+    ensemble = folder / "ensemble"
+    if fresh:
+        for left in ensemble.glob("seed-*"):
+            left.unlink()
     for seed in range(config.seed, config.seed + n):
         member = replace(config, seed=seed, output=str(folder / f"seed-{seed}"))
-        if not (resume and (Path(member.output) / MODEL).exists()):
+        if not (resume and _has_model(member)):
             runs.append(train_classifier(member, resume=resume, fresh=fresh))
             if not runs[-1].finished:
                 return runs
-        (folder / "ensemble").mkdir(exist_ok=True)
-        save_model(load_classifier(Path(member.output) / MODEL), folder / "ensemble" / f"seed-{seed}.safetensors")
+        ensemble.mkdir(exist_ok=True)
+        save_model(load_classifier(Path(member.output) / MODEL), ensemble / f"seed-{seed}.safetensors")
     return runs
+
+
+def _has_model(config: ClassifierTrainConfig) -> bool:
+    """Whether the run is over, and was this one but for what may change on resume."""
+    path = Path(config.output) / MODEL
+    if not path.exists():
+        return False
+    there, asked = load_classifier(path).card["training"]["config"], json.loads(json.dumps(config_in_card(config)))
+    return all(there.get(name) == value for name, value in asked.items() if name not in MAY_CHANGE_ON_RESUME)
