@@ -17,6 +17,7 @@ from .inputs.sources import structure_from
 from .labels import LabelSet, label_set
 from .models.checkpoint import CLASSIFIERS, load_classifier
 from .models.classifier_base import ClassifierModel
+from .models.potential import ConvergenceError
 
 UNCERTAIN = "uncertain"
 BLOCK_ROWS = 2000
@@ -191,13 +192,20 @@ class StructureClassifier:
     def _evaluate(self, samples: Sequence[list[Any]]) -> list[Label | Exception]:
         with exact_matmul():
             members = [_member_answer(m, [s[k] for s in samples]) for k, m in enumerate(self.models)]
-        probabilities = torch.stack([p for p, _ in members])
+        probabilities = torch.stack([p for p, _, _ in members])
         mean = probabilities.mean(0)
         spread = probabilities.std(0, correction=0).amax(1)
-        novelty = torch.stack([n for _, n in members]).mean(0)
-        return [self._label(*row) for row in zip(mean, novelty.tolist(), spread.tolist(), strict=True)]
+        novelty = torch.stack([n for _, n, _ in members]).mean(0)
+        reached = torch.stack([c for _, _, c in members]).all(0)
+        rows = zip(mean, novelty.tolist(), spread.tolist(), reached.tolist(), strict=True)
+        return [self._label(*row) for row in rows]
 
-    def _label(self, probabilities: Tensor, novelty: float, spread: float) -> Label | Exception:
+    def _label(self, probabilities: Tensor, novelty: float, spread: float, reached: bool) -> Label | Exception:
+        if not reached:
+            return ConvergenceError(
+                "the equilibrium of the features was not reached; the model's config may ask for a tolerance that its "
+                "precision does not allow, or for too few steps."
+            )
         if not bool(probabilities.isfinite().all()):
             return ValueError("the probabilities are not finite; the structure is beyond what the model can take.")
         values = probabilities.tolist()
@@ -207,11 +215,13 @@ class StructureClassifier:
         return Label(name, dict(zip(self.labels.labels, values, strict=True)), best, values[k], novelty, spread)
 
 
-def _member_answer(model: ClassifierModel, samples: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Calibrated probabilities [n, n_classes] and novelty [n], on the CPU in float64."""
+def _member_answer(model: ClassifierModel, samples: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Calibrated probabilities [n, n_classes] and novelty [n], in float64, and convergence [n], on the CPU."""
     features = model.embed(model.collate(samples))
     probabilities = (model.head(features).double() / model.temperature.double()).softmax(-1)
-    return probabilities.cpu(), model.novelty(features).double().cpu()
+    found = model.statistics
+    converged = torch.ones(len(features), dtype=torch.bool) if found is None else found.converged.cpu()
+    return probabilities.cpu(), model.novelty(features).double().cpu(), converged
 
 
 def _members(model: ModelSource | Sequence[ModelSource] | None, labels: LabelSet | None) -> list[ClassifierModel]:

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ase_andersonn.cli import app
 from ase_andersonn.labels import ELECTRONIC
 from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
+from ase_andersonn.models.potential import ConvergenceError
 
 SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
 SMALLER = {"n_hidden": 16, "n_pooled": 8, "n_features": 8}
@@ -234,6 +236,23 @@ def test_classify_writes_a_table(folder: Path, suffix: str) -> None:
             assert sum(float(row[f"p({label})"]) for label in ELECTRONIC.labels) == pytest.approx(1.0)
 
 
+def test_a_table_is_no_structure_of_its_folder_and_replaces_no_input(folder: Path) -> None:
+    model, out = folder / "model.safetensors", folder / "in" / "labels.db"
+    counts = []
+    for _ in range(2):
+        code, _ = run("classify", folder / "in", "--model", model, "--out", out)
+        assert code == 0
+        counts.append(connect(out).count())
+    assert counts == [5, 5]
+    before = out.read_bytes()
+    code, text = run("classify", out, "--model", model, "--out", out)
+    assert code == 1
+    assert "one of the files to be read" in text
+    assert out.read_bytes() == before
+    assert not list(out.parent.glob(".labels*"))
+    out.unlink()
+
+
 def test_classify_fails_only_if_all_failed(folder: Path) -> None:
     model = folder / "model.safetensors"
     code, text = run("classify", folder / "in" / "broken.cif", "--model", model)
@@ -248,6 +267,15 @@ def test_classify_fails_only_if_all_failed(folder: Path) -> None:
     code, text = run("classify", folder / "in", "--labels", "colour")
     assert code == 1
     assert "no label set 'colour'" in text
+
+
+def test_an_equilibrium_that_is_not_reached_is_an_error(classifier: StructureClassifier) -> None:
+    model = classifier.models[0]
+    model.config = replace(model.config, max_steps=1)
+    answers = classifier.predict_many([bulk("NaCl", "rocksalt", 5.64), bulk("Cu")], progress_bar=False)
+    assert [type(answer) for answer in answers] == [ConvergenceError] * 2
+    with pytest.raises(ConvergenceError, match="was not reached"):
+        classifier.predict(bulk("Cu"))
 
 
 def test_ten_bad_ones_in_a_thousand(classifier: StructureClassifier) -> None:
@@ -293,6 +321,22 @@ def test_ten_broken_files_in_a_thousand(folder: Path) -> None:
 def test_the_packaged_electronic_labels_of_common_crystals(crystal: Atoms, label: str) -> None:
     assert StructureClassifier().predict(crystal).name == label
     assert {"data", "limits", "test"} <= set(load_classifier("electronic").card)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("CH4", "weakly polar"),
+        ("C6H6", "weakly polar"),
+        ("C2H6", "weakly polar"),
+        ("CH3CN", "strongly polar"),
+        ("CH3NO2", "strongly polar"),
+        ("CH3CHO", "strongly polar"),
+    ],
+)
+def test_the_packaged_polarity_of_common_molecules(name: str, label: str) -> None:
+    assert StructureClassifier("polarity").predict(molecule(name)).name == label
+    assert {"data", "limits", "test"} <= set(load_classifier("polarity").card)
 
 
 def test_the_packaged_pore_sizes_of_known_frameworks() -> None:
