@@ -12,7 +12,7 @@ from ase_andersonn.models.potential import Evaluator, Settings
 from ase_andersonn.models.whole import Whole
 
 from .memory import available_memory, estimate_memory
-from .settings import Tiles
+from .settings import ChosenFor, Tiles
 from .tiled import Tiled
 
 ALWAYS_FITS = 2000
@@ -24,7 +24,10 @@ CROWDED = 1.5
 
 
 class Auto(Evaluator):
-    """Evaluates a structure as a whole where that fits in memory, and by tiles otherwise.
+    """Evaluates a structure as a whole where that, with forces, fits in memory, and by tiles otherwise.
+
+    What was chosen for a structure stays for all like it, whatever is asked for and whatever memory is left: energies
+    by tiles and of the whole differ a little, and are never mixed in one run.
 
     Args:
         model: the model, on the settings' device and in their precision.
@@ -42,17 +45,19 @@ class Auto(Evaluator):
         self.tiled = Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
         self.diagnostics: dict[str, Any] = {}
         self._used: Evaluator = self.whole
+        self._chosen_for: ChosenFor | None = None
+        self._choice: dict[str, Any] = {}
 
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
         """See `Evaluator.calculate`."""
-        choice = self._choose(atoms, forces)
+        choice = self._choose(atoms)
         results = self._used.calculate(atoms, forces=forces, stress=stress, changes=changes)
         self.diagnostics = {**self._used.diagnostics, **choice}
         return results
 
     def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
         """See `Evaluator.propose`."""
-        choice = self._choose(atoms, forces=False) if len(touched) == len(atoms) else {}
+        choice = self._choose(atoms) if len(touched) == len(atoms) else {}
         energy = self._used.propose(atoms, touched)
         self.diagnostics = {**self._used.diagnostics, **choice}
         return energy
@@ -67,14 +72,16 @@ class Auto(Evaluator):
         self.tiled.reset()
         self.diagnostics = {}
 
-    def _choose(self, atoms: Atoms, forces: bool) -> dict[str, Any]:
-        if len(atoms) <= ALWAYS_FITS:
-            self._used = self.whole
-            return {}
-        need = estimate_memory(self.model, len(atoms), most_neighbors(atoms, self.model.cutoff), forces)
-        free = self.tiles.max_memory or available_memory(self.settings.device)
-        self._used = self.tiled if need > free else self.whole
-        return {"tiled": need > free, "memory_estimate": need, "memory_available": free}
+    def _choose(self, atoms: Atoms) -> dict[str, Any]:
+        if self._chosen_for is not None and self._chosen_for.holds(atoms):
+            return self._choice
+        self._chosen_for, self._used, self._choice = ChosenFor.of(atoms), self.whole, {}
+        if len(atoms) > ALWAYS_FITS:
+            need = estimate_memory(self.model, len(atoms), most_neighbors(atoms, self.model.cutoff), forces=True)
+            free = self.tiles.max_memory or available_memory(self.settings.device)
+            self._used = self.tiled if need > free else self.whole
+            self._choice = {"tiled": need > free, "memory_estimate": need, "memory_available": free}
+        return self._choice
 
 
 def most_neighbors(atoms: Atoms, cutoff: float) -> float:

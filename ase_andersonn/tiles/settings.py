@@ -3,6 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from ase import Atoms
+
+ALIKE = 0.1
+"""Share by which the number of atoms may differ in structures that are alike."""
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -34,3 +40,25 @@ class Tiles:
                 f"context is {self.context} Å, less than the model's cutoff of {cutoff} Å: a tile would not hold all "
                 f"neighbours of its own atoms. Give at least {cutoff} Å; `context_for` finds it for an accuracy."
             )
+
+
+@dataclass(frozen=True)
+class ChosenFor:
+    """The structure that a choice was made for. It stays for all like it, so that energies can be compared.
+
+    Args:
+        n_atoms: its number of atoms.
+        elements: its atomic numbers, each once.
+    """
+
+    n_atoms: int
+    elements: tuple[int, ...]
+
+    @staticmethod
+    def of(atoms: Atoms) -> "ChosenFor":
+        return ChosenFor(len(atoms), tuple(np.unique(atoms.numbers).tolist()))
+
+    def holds(self, atoms: Atoms) -> bool:
+        """Whether a structure has the same elements and nearly as many atoms."""
+        other = ChosenFor.of(atoms)
+        return self.elements == other.elements and abs(other.n_atoms - self.n_atoms) <= ALIKE * self.n_atoms

@@ -28,7 +28,7 @@ from .accuracy import choose_tiles
 from .incremental import Change, Held, Undo
 from .memory import atom_bytes, available_memory
 from .partition import Bins, Grid, Ints, cut
-from .settings import Tiles
+from .settings import ChosenFor, Tiles
 from .stream import Batch, Statistics, Stream, solved_atoms
 from .work import Sums, WorkFile, fingerprint
 
@@ -94,6 +94,7 @@ class Tiled(Evaluator):
 
             self._full = RemoteStream(model, self.settings, client)
         self._chosen: Tiles | None = None
+        self._chosen_for: ChosenFor | None = None
         self._held: Held | None = None
         self._pending: Undo | Held | None = None
         self._proposed = False
@@ -145,9 +146,9 @@ class Tiled(Evaluator):
             self._held = pending
 
     def reset(self) -> None:
-        """See `Evaluator.reset`."""
+        """See `Evaluator.reset`. Lengths that were chosen stay for structures that are alike."""
         self.diagnostics = {}
-        self._chosen = self._held = self._pending = None
+        self._held = self._pending = None
         self._proposed = False
 
     def _check(self, atoms: Atoms) -> None:
@@ -155,12 +156,13 @@ class Tiled(Evaluator):
         self.model.species(torch.from_numpy(np.unique(atoms.numbers)).to(self.settings.device))
 
     def _lengths(self, atoms: Atoms) -> tuple[float, float]:
-        """Focus and context; once chosen they stay."""
-        if self._chosen is None:
-            given = self.tiles
-            if given.focus is None or given.context is None:
-                given = choose_tiles(self.model, atoms, given.max_memory, given)
-            self._chosen = given
+        """Focus and context; those chosen stay for structures that are alike, also when all else is forgotten."""
+        given = self.tiles
+        if given.focus is not None and given.context is not None:
+            return given.focus, given.context
+        if self._chosen is None or self._chosen_for is None or not self._chosen_for.holds(atoms):
+            self._chosen = choose_tiles(self.model, atoms, given.max_memory, given)
+            self._chosen_for = ChosenFor.of(atoms)
         assert self._chosen.focus is not None
         assert self._chosen.context is not None
         return self._chosen.focus, self._chosen.context

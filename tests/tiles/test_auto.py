@@ -57,6 +57,34 @@ def test_auto_cuts_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert energy == pytest.approx(make().get_potential_energy(atoms), abs=1e-4 * len(atoms))
 
 
+def test_a_choice_stays_while_the_structure_is_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = [2**40]
+    monkeypatch.setattr(auto, "available_memory", lambda device: memory[-1])
+    calc, atoms = make(tiles="auto"), silicon(7)
+    calc.get_potential_energy(atoms)
+    memory.append(2**20)
+    for _ in range(2):
+        calc.get_forces(atoms)
+        assert not calc.diagnostics["tiled"]
+        atoms.rattle(0.01, seed=1)
+        calc.reset()
+    calc.get_potential_energy(silicon(8))
+    assert calc.diagnostics["tiled"]
+
+
+def test_lengths_that_were_chosen_stay_while_the_structure_is_alike() -> None:
+    calc, atoms = make(tiles="on"), silicon(4)
+    calc.get_potential_energy(atoms)
+    chosen = calc.diagnostics["focus"], calc.diagnostics["context"]
+    atoms.rattle(0.3, seed=1)
+    del atoms[3]
+    calc.reset()
+    calc.get_potential_energy(atoms)
+    assert (calc.diagnostics["focus"], calc.diagnostics["context"]) == chosen
+    calc.get_potential_energy(silicon(6))
+    assert (calc.diagnostics["focus"], calc.diagnostics["context"]) != chosen
+
+
 def test_neighbours_of_a_crystal_are_not_underestimated() -> None:
     atoms = bulk("Cu", cubic=True).repeat(8)
     assert 54 <= most_neighbors(atoms, 5.5) <= 2.0 * 54
