@@ -50,7 +50,6 @@ def run(kind: str, seed: int, files: tuple[str, str], options: argparse.Namespac
             model={"pooling": kind},
             test={"crystals": files[1]},
             max_epochs=options.epochs,
-            block_atoms=1200,
             seed=seed,
         )
         train_classifier(config, resume=True, progress_bar=False)

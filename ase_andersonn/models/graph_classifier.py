@@ -1,11 +1,12 @@
 """A classifier of structures whose atoms' features are at the fixed point of the potential's cell.
 
-    z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x) ; v(x)],    p = softmax(W φ / T)
+    z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x) ; t(x)] + U t(x),    p = softmax(W φ / T)
 
 `h` is what stands for an element: a network of its properties, so that elements that were never seen have an answer
-too, plus a vector learned for each; `c` are composition and density. `v`, where the config asks for them, are the void
-features of a framework, whose cavities no atom's neighbourhood shows. Everything is pooled over atoms without their
-number, so primitive cell, conventional cell and supercell have the same answer.
+too, plus a vector learned for each; `c` are composition and density. `t`, where the config asks for them, are what
+tells some labels nearly by itself: the void features of a framework, whose cavities no atom's neighbourhood shows, and
+lengths of dipoles of a molecule. Everything is pooled over atoms without their number, so primitive cell, conventional
+cell and supercell have the same answer.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class GraphClassifierConfig:
         n_hidden: width of the networks of atoms and of structures.
         n_pooled: width of the pooled features; a multiple of `n_heads`.
         n_features: width of the features the head sees.
-        n_dipoles: dipoles of learned neutral charges that molecules are told by; 0 for none.
+        n_dipoles: dipoles, of learned charges and of learned moments of the atoms, that molecules are told by; 0 for
+            none.
         voids: whether the void features of frameworks are seen.
         contraction: γ, the bound on the cell's Lipschitz constant.
         window: of Anderson's method.
@@ -190,9 +192,11 @@ class GraphClassifier(ClassifierModel):
         self.cell = ContractiveCell(c, config.contraction)
         self.pool = AtomPooling(c + n_element, config.n_pooled, config.n_heads)
         self.charges = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
+        self.moments = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
         n_composition = n_composition_features()
         n_voids = n_void_features() if config.voids else 0
-        n_in = self.pool.n_features + n_composition + config.n_dipoles + n_voids
+        n_telling = config.n_dipoles + n_voids
+        n_in = self.pool.n_features + n_composition + n_telling
         self.readout = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(n_in, n_hidden),
@@ -202,6 +206,7 @@ class GraphClassifier(ClassifierModel):
             nn.SiLU(),
             nn.Dropout(config.dropout),
         )
+        self.direct = nn.Linear(n_telling, config.n_features, bias=False) if n_telling else None
         self.seen = Standardize(self.attention.n_features)
         self.composition = Standardize(n_composition)
         self.voids = Standardize(n_voids) if config.voids else None
@@ -313,18 +318,19 @@ class GraphClassifier(ClassifierModel):
 
     def embed(self, batch: GraphBatch) -> Tensor:
         """See `ClassifierModel.embed`."""
-        z, own = self.equilibrium(batch)
+        z, own, gates = self.equilibrium(batch)
         system, n_per_system = batch.segments.index, batch.segments.lengths
-        parts = [self.pool(torch.cat([z, own], -1), system, n_per_system), self.composition(batch.composition)]
-        if self.charges is not None:
-            parts.append(self.dipoles(self.charges(z), batch))
+        telling = []
+        if self.config.n_dipoles:
+            telling.append(self.dipoles(z, gates, batch))
         if self.voids is not None:
-            parts.append(self.voids(batch.voids))
-        features: Tensor = self.readout(torch.cat(parts, -1))
-        return features
+            telling.append(self.voids(batch.voids))
+        pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
+        features: Tensor = self.readout(torch.cat([pooled, self.composition(batch.composition), *telling], -1))
+        return features if self.direct is None else features + self.direct(torch.cat(telling, -1))
 
-    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        """`z*` [n_atoms, n_channels] and the elements' vectors of the atoms [n_atoms, n_element]."""
+    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """`z*` [n_atoms, n_channels], the elements' vectors of the atoms [n_atoms, n_element], and the gates."""
         inputs = self.edge_inputs(batch)
         injection = self._encode(*inputs, batch.mask)
         solver = CellSolver(
@@ -339,7 +345,7 @@ class GraphClassifier(ClassifierModel):
         z = equilibrium(injection, self.cell.weights(), batch.neighbors, batch.reverse, batch.segments, solver)
         assert solver.forward is not None
         self.statistics = _statistics(solver.forward)
-        return z, inputs[-1]
+        return z, inputs[-1], injection.gates
 
     def _adjoint_solved(self, found: Solution) -> None:
         self.adjoint_statistics = _statistics(found)
@@ -347,17 +353,25 @@ class GraphClassifier(ClassifierModel):
     @torch.no_grad()
     def spectral_radius(self, batch: GraphBatch) -> Tensor:
         """`ρ(∂f/∂z)` at the equilibrium of each structure [n_systems]; what is below 1 converges by plain iteration."""
-        z, _ = self.equilibrium(batch)
+        z = self.equilibrium(batch)[0]
         injection = self._encode(*self.edge_inputs(batch), batch.mask)
         return spectral_radius(z, injection, self.cell.weights(), batch.neighbors, batch.segments)
 
-    def dipoles(self, charges: Tensor, batch: GraphBatch) -> Tensor:
-        """`|Σ_i (q_i − q̄) r_i|` [n_systems, n_dipoles], in units of the charges times Å; 0 for what repeats."""
+    def dipoles(self, z: Tensor, gates: Tensor, batch: GraphBatch) -> Tensor:
+        """`|Σ_i (q_i − q̄) r_i + m_i|` [n_systems, n_dipoles], `q = C z`, `m_i = M Σ_j (g_ij ∘ z_j) d_ij`.
+
+        In units of the charges times Å; 0 for what repeats.
+        """
+        assert self.charges is not None
+        assert self.moments is not None
         system, n = batch.segments.index, batch.segments.n
+        charges = self.charges(z)
         mean = total(charges, system, n) / batch.segments.lengths[:, None]
-        moments = (charges - mean[system])[:, :, None] * batch.positions[:, None]
-        sums = total(moments.flatten(1), system, n).view(n, -1, 3)
-        return (sums.square().sum(-1) + 1e-6).sqrt()
+        messages = batch.vectors.transpose(1, 2) @ (gates * z[batch.neighbors])
+        moments = batch.positions[:, :, None] * (charges - mean[system])[:, None] + self.moments(messages)
+        alone = total(batch.positions.abs(), system, n).sum(-1) > 0.0
+        sums = total(moments.flatten(1), system, n).view(n, 3, -1) * alone[:, None, None]
+        return (sums.square().sum(1) + 1e-6).sqrt()
 
 
 def _statistics(found: Solution) -> SolveStatistics:

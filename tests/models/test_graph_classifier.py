@@ -112,6 +112,11 @@ def test_molecules_are_told_by_their_dipoles() -> None:
     turned.rotate(50.0, (1.0, 1.0, 0.0))
     turned.positions += 3.0
     assert torch.allclose(probabilities(model, water), probabilities(model, turned[[2, 0, 1]]), atol=1e-8)
+    z, _, gates = model.equilibrium(batch := model.prepare([molecule("CH4"), water, bulk("Si").repeat(2)]))
+    methane, dipoles, crystal = model.dipoles(z, gates, batch)
+    assert torch.allclose(methane, torch.tensor(1e-3, dtype=torch.float64), atol=1e-6)  # by symmetry none
+    assert dipoles.max() > 5e-3
+    assert torch.equal(crystal, torch.full_like(crystal, 1e-3))
 
 
 def test_frameworks_are_told_by_their_voids() -> None:
