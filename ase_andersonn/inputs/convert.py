@@ -88,13 +88,13 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
         check_sites(neighbor_edges(positions, cell, pbc, 0.5))
 
 
-def check_sites(edges: Edges) -> None:
-    """Raise ValueError where two atoms share a site, |d| < 1e-3 Å."""
+def check_sites(edges: Edges, numbering: Any = None) -> None:
+    """Raise ValueError where two atoms share a site, |d| < 1e-3 Å; they are named by their `numbering`, if given."""
     x, y, z = edges.vectors.T
     d2 = x * x + y * y + z * z
     if d2.min(initial=1.0) < SAME_SITE**2:
         e = int(d2.argmin())
-        i, j = int(edges.center[e]), int(edges.other[e])
+        i, j = (int(x if numbering is None else numbering[x]) for x in (edges.center[e], edges.other[e]))
         who = f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
         raise SameSiteError(f"{who} are {d2[e] ** 0.5:.1e} Å apart, less than {SAME_SITE} Å; remove or move one.")
 

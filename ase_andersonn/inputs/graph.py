@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
-from .convert import SAME_SITE, check_atoms, check_sites
+from .convert import check_atoms, check_sites
 from .neighbors import Edges, NeighborList, neighbor_edges
 from .neighbors_gpu import device_edges, finds_edges_on
 
@@ -194,7 +194,7 @@ def _slots_and_vectors(
     n_atoms = sum(len(system) for system in systems)
     if finds_edges_on(device):
         found = device_edges(systems, cutoff, device)
-        if bool((found.vectors.square().sum(1) < SAME_SITE**2).any()):
+        if found.on_one_site:
             _edges(systems, cutoff)  # raises, naming the atoms
         if neighbor_list is not None:
             neighbor_list.count_rebuild()

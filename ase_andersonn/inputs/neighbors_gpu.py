@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from .convert import SAME_SITE
 from .neighbors import Floats
 
 
@@ -30,6 +31,11 @@ class DeviceEdges(NamedTuple):
     other: Tensor
     reverse: Tensor
     vectors: Tensor
+
+    @property
+    def on_one_site(self) -> bool:
+        """Whether two atoms share a site; `convert.check_sites` says which."""
+        return bool((self.vectors.square().sum(1) < SAME_SITE**2).any())
 
 
 def finds_edges_on(device: torch.device) -> bool:

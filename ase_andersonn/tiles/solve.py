@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ase_andersonn.inputs.convert import check_sites
 from ase_andersonn.inputs.graph import Graph, pad_edges
-from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.inputs.neighbors import Edges, neighbor_edges
 from ase_andersonn.inputs.neighbors_gpu import device_edges, finds_edges_on
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.equilibrium import Equilibrium, SolveOptions, solve_encoded
@@ -165,10 +165,11 @@ def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: float, dtype: torch.d
     n_rows = cluster.n_rows
     if finds_edges_on(device):
         edges = device_edges([Atoms(numbers=numbers, positions=cluster.positions)], cutoff, device)
+        if edges.on_one_site:
+            _edges(cluster, cutoff)  # raises, naming the atoms
         center, other, reverse, vectors = edges.center, edges.other, edges.reverse, edges.vectors
     else:
-        found = neighbor_edges(cluster.positions, np.zeros((3, 3)), False, cutoff)
-        check_sites(found)
+        found = _edges(cluster, cutoff)
         arrays = (found.center, found.other, found.reverse, found.vectors)
         center, other, reverse, vectors = (torch.from_numpy(a).to(device) for a in arrays)
     n_edges = int(torch.searchsorted(center, n_rows))
@@ -188,6 +189,12 @@ def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: float, dtype: torch.d
         volume=padded.new_full((1,), torch.nan),
         n_per_system=torch.tensor([n_rows], device=device),
     )
+
+
+def _edges(cluster: Cluster, cutoff: float) -> Edges:
+    found = neighbor_edges(cluster.positions, np.zeros((3, 3)), False, cutoff)
+    check_sites(found, cluster.atom)
+    return found
 
 
 def _array(tensor: Tensor) -> Floats:

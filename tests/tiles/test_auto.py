@@ -111,6 +111,13 @@ def test_copies_and_pickles_work() -> None:
         assert other.get_potential_energy(atoms) == pytest.approx(energy, abs=1e-9)
 
 
+def test_two_atoms_on_one_site_are_named() -> None:
+    atoms = silicon(5)
+    atoms.positions[777] = atoms.positions[123]
+    with pytest.raises(ValueError, match="atoms 123 and 777 are"):
+        make(tiles=Tiles(focus=6.0, context=8.0)).get_potential_energy(atoms)
+
+
 def test_wrong_words_are_refused() -> None:
     with pytest.raises(ValueError, match=r"tiles is 'yes'; it is None, \"on\", \"auto\", or Tiles"):
         make(tiles="yes")
