@@ -32,7 +32,8 @@ from common import RESULTS, interleaved, machine, rotated, write_results
 from deep_andersonn_report import draw, report
 
 from ase_andersonn.models.checkpoint import load_classifier
-from ase_andersonn.models.graph_classifier import GraphBatch, GraphClassifier
+from ase_andersonn.models.graph_batch import GraphBatch
+from ase_andersonn.models.graph_classifier import GraphClassifier
 from ase_andersonn.nn.implicit import CellSolver, equilibrium
 from ase_andersonn.solvers import Anderson, Picard, Solver
 from ase_andersonn.training.classification import ClassifierTrainConfig, ClassifierTrainer

@@ -14,19 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from ase import Atoms
 from torch import Tensor, nn
 
 from ase_andersonn.backends import CompileMode, compile_function
-from ase_andersonn.inputs.composition import composition_features, n_composition_features
-from ase_andersonn.inputs.convert import check_atoms, check_sites
+from ase_andersonn.inputs.composition import n_composition_features
 from ase_andersonn.inputs.elements import element_properties
-from ase_andersonn.inputs.graph import bucket, pad_edges
-from ase_andersonn.inputs.neighbors import neighbor_edges
-from ase_andersonn.inputs.voids import n_void_features, void_features
+from ase_andersonn.inputs.graph import bucket
+from ase_andersonn.inputs.voids import n_void_features
 from ase_andersonn.labels import ELECTRONIC, LabelSet
 from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.atom_pooling import AtomPooling, total
@@ -36,9 +33,10 @@ from ase_andersonn.nn.deq import ContractiveCell, Injection, apply_cell, pull
 from ase_andersonn.nn.implicit import CellSolver, cotangents, equilibrium, spectral_radius
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.nn.standardize import Standardize
-from ase_andersonn.solvers import Anderson, Segments, Solution, Solver
+from ase_andersonn.solvers import Anderson, Solution, Solver
 
 from .classifier_base import ClassifierModel, SolveStatistics
+from .graph_batch import GraphBatch, GraphSample, collate_graphs, graph_sample
 
 
 @dataclass(frozen=True)
@@ -117,39 +115,6 @@ class GraphClassifierConfig:
             )
 
 
-class GraphSample(NamedTuple):
-    """One structure: atoms, edges (`inputs.neighbors.Edges`), composition, voids; on the CPU."""
-
-    numbers: Tensor
-    center: Tensor
-    other: Tensor
-    reverse: Tensor
-    vectors: Tensor
-    composition: Tensor
-    positions: Tensor
-    """From the centre of a molecule [n_atoms, 3], Å; 0 in what repeats."""
-    voids: Tensor
-    """Void features; none where the config asks for none."""
-
-
-PER_STRUCTURE = ("composition", "voids")
-"""Fields of a sample that are one row a structure; the others have one an atom or an edge."""
-
-
-class GraphBatch(NamedTuple):
-    """Structures with their neighbour matrix, as in `inputs.graph.Graph`."""
-
-    numbers: Tensor
-    vectors: Tensor
-    neighbors: Tensor
-    mask: Tensor
-    reverse: Tensor
-    segments: Segments
-    composition: Tensor
-    positions: Tensor
-    voids: Tensor
-
-
 class GraphClassifier(ClassifierModel):
     """See the module.
 
@@ -224,20 +189,7 @@ class GraphClassifier(ClassifierModel):
 
     def sample(self, structure: Atoms) -> GraphSample:
         """See `ClassifierModel.sample`."""
-        check_atoms(structure, sites=False)
-        composition = composition_features(structure)
-        voids = void_features(structure) if self.config.voids else ()
-        edges = neighbor_edges(structure.positions, structure.cell.array, structure.pbc, self.config.cutoff)
-        check_sites(edges)
-        positions = structure.positions - structure.positions.mean(0)
-        if structure.pbc.any():
-            positions = 0.0 * positions
-        indices = (torch.tensor(x, dtype=torch.int32) for x in (edges.center, edges.other, edges.reverse))
-        return GraphSample(
-            torch.tensor(structure.numbers, dtype=torch.int64),
-            *indices,
-            *(torch.tensor(x, dtype=torch.float32) for x in (edges.vectors, composition, positions, voids)),
-        )
+        return graph_sample(structure, self.config.cutoff, voids=self.config.voids)
 
     def size(self, sample: GraphSample) -> tuple[int, int]:
         """See `ClassifierModel.size`."""
@@ -246,34 +198,7 @@ class GraphClassifier(ClassifierModel):
 
     def collate(self, samples: Sequence[GraphSample]) -> GraphBatch:
         """See `ClassifierModel.collate`."""
-        device, dtype = self.learned.device, self.learned.dtype
-        n_atoms = torch.tensor([len(s.numbers) for s in samples])
-        n_edges = torch.tensor([len(s.center) for s in samples])
-        first_atom = (n_atoms.cumsum(0) - n_atoms).repeat_interleave(n_edges)
-        first_edge = (n_edges.cumsum(0) - n_edges).repeat_interleave(n_edges)
-        numbers, center, other, reverse, vectors, composition, positions, voids = (
-            torch.stack(parts) if name in PER_STRUCTURE else torch.cat(parts)
-            for name, parts in zip(GraphSample._fields, zip(*samples, strict=True), strict=True)
-        )
-        padded, neighbors, mask, backward = pad_edges(
-            (center + first_atom).to(device),
-            (other + first_atom).to(device),
-            (reverse + first_edge).to(device),
-            vectors.to(device, dtype),
-            len(numbers),
-        )
-        system = torch.arange(len(samples)).repeat_interleave(n_atoms).to(device)
-        return GraphBatch(
-            numbers.to(device),
-            padded,
-            neighbors,
-            mask,
-            backward,
-            Segments(system, len(samples)),
-            composition.to(device, dtype),
-            positions.to(device, dtype),
-            voids.to(device, dtype),
-        )
+        return collate_graphs(samples, self.learned.device, self.learned.dtype)
 
     @torch.no_grad()
     def calibrate(self, samples: Sequence[GraphSample]) -> None:
@@ -318,19 +243,19 @@ class GraphClassifier(ClassifierModel):
 
     def embed(self, batch: GraphBatch) -> Tensor:
         """See `ClassifierModel.embed`."""
-        z, own, gates = self.equilibrium(batch)
+        z, own, injection = self.equilibrium(batch)
         system, n_per_system = batch.segments.index, batch.segments.lengths
         telling = []
         if self.config.n_dipoles:
-            telling.append(self.dipoles(z, gates, batch))
+            telling.append(self.dipoles(z, injection.gates, batch))
         if self.voids is not None:
             telling.append(self.voids(batch.voids))
         pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
         features: Tensor = self.readout(torch.cat([pooled, self.composition(batch.composition), *telling], -1))
         return features if self.direct is None else features + self.direct(torch.cat(telling, -1))
 
-    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """`z*` [n_atoms, n_channels], the elements' vectors of the atoms [n_atoms, n_element], and the gates."""
+    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Injection]:
+        """`z*` [n_atoms, n_channels], the elements' vectors of the atoms [n_atoms, n_element], the geometry's part."""
         inputs = self.edge_inputs(batch)
         injection = self._encode(*inputs, batch.mask)
         solver = CellSolver(
@@ -345,7 +270,7 @@ class GraphClassifier(ClassifierModel):
         z = equilibrium(injection, self.cell.weights(), batch.neighbors, batch.reverse, batch.segments, solver)
         assert solver.forward is not None
         self.statistics = _statistics(solver.forward)
-        return z, inputs[-1], injection.gates
+        return z, inputs[-1], injection
 
     def _adjoint_solved(self, found: Solution) -> None:
         self.adjoint_statistics = _statistics(found)
@@ -353,8 +278,7 @@ class GraphClassifier(ClassifierModel):
     @torch.no_grad()
     def spectral_radius(self, batch: GraphBatch) -> Tensor:
         """`ρ(∂f/∂z)` at the equilibrium of each structure [n_systems]; what is below 1 converges by plain iteration."""
-        z = self.equilibrium(batch)[0]
-        injection = self._encode(*self.edge_inputs(batch), batch.mask)
+        z, _, injection = self.equilibrium(batch)
         return spectral_radius(z, injection, self.cell.weights(), batch.neighbors, batch.segments)
 
     def dipoles(self, z: Tensor, gates: Tensor, batch: GraphBatch) -> Tensor:

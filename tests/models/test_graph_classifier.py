@@ -112,8 +112,8 @@ def test_molecules_are_told_by_their_dipoles() -> None:
     turned.rotate(50.0, (1.0, 1.0, 0.0))
     turned.positions += 3.0
     assert torch.allclose(probabilities(model, water), probabilities(model, turned[[2, 0, 1]]), atol=1e-8)
-    z, _, gates = model.equilibrium(batch := model.prepare([molecule("CH4"), water, bulk("Si").repeat(2)]))
-    methane, dipoles, crystal = model.dipoles(z, gates, batch)
+    z, _, injection = model.equilibrium(batch := model.prepare([molecule("CH4"), water, bulk("Si").repeat(2)]))
+    methane, dipoles, crystal = model.dipoles(z, injection.gates, batch)
     assert torch.allclose(methane, torch.tensor(1e-3, dtype=torch.float64), atol=1e-6)  # by symmetry none
     assert dipoles.max() > 5e-3
     assert torch.equal(crystal, torch.full_like(crystal, 1e-3))
@@ -122,10 +122,11 @@ def test_molecules_are_told_by_their_dipoles() -> None:
 def test_frameworks_are_told_by_their_voids() -> None:
     # in both no atom sees another, and the density is the same
     even, uneven = (Atoms("Ne2", [(0, 0, 0), (0, 0, z)], cell=[8, 8, 24], pbc=True) for z in (12.0, 4.5))
+    others = [bulk("Ne", "fcc", a, cubic=True) for a in (5.0, 7.0, 9.0, 13.0, 17.0)]
     for voids in (False, True):
         torch.manual_seed(0)
         model = GraphClassifier(replace(SMALL, labels=PORE_SIZE, voids=voids)).double().eval()
-        model.calibrate([model.sample(atoms) for atoms in (even, uneven)])
+        model.calibrate([model.sample(atoms) for atoms in (even, uneven, *others)])
         p, q, together = probabilities(model, even), probabilities(model, uneven), probabilities(model, even, uneven)
         assert torch.allclose(p, q, atol=1e-6) == (not voids)
         assert torch.allclose(together, torch.cat([p, q]), atol=1e-6)
@@ -134,7 +135,11 @@ def test_frameworks_are_told_by_their_voids() -> None:
 
 def test_without_voids_nothing_is_added() -> None:
     names = GraphClassifier(SMALL).state_dict().keys()
-    assert {*GraphClassifier(replace(SMALL, voids=True)).state_dict()} - {*names} == {"voids.mean", "voids.spread"}
+    assert {*GraphClassifier(replace(SMALL, voids=True)).state_dict()} - {*names} == {
+        "voids.mean",
+        "voids.spread",
+        "direct.weight",
+    }
     assert GraphClassifier(SMALL).sample(bulk("Cu")).voids.shape == (0,)
 
 

@@ -176,6 +176,14 @@ def test_area_under_curve_is_the_share_of_ordered_pairs() -> None:
     assert np.isnan(area_under_curve(score, positive & False))
 
 
+def test_a_few_right_answers_are_no_certainty() -> None:
+    torch.manual_seed(0)
+    targets = torch.randint(2, (200,))
+    logits = torch.randn(200, 2) + 50.0 * torch.nn.functional.one_hot(targets, 2)
+    confidence = (logits / fit_temperature(logits, targets)).softmax(1).amax(1)
+    assert confidence.mean() == pytest.approx(1.0 - 1.0 / 202, abs=1e-3)
+
+
 def test_the_temperature_is_recovered() -> None:
     torch.manual_seed(0)
     logits = 2.0 * torch.randn(20000, 3)

@@ -11,13 +11,19 @@ QUANTILE = 0.99
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The `T` that minimises `−Σ ln softmax(logits / T)[target]`, within 0.05 and 20.
+    """The `T` that minimises `−Σ_y t_y ln softmax(logits / T)[y]`, within 0.05 and 20.
 
-    The loss is convex in `1/T`, so a golden section finds it. Guo et al., arXiv 1706.04599.
+    Of n structures and K labels, the right label has the target `1 − (K − 1) / (n + K)`, every other one `1 / (n + K)`:
+    where all answers are right, that n were so is no ground for certainty.
+
+    The loss is convex in `1/T`, so a golden section finds it. Guo et al., arXiv 1706.04599; the targets are Platt's
+    (Advances in Large Margin Classifiers, 61, 1999).
     """
+    n, k = logits.shape
 
     def loss(log_t: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits.double() / 2.718281828459045**log_t, targets))
+        scaled = logits.double() / 2.718281828459045**log_t
+        return float(torch.nn.functional.cross_entropy(scaled, targets, label_smoothing=k / (n + k)))
 
     low, high = -3.0, 3.0
     ratio = (5.0**0.5 - 1.0) / 2.0
