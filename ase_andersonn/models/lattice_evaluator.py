@@ -78,7 +78,7 @@ class LatticeEvaluator(Evaluator):
     def __init__(self, model: GridModel, settings: Settings) -> None:
         self.model, self.settings = model, settings
         self.diagnostics: dict[str, Any] = {}
-        self._tiles: dict[bool, TileEnergies] = {}  # whether the lattice has an open edge
+        self._tiles: dict[bool, TileEnergies] = {}  # by whether the lattice is periodic along all axes
         self._values = np.array(model.config.values)
         self._sites: Sites | None = None  # of the last structure calculated
         self._settled: Settled | None = None

@@ -1,9 +1,9 @@
 """Tiles, and Monte Carlo replicas, on many processes or machines, by Dask distributed (the extra `distributed`).
 
-This process gathers the atoms of a batch of tiles and sends them; a worker solves them and sends energies and forces
-back. They are added up in the order of the tiles, so that results do not depend on which worker was first. A worker
-that dies loses nothing but time: what it had is computed anew by another one. For SLURM and its like, start workers
-with dask-jobqueue and hand its client over.
+This process gathers the atoms of some batches of tiles and sends them; a worker solves them and sends energies and
+forces back. They are added up in the order of the tiles, so that results do not depend on which worker was first. A
+worker that dies loses nothing but time: what it had is computed anew by another one. For SLURM and its like, start
+workers with dask-jobqueue and hand its client over.
 """
 
 import os
@@ -27,7 +27,7 @@ from .stream import TAPE_SHARE, Batch, Job, Stream
 
 T = TypeVar("T")
 Part = tuple[int, Cluster, int]
-"""A cluster, the place of its first tile, and how many tiles the next one would have."""
+"""Place of the first tile, the cluster, and how many tiles the next one would have."""
 TASK_ROWS = 16384
 """Rows solved in a task of a large structure: to send a task takes as long as to solve for some hundreds of them."""
 AHEAD = 3

@@ -26,7 +26,7 @@ class MetricsLog:
     def write(self, record: Mapping[str, Any]) -> int:
         """Append a record; the size of the file in bytes."""
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            file.write(json.dumps(finite_json(record), allow_nan=False) + "\n")
             file.flush()
             return os.fstat(file.fileno()).st_size
 
@@ -40,10 +40,10 @@ class MetricsLog:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
-def _finite(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """With None for numbers that JSON does not know."""
     if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite_json(part) for key, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

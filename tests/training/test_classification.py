@@ -123,6 +123,21 @@ def test_structures_without_a_label(tmp_path: Path, value: Any, message: str) ->
     assert "frame 0" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.cif", "line 3 has no 'path' or no 'gap'"),
+        (",0.5", "line 3 has no 'path'"),
+        ("none.cif,0.5", r"line 3: .*none\.cif"),
+    ],
+)
+def test_a_line_that_is_not_whole_is_named(line: str, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.cif", bulk("Cu"))
+    (tmp_path / "table.csv").write_text(f"path,gap\na.cif,0.0\n{line}\n", encoding="utf-8")
+    with pytest.raises((ValueError, OSError), match=message):
+        read_entries([str(tmp_path / "table.csv")], ELECTRONIC, value="gap", path="path")
+
+
 def test_a_table_without_its_columns(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,gap\na.cif,1\n")
     with pytest.raises(ValueError, match=r"no column 'path', 'value'; it has file, gap"):

@@ -105,7 +105,12 @@ def _table_rows(file: Path, value: str, path: str) -> Iterator[tuple[Atoms, Any,
             )
         for number, row in enumerate(rows, 2):
             where = f"{file}, line {number}"
-            structures = read_file(file.parent / row[path])
+            if not row[path] or row[value] is None:
+                raise ValueError(f"{where} has no {path!r} or no {value!r}; a row needs both.")
+            try:
+                structures = read_file(file.parent / row[path])
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{where}: {error}") from error
             if len(structures) != 1:
                 raise ValueError(f"{where}: {row[path]} holds {len(structures)} structures; a row needs one.")
             yield structures[0], row[value], where

@@ -19,6 +19,7 @@ from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 from ase_andersonn.models.checkpoint import load_classifier, save_model, write_whole
 from ase_andersonn.models.classifier_base import ClassifierModel
+from ase_andersonn.training.report import finite_json
 from ase_andersonn.training.run import BEST, CURVE, Run, may_start
 
 from .calibration import fit_novelty, fit_temperature
@@ -146,7 +147,7 @@ class ClassifierTrainer(Run):
                 "step": p.step,
                 "minutes": p.seconds / 60.0,
             },
-            "validation": dict(validation),
+            "validation": finite_json(validation),
         }
 
 
@@ -172,7 +173,7 @@ def complete(run: ClassifierTrainer) -> None:
         _pictures(model, *last, run.folder, f"_{name}")
     if len(run.validation):
         _pictures(model, logits, run.validation.targets, run.folder, "")
-    numbers = {name: metrics.as_numbers() for name, metrics in tests.items()}
+    numbers = finite_json({name: metrics.as_numbers() for name, metrics in tests.items()})
     save_model(model, run.folder / MODEL, {**model.card, "test": numbers})
     if tests:
         write_whole(run.folder / TEST, (json.dumps(numbers, indent=2) + "\n").encode())
