@@ -16,7 +16,7 @@ from .derivatives import Evaluation, evaluation_of, observables
 from .equilibrium import Equilibrium, swept_equilibrium
 from .operators import Encoding, Operators, operators_of
 
-STEPS = (8, 7)
+SMALL_STEPS = (8, 7)
 """Plain steps for the features and for the adjoint: a step is cheap in a structure this small, and a miss is not."""
 
 
@@ -52,7 +52,9 @@ def _find(
     """Features and adjoint, converged or not, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None."""
     weights = operators.cell_weights()
     topology = graph.neighbors, graph.mask, graph.reverse
-    swept, injection, pair, gradient = operators.at_once(graph.vectors, species, *topology, weights, STEPS, derivatives)
+    swept, injection, pair, gradient = operators.at_once(
+        graph.vectors, species, *topology, weights, SMALL_STEPS, derivatives
+    )
     encoding = Encoding(injection, pair, [])
     backend = operators.at_once.backend
-    return swept_equilibrium(swept, graph, encoding, weights, STEPS, math.sqrt(tol), backend), gradient
+    return swept_equilibrium(swept, graph, encoding, weights, SMALL_STEPS, math.sqrt(tol), backend), gradient

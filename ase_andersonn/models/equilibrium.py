@@ -25,7 +25,7 @@ from .operators import Encoding, Operators
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
-SWEEP = (6, 5)
+SWEEP_STEPS = (6, 5)
 """Plain steps for the features and for the adjoint where they come first."""
 REFINEMENTS = 12
 """How often the residual tolerance is tightened at most while the estimated energy error is above the tolerance."""
@@ -223,8 +223,9 @@ def swept_equilibrium(
     backend: str,
 ) -> Equilibrium:
     """What so many plain steps arrived at, with its residuals; converged to `residual_tol` or not."""
-    *squares, correction = per_system(swept.norms.double(), graph).unbind(-1)
-    residuals = (torch.stack(squares[::2]) / (torch.stack(squares[1::2]) + TINY)).sqrt().cpu()
+    z_left, z_size, adjoint_left, adjoint_size, correction = per_system(swept.norms.double(), graph).unbind(-1)
+    left, size = torch.stack((z_left, adjoint_left)), torch.stack((z_size, adjoint_size))
+    residuals = (left / (size + TINY)).sqrt().cpu()
     forward, backward = (
         Solution(value, residual, torch.full(residual.shape, n), residual <= residual_tol, n, Counters())
         for value, residual, n in zip((swept.z, swept.adjoint), residuals, steps, strict=True)
@@ -267,9 +268,9 @@ class _Problem:
         graph, injection, operators = self.graph, self.encoding.injection, self.operators
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
-        swept = operators.sweep(z, injection, *topology, self.weights, self.species, self.focus, SWEEP)
+        swept = operators.sweep(z, injection, *topology, self.weights, self.species, self.focus, SWEEP_STEPS)
         return swept_equilibrium(
-            swept, graph, self.encoding, self.weights, SWEEP, residual_tol, operators.sweep.backend
+            swept, graph, self.encoding, self.weights, SWEEP_STEPS, residual_tol, operators.sweep.backend
         )
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:

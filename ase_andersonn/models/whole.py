@@ -53,7 +53,7 @@ class Whole(Evaluator):
         self.neighbor_list = NeighborList(model.cutoff, settings.skin if settings.warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
-        self._worked, self._compiles, self._at_once = 0.0, False, True
+        self._worked, self._compiles = 0.0, False
         self._positions: NDArray[np.float64] | None = None
 
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
@@ -82,15 +82,14 @@ class Whole(Evaluator):
         return results
 
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
-        """At once where that is enough for structures as small as this one, else with all that a solver can do."""
+        """At once where that is enough, else with all that a solver can do; its history says that it was needed."""
         mode = self._compile_mode()
-        if self._at_once and graph.n_atoms <= SMALL:
+        if graph.n_atoms <= SMALL and (self.warm_start is None or self.warm_start.empty):
             found = evaluate_at_once(
                 self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, compile=mode
             )
             if found is not None:
                 return found
-            self._at_once = self.warm_start is None  # without a history, what came before changes nothing
         begin = cold_start if self.warm_start is None else self.warm_start.begin
         evaluation = evaluate(
             self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, begin=begin, compile=mode
@@ -126,7 +125,7 @@ class Whole(Evaluator):
     def reset(self) -> None:
         """See `Evaluator.reset`."""
         self.diagnostics = {}
-        self._positions, self._at_once = None, True
+        self._positions = None
         self.neighbor_list.reset()
         if self.warm_start is not None:
             self.warm_start.reset()
@@ -141,7 +140,6 @@ class Whole(Evaluator):
             far = np.square(moved).sum(1).max() > NEARBY**2
         if far:
             self.warm_start.reset()
-            self._at_once = True
 
     def _compile_mode(self) -> CompileMode:
         if self.settings.compile != "auto":
