@@ -323,6 +323,15 @@ def test_the_packaged_electronic_labels_of_common_crystals(crystal: Atoms, label
     assert {"data", "limits", "test"} <= set(load_classifier("electronic").card)
 
 
+def test_the_packaged_ensemble_knows_where_its_members_disagree() -> None:
+    classifier = StructureClassifier("electronic-ensemble")
+    assert len(classifier.models) == 5
+    copper, silicon = (classifier.predict(bulk(name)) for name in ("Cu", "Si"))
+    assert (copper.name, silicon.name) == ("metal", "semiconductor")
+    assert silicon.spread > 5.0 * copper.spread > 0.0
+    assert all({"data", "limits", "test"} <= set(member.card) for member in classifier.models)
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [

@@ -3,6 +3,7 @@
 From the folder of a recipe:
 
 python ../package_classifier.py run/model.safetensors
+python ../package_classifier.py run/ensemble/*.safetensors    # an ensemble, under the name with -ensemble
 """
 
 import argparse
@@ -14,9 +15,13 @@ from ase_andersonn.models.checkpoint import CLASSIFIERS, load_classifier, save_m
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="model.safetensors of the run")
-    model = load_classifier(parser.parse_args().model)
+    parser.add_argument("models", nargs="+", type=Path, help="model.safetensors of the run, or those of an ensemble")
+    models = parser.parse_args().models
     text = yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8"))
-    parameters = sum(p.numel() for p in model.parameters())
-    CLASSIFIERS.mkdir(exist_ok=True)
-    save_model(model, CLASSIFIERS / f"{text['name']}.safetensors", {**text, "parameters": parameters, **model.card})
+    folder = CLASSIFIERS / f"{text['name']}-ensemble" if len(models) > 1 else CLASSIFIERS
+    folder.mkdir(exist_ok=True)
+    for path in models:
+        model = load_classifier(path)
+        parameters = sum(p.numel() for p in model.parameters())
+        name = path.name if len(models) > 1 else f"{text['name']}.safetensors"
+        save_model(model, folder / name, {**text, "parameters": parameters, **model.card})
