@@ -89,7 +89,12 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
 
 
 def check_sites(edges: Edges, numbering: Any = None) -> None:
-    """Raise ValueError where two atoms share a site, |d| < 1e-3 Å; they are named by their `numbering`, if given."""
+    """Raise ValueError where two atoms share a site, |d| < 1e-3 Å.
+
+    Args:
+        edges: of a structure.
+        numbering: int64 [n_atoms], the indices by which the atoms are named; None for their own.
+    """
     x, y, z = edges.vectors.T
     d2 = x * x + y * y + z * z
     if d2.min(initial=1.0) < SAME_SITE**2:

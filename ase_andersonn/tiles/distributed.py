@@ -20,10 +20,9 @@ from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.potential import Settings
 
 from .cluster import Cluster
-from .memory import tape_bytes
 from .partition import Bins, Floats, Grid, Ints
 from .solve import Solved
-from .stream import TAPE_SHARE, Batch, Job, Stream
+from .stream import Batch, Job, Stream
 
 T = TypeVar("T")
 Part = tuple[int, Cluster, int]
@@ -146,7 +145,7 @@ class RemoteStream(Stream):
         try:
             for parts in grouped(clusters, rows):
                 self._worked = worked + time.perf_counter() - begun
-                jobs = [self._job(cluster, structure[1], forces, memory) for _, cluster, _ in parts]
+                jobs = [(self._job(c, forces, memory), c, structure[1][c.atom]) for _, c, _ in parts]
                 waiting.append((parts, self.client.submit(_solved, model, jobs, retries=RETRIES, pure=False)))
                 if len(waiting) >= AHEAD * self._workers():
                     yield from self._finished(*waiting.popleft())
@@ -155,10 +154,6 @@ class RemoteStream(Stream):
         finally:
             for _, task in waiting:
                 task.cancel()
-
-    def _job(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> tuple[Job, Cluster, Any]:
-        keep = cluster.n_rows * tape_bytes(self.model, self.n_neighbors) < TAPE_SHARE * memory
-        return Job(self.settings, self._compile_mode(), forces, keep), cluster, numbers[cluster.atom]
 
     def _workers(self) -> int:
         return max(1, len(self.client.nthreads()))

@@ -199,13 +199,15 @@ class Stream:
 
     def _solve(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> Solved:
         begun = time.perf_counter()
-        tape = cluster.n_rows * tape_bytes(self.model, self.n_neighbors)
-        job = Job(self.settings, self._compile_mode(), forces, tape < TAPE_SHARE * memory)
-        solved = job.run(self.model, cluster, numbers)
+        solved = self._job(cluster, forces, memory).run(self.model, cluster, numbers)
         spent = time.perf_counter() - begun
         self._worked += spent
         self.statistics.seconds["solve"] += spent
         return solved
+
+    def _job(self, cluster: Cluster, forces: bool, memory: float) -> Job:
+        tape = cluster.n_rows * tape_bytes(self.model, self.n_neighbors)
+        return Job(self.settings, self._compile_mode(), forces, tape < TAPE_SHARE * memory)
 
     def _take(self, cluster: Cluster, solved: Solved) -> None:
         """Count what was done; raise where there is no result to trust."""

@@ -2,10 +2,10 @@
 
 import csv
 import glob
+import io
 import json
-import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ase.io import iread
 from ase_andersonn.classifier import UNCERTAIN, Label
 from ase_andersonn.inputs.sources import structure_from
 from ase_andersonn.labels import LabelSet
+from ase_andersonn.models.checkpoint import write_whole
 
 MANY = (".xyz", ".extxyz", ".traj", ".db", ".sdf")
 """Files that may hold several structures."""
@@ -109,40 +110,33 @@ def write_answers(out: Path, names: Sequence[str], answers: Sequence[Answer], st
     """
     check_table(out)
     table = rows(names, answers)
-    with replaced(out) as scratch:
-        if out.suffix.lower() == ".json":
-            scratch.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        elif out.suffix.lower() == ".csv":
-            _write_csv(scratch, table)
-        else:
-            _write_database(scratch, table, structures)
+    if out.suffix.lower() == ".json":
+        data = (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()
+    elif out.suffix.lower() == ".csv":
+        data = _as_csv(table).encode()
+    else:
+        data = _as_database(table, structures)
+    write_whole(out, data)
 
 
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of `path` where nothing fails; hidden, and with the same ending."""
-    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _write_csv(path: Path, table: Sequence[dict[str, Any]]) -> None:
+def _as_csv(table: Sequence[dict[str, Any]]) -> str:
     columns = dict.fromkeys(key for row in sorted(table, key=len, reverse=True) for key in row)
-    with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(table)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns)
+    writer.writeheader()
+    writer.writerows(table)
+    return stream.getvalue()
 
 
-def _write_database(path: Path, table: Sequence[dict[str, Any]], structures: Iterable[Any]) -> None:
-    with connect(path) as database:
-        for row, structure in zip(table, structures, strict=True):
-            if row["label"] is not None:
-                pairs = {key: row[key] for key in ("label", "confidence", "novelty")}
-                database.write(structure_from(structure), key_value_pairs=pairs, data=row)
+def _as_database(table: Sequence[dict[str, Any]], structures: Iterable[Any]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.db"
+        with connect(path) as database:
+            for row, structure in zip(table, structures, strict=True):
+                if row["label"] is not None:
+                    pairs = {key: row[key] for key in ("label", "confidence", "novelty")}
+                    database.write(structure_from(structure), key_value_pairs=pairs, data=row)
+        return path.read_bytes()
 
 
 def failures(names: Sequence[str], answers: Sequence[Answer]) -> list[tuple[str, Exception]]:
