@@ -25,7 +25,7 @@ from .operators import Encoding, Operators
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
-SWEEP_STEPS = (6, 5)
+SWEEP_STEPS = (7, 6)
 """Plain steps for the features and for the adjoint where they come first."""
 REFINEMENTS = 12
 """How often the residual tolerance is tightened at most while the estimated energy error is above the tolerance."""

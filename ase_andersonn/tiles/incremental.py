@@ -112,7 +112,8 @@ class Held:
         else:
             for atom, place in zip(range(new.start, new.stop), places.tolist(), strict=True):
                 other.bins.insert(atom, place)
-        return other, self.grid.tiles_with(np.concatenate((gone, come)), self.context)
+        heights, _ = self.grid.heights(np.concatenate((gone, come)))
+        return other, self.grid.tiles_with(heights, self.context)
 
     def same_cell(self, atoms: Atoms) -> bool:
         """Whether cell and boundary conditions are those of a structure."""
@@ -139,9 +140,9 @@ class Held:
         """Make a change; the tiles whose energies have to be found anew [n, 3], and how to go back."""
         before = self.positions[change.atoms]
         undo = Undo(Change(change.atoms, before, self.numbers[change.atoms]), total=self._total)
-        places = np.concatenate((before, change.positions))
-        tiles = self.grid.tiles_with(places, self.context)
-        old, new = self.grid.flat_bin(before), self.grid.flat_bin(change.positions)
+        heights, _ = self.grid.heights(np.concatenate((before, change.positions)))
+        tiles = self.grid.tiles_with(heights, self.context)
+        old, new = flat_index(self.grid.bin_of(heights), self.grid.bins).reshape(2, -1)
         moved = np.flatnonzero(old != new)
         self._make_room(new[moved])
         for b in np.unique(np.concatenate((old[moved], new[moved]))).tolist():

@@ -9,7 +9,6 @@ within the cutoff of it on every axis, in cells of any shape.
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -119,27 +118,31 @@ class Grid:
         """Bins [n, 3], relative to a tile's first, that may hold atoms within `context` of it; which are its own."""
         margin = np.ceil(context * self.split / self.step).astype(np.int64)
         margin[~self.pbc & (self.shape == 1)] = 0
-        ranges = [range(-m, s + m) for m, s in zip(margin.tolist(), self.split.tolist(), strict=True)]
-        offsets = np.array(list(product(*ranges)), np.int64)
+        offsets = np.indices(tuple(self.split + 2 * margin), np.int64).reshape(3, -1).T - margin
         return offsets, np.asarray(((offsets >= 0) & (offsets < self.split)).all(1))
 
-    def tiles_with(self, positions: Floats, context: float) -> Ints:
+    def tiles_with(self, heights: Floats, context: float) -> Ints:
         """All tiles that hold one of the atoms in their focus or context [n, 3]; of periodic images, one.
 
         They are numbered from where the atoms are, so that tiles on both sides of a periodic border lie together.
+
+        Args:
+            heights: of the atoms [n_atoms, 3], Å.
+            context: Å.
         """
-        heights, _ = self.heights(positions)
         shift = np.where(self.pbc, 0, self.first)
         # A little more than the context: heights are rounded.
-        lowest = np.floor((heights - context - 1e-9) / self.step).astype(np.int64) - shift
-        highest = np.floor((heights + context + 1e-9) / self.step).astype(np.int64) - shift
-        found = [np.empty((0, 3), np.int64)]
-        for low, high in zip(self._clipped(lowest), self._clipped(highest), strict=True):
-            # Once around is enough on a periodic axis.
-            ends = np.where(self.pbc, np.minimum(high, low + self.shape - 1), high)
-            axes = [np.arange(a, b + 1) for a, b in zip(low, ends, strict=True)]
-            found.append(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
-        tiles = np.concatenate(found)
+        low, high = (
+            self._clipped(np.floor((heights + side) / self.step).astype(np.int64) - shift)
+            for side in (-context - 1e-9, context + 1e-9)
+        )
+        # Once around is enough on a periodic axis.
+        count = np.where(self.pbc, np.minimum(high - low + 1, self.shape), high - low + 1)
+        each = count.prod(1)
+        atom = np.repeat(np.arange(len(each)), each)
+        place, width = spans(np.zeros_like(each), each), count[atom]
+        rest, last = np.divmod(place, width[:, 2])
+        tiles: Ints = low[atom] + np.stack((*np.divmod(rest, width[:, 1]), last), -1)
         _, one_each = np.unique(self.flat(tiles), return_index=True)
         return tiles[np.sort(one_each)]
 
