@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype
 from .inputs.convert import SameSiteError, to_atoms
 from .models.base import EnergyModel
-from .models.checkpoint import DEFAULT_MODEL, load_model
+from .models.checkpoint import load_model
+from .models.committee import Committee
+from .models.files import DEFAULT_MODEL
 from .models.potential import ConvergenceError, Evaluator, Potential, Settings
 from .tiles.auto import evaluator_with_tiles
 from .tiles.settings import Tiles
 
+ModelSource = str | Path | Potential
 MANY_MOVES = ("independent_sets", "propose_each", "settle_each")
 """Methods of evaluators that judge many Monte Carlo moves at once; the calculator hands them on."""
 
@@ -29,7 +32,9 @@ class AndersoNN(Calculator):
     """Energies, forces and stresses of an equilibrium potential.
 
     Args:
-        model: a packaged model's name, the path of a model file, a model, or None for the packaged default.
+        model: a packaged model's name, the path of a model file, a model, or None for the packaged default. The path of
+            a folder of models, or a sequence of models, is a committee: their mean is the result, and their spread is
+            in `diagnostics`, `energy_spread` in eV/atom and `forces_spread` [n_atoms] in eV/Å.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, `"cuda:0"`.
         dtype: `"float32"` or `"float64"`.
         tol: energy tolerance, eV/atom. Features and adjoint are solved to relative residuals of `√tol`, and further
@@ -46,7 +51,8 @@ class AndersoNN(Calculator):
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: for a damaged model file, an unknown device or dtype, or a tolerance that is not positive.
+        ValueError: for a damaged model file, members of a committee that know different elements, an unknown device or
+            dtype, or a tolerance that is not positive.
         RuntimeError: for `compile=True` where there is no compiler.
 
     What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one.
@@ -59,7 +65,7 @@ class AndersoNN(Calculator):
     @torch.inference_mode(False)  # weights and derivatives need tensors that autograd may record
     def __init__(
         self,
-        model: str | Path | Potential | None = None,
+        model: ModelSource | Sequence[ModelSource] | None = None,
         *,
         device: str = "auto",
         dtype: str = "float32",
@@ -74,7 +80,7 @@ class AndersoNN(Calculator):
         settings = Settings(resolve_device(device), resolve_dtype(dtype), tol, warm_start, skin, compile)
         if compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
-        self.model = _own(model if isinstance(model, Potential) else load_model(model), settings)
+        self.model = _own(_potential(model), settings)
         self.evaluator = _evaluator(self.model, settings, tiles)
         for name in MANY_MOVES:
             if hasattr(self.evaluator, name):
@@ -198,9 +204,17 @@ class AndersoNN(Calculator):
         )
 
 
+def _potential(model: ModelSource | Sequence[ModelSource] | None) -> Potential:
+    if model is None or isinstance(model, str | Path):
+        return load_model(model)
+    return model if isinstance(model, Potential) else Committee([_potential(member) for member in model])
+
+
 def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"] | Tiles | None) -> Evaluator:
     if tiles is None:
         return model.evaluator(settings)
+    if isinstance(model, Committee):
+        return model.evaluator_of(lambda member: _evaluator(member, settings, tiles))
     if not isinstance(model, EnergyModel):
         raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
     return evaluator_with_tiles(model, settings, tiles)
@@ -208,8 +222,8 @@ def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"
 
 def _own(model: Potential, settings: Settings) -> Potential:
     """The potential itself where it fits, else a copy: the caller's stays as it is."""
-    parameter = next(model.parameters())
-    if (parameter.device, parameter.dtype) != (settings.device, settings.dtype) or parameter.requires_grad:
+    wanted = settings.device, settings.dtype
+    if any((p.device, p.dtype) != wanted or p.requires_grad for p in model.parameters()):
         model = copy.deepcopy(model).to(device=settings.device, dtype=settings.dtype)
     return model.eval().requires_grad_(False)
 

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from .backends import CompileMode, exact_matmul, resolve_device, resolve_dtype
 from .inputs.sources import structure_from
 from .labels import LabelSet, label_set
-from .models.checkpoint import CLASSIFIERS, load_classifier
+from .models.checkpoint import load_classifier
 from .models.classifier_base import ClassifierModel
+from .models.files import CLASSIFIERS, model_files
 from .models.potential import ConvergenceError
 
 UNCERTAIN = "uncertain"
@@ -230,12 +231,7 @@ def _members(model: ModelSource | Sequence[ModelSource] | None, labels: LabelSet
     if isinstance(model, ClassifierModel):
         return [model]
     if isinstance(model, str | Path):
-        folder = next((p for p in (Path(model), CLASSIFIERS / model) if p.is_dir()), None)
-        if folder is None:
-            return [load_classifier(model)]
-        model = sorted(folder.glob("*.safetensors"))
-        if not model:
-            raise FileNotFoundError(f"the folder {folder} holds no .safetensors file.")
+        return [load_classifier(file) for file in model_files(model, CLASSIFIERS)]
     if not len(model):
         raise ValueError("an ensemble needs at least one model; none was given.")
     return [member for source in model for member in _members(source, labels)]

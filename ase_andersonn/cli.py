@@ -1,4 +1,4 @@
-"""The `andersonn` command: train, evaluate, info, classify, train-classifier."""
+"""The `andersonn` command: train, evaluate, models, info, classify, train-classifier."""
 
 import os
 from collections.abc import Iterator
@@ -29,16 +29,22 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Train a committee of so many members.")] = 1,
 ) -> None:
     """Train a potential on labelled frames."""
     with _plain_errors():
         from .config import read_config
-        from .training import TrainConfig
+        from .training import TrainConfig, train_committee
         from .training import train as run
 
         with _logged(resume, fresh):
-            trainer = run(read_config(TrainConfig, config), resume=resume, fresh=fresh)
-    _say_how_it_ended(trainer)
+            run_config = read_config(TrainConfig, config)
+            if seeds == 1:
+                runs = [run(run_config, resume=resume, fresh=fresh)]
+            else:
+                runs = train_committee(run_config, seeds, resume=resume, fresh=fresh)
+    for trainer in runs:
+        _say_how_it_ended(trainer)
 
 
 @app.command()
@@ -123,6 +129,14 @@ def evaluate(
 
 
 @app.command()
+def models() -> None:
+    """The packaged models: elements, level of theory, errors."""
+    from .workflows.model_table import model_table
+
+    typer.echo(model_table())
+
+
+@app.command()
 def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")]) -> None:
     """What a model is: elements, cutoff, size, config, card."""
     with _plain_errors():
@@ -134,15 +148,18 @@ def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")])
         from .fields import RESULTS
         from .models.base import EnergyModel
         from .models.checkpoint import load_model
+        from .models.committee import Committee
 
-        found = load_model(model)
-        model_config: Any = found.config
+        found: Any = load_model(model)
         typer.echo(f"architecture  {type(found).__name__}")
         typer.echo(f"elements      {', '.join(chemical_symbols[z] for z in found.elements) or 'any'}")
+        if isinstance(found, Committee):
+            typer.echo(f"members       {len(found.members)}")
+            found = found.members[0]
         if isinstance(found, EnergyModel):
             typer.echo(f"cutoff        {found.cutoff} Å")
         typer.echo(f"parameters    {sum(p.numel() for p in found.parameters())}")
-        typer.echo(f"config        {json.dumps(to_dict(model_config))}")
+        typer.echo(f"config        {json.dumps(to_dict(found.config))}")
         typer.echo("results       " + "\n              ".join(f"{entry}: {entry.meaning}" for entry in RESULTS))
         typer.echo(
             "card          " + json.dumps(found.card, indent=2, ensure_ascii=False).replace("\n", "\n              ")

@@ -26,7 +26,7 @@ from small_models import ethanol, rattled, silicon, skewed, slab, small_model, s
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.models import whole
-from ase_andersonn.models.checkpoint import packaged_models
+from ase_andersonn.models.files import packaged_models
 
 
 def make(**options: Any) -> AndersoNN:

@@ -12,7 +12,7 @@ from ase.io import write
 from typer.testing import CliRunner
 
 from ase_andersonn.cli import app
-from ase_andersonn.models.checkpoint import packaged_models
+from ase_andersonn.models.files import packaged_classifiers, packaged_models
 
 CONFIG = """
 train: [{data}]
@@ -47,6 +47,28 @@ def test_every_packaged_model_has_a_card(name: str) -> None:
     assert code == 0, output
     assert "architecture" in output
     assert '"limits"' in output
+
+
+def test_models_lists_what_is_packaged() -> None:
+    code, output = run("models")
+    assert code == 0, output
+    for name in [*packaged_models(), *packaged_classifiers()]:
+        assert f"\n{name}: " in output
+    assert "elements  Li, Si, Ni, Cu, Mo\n  method    PBE (VASP)\n  error     Cu: 0." in output
+    assert "labels    metal, semiconductor, insulator" in output
+
+
+def test_a_committee(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(data=data, output=tmp_path / "run"))
+    code, output = run("train", config, "--seeds", 2)
+    assert code == 0, output
+    ensemble = tmp_path / "run" / "ensemble"
+    assert sorted(path.name for path in ensemble.glob("*.safetensors")) == ["seed-0.safetensors", "seed-1.safetensors"]
+    assert run("train", config, "--seeds", 2)[0] == 1
+    assert run("train", config, "--seeds", 2, "--resume")[0] == 0
+    code, output = run("info", ensemble)
+    assert (code, "members       2" in output) == (0, True), output
 
 
 def test_train_evaluate_info(tmp_path: Path, data: Path) -> None:

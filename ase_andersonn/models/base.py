@@ -1,7 +1,7 @@
 """What an equilibrium energy model has to be."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -105,7 +105,7 @@ class EnergyModel(Potential):
         inside = (numbers >= 0) & (numbers < len(known))
         index = torch.where(inside, known[numbers.clamp(0, len(known) - 1)], -1)
         if bool((index < 0).any()):
-            raise ValueError(unknown_elements(numbers[index < 0].unique().tolist(), self.elements))
+            raise ValueError(unknown_elements(numbers.unique().tolist(), self.elements))
         return index
 
     def forward(
@@ -133,14 +133,18 @@ class EnergyModel(Potential):
         return energies + (adjoint * (apply_cell(z, injection, neighbors, self.cell_weights()) - z)).sum(-1)
 
 
-def unknown_elements(numbers: Sequence[int], known: Sequence[int]) -> str:
-    """The text of the error for elements that a model does not know."""
+def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:
+    """The text of the error for atomic numbers some of which a model does not know; it names the models that do."""
     from ase.data import chemical_symbols
 
-    def names(zs: Sequence[int]) -> str:
+    from .files import models_of
+
+    def names(zs: Iterable[int]) -> str:
         return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in zs)
 
+    others = models_of(numbers)
+    remedy = f"These packaged models do: {', '.join(others)}." if others else "No packaged model does; train one."
     return (
-        f"The structure contains {names(numbers)}; this model knows {names(known)}. "
-        "Choose or train a model that covers these elements."
+        f"The structure contains {names(sorted(set(numbers) - set(known)))}; this model knows {names(known)}. "
+        f"Choose a model that knows {names(sorted(numbers))}. {remedy}"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,14 +21,10 @@ from ase_andersonn.config import from_dict, subclass_named, to_dict
 
 from . import deq_attention, ednn, graph_classifier, image, image_classifier
 from .classifier_base import ClassifierModel
+from .committee import Committee
+from .files import CLASSIFIERS, DEFAULT_MODEL, FORMAT, model_files, read_header
 from .potential import Potential
 
-FORMAT = "ase-andersonn-1"
-DEFAULT_MODEL = "mlearn-pbe"
-"""Name of the packaged model that is used where none is named."""
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
-CLASSIFIERS = PRETRAINED / "classifiers"
-"""Packaged classifiers; a folder is an ensemble."""
 ARCHITECTURES = (deq_attention, ednn, image, graph_classifier, image_classifier)
 """Modules imported so that their models can be found by name."""
 
@@ -44,9 +40,11 @@ def save_model(model: Potential | ClassifierModel, path: str | Path, card: Mappi
         card: what is known of the model; its own card where not given.
 
     Raises:
-        ValueError: for another ending.
+        ValueError: for another ending, and for a committee.
     """
     path = Path(path)
+    if isinstance(model, Committee):
+        raise ValueError("a committee is written member by member, into one folder; load_model takes the folder.")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; models are written in that format alone.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -66,15 +64,16 @@ def load_model(name_or_path: str | Path | None = None) -> Potential:
     """A model from a file, or a packaged one by its name; float32, on the CPU, ready for use.
 
     Args:
-        name_or_path: a packaged model's name, the path of a `.safetensors` file, or None for the default model.
+        name_or_path: a packaged model's name, the path of a `.safetensors` file or of a folder of them, which make a
+            committee, or None for the default model.
 
     Raises:
         FileNotFoundError: if there is neither; the text lists the packaged models.
         ValueError: if the file is truncated, altered or no model of this package.
     """
-    model = _load(find_model(DEFAULT_MODEL if name_or_path is None else name_or_path), Potential)
-    assert isinstance(model, Potential)
-    return model
+    files = model_files(DEFAULT_MODEL if name_or_path is None else name_or_path)
+    members: list[Potential] = [_load(file, Potential) for file in files]
+    return members[0] if len(members) == 1 else Committee(members)
 
 
 def load_classifier(name_or_path: str | Path) -> ClassifierModel:
@@ -82,23 +81,21 @@ def load_classifier(name_or_path: str | Path) -> ClassifierModel:
 
     Raises:
         FileNotFoundError: if there is neither; the text lists the packaged classifiers.
-        ValueError: if the file is truncated, altered or no classifier of this package.
+        ValueError: if the file is truncated, altered or no classifier of this package, and for a folder of several.
     """
-    model = _load(find_model(name_or_path, CLASSIFIERS), ClassifierModel)
+    files = model_files(name_or_path, CLASSIFIERS)
+    if len(files) > 1:
+        raise ValueError(f"{name_or_path} holds {len(files)} classifiers; StructureClassifier takes them together.")
+    model = _load(files[0], ClassifierModel)
     assert isinstance(model, ClassifierModel)
     return model
 
 
 def _load(path: Path, base: type[Any]) -> Any:
     """The model of a file, of a class derived from `base`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a model: {error}. Copy or make it anew.") from error
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path} is no model of this package: its format is {header.get('format')!r}, not {FORMAT!r}.")
+    header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     expected, found = header.get("sha256"), content_hash(tensors, header)
     if expected != found:
         raise ValueError(
@@ -118,38 +115,6 @@ def _load(path: Path, base: type[Any]) -> Any:
         raise ValueError(f"{path} was written by another version of this package: {error}. Train it anew.") from error
     model.card = json.loads(header["card"])
     return model.eval().requires_grad_(False)
-
-
-def packaged_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
-
-
-def packaged_classifiers() -> list[str]:
-    """Names of the classifiers that come with the package."""
-    return sorted(path.stem for path in CLASSIFIERS.glob("*") if path.is_dir() or path.suffix == ".safetensors")
-
-
-def find_model(name_or_path: str | Path, folder: Path = PRETRAINED) -> Path:
-    """The file of a model.
-
-    Args:
-        name_or_path: path, or name in the folder of packaged models.
-        folder: where the packaged models are.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    path = Path(name_or_path)
-    packaged = folder / f"{name_or_path}.safetensors"
-    for candidate in (path, packaged):
-        if candidate.is_file():
-            return candidate
-    names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
-    raise FileNotFoundError(
-        f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "
-        f"({', '.join(names) or 'none is packaged'})."
-    )
 
 
 def content_hash(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:

@@ -177,8 +177,8 @@ class ImageModel(Potential):
     def _species(self, numbers: Tensor) -> Tensor:
         known = torch.tensor(self.elements, device=numbers.device)
         index = torch.searchsorted(known, numbers).clamp(max=len(known) - 1)
-        if bool((strange := known[index] != numbers).any()):
-            raise ValueError(unknown_elements(numbers[strange].unique().tolist(), self.elements))
+        if bool((known[index] != numbers).any()):
+            raise ValueError(unknown_elements(numbers.unique().tolist(), self.elements))
         return index
 
     def origins(self, like: Tensor) -> Iterator[Tensor]:

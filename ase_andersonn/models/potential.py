@@ -27,8 +27,9 @@ def warn_of_error(error: float, tol: float) -> None:
     """Say so where residuals are as small as the precision allows, and the energy's error is not."""
     if error > max(tol, ROUND_OFF):
         warnings.warn(
-            f"the estimated error of the energy is {error:.1e} eV/atom, above the tolerance of {tol:.1e}, with "
-            "residuals as small as the precision allows: ask for a larger tol, or for dtype='float64'.",
+            # The same text each time, so that a long run is told once.
+            f"the estimated error of the energy, diagnostics['energy_error'], is above the tolerance of {tol:.1e} "
+            "eV/atom with residuals as small as the precision allows: ask for a larger tol, or for dtype='float64'.",
             stacklevel=5,
         )
 

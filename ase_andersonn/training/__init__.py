@@ -4,7 +4,7 @@ from .config import TrainConfig
 from .frames import LabelKeys, read_frames
 from .metrics import EvaluationReport, evaluate_dataset
 from .report import error_text, parity_plot
-from .trainer import Trainer, train
+from .trainer import Trainer, train, train_committee
 
 __all__ = [
     "EvaluationReport",
@@ -16,4 +16,5 @@ __all__ = [
     "parity_plot",
     "read_frames",
     "train",
+    "train_committee",
 ]

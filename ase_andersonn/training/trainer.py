@@ -11,6 +11,7 @@ from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import save_model
 
 from .config import MAY_CHANGE_ON_RESUME, TrainConfig
+from .ensemble import train_from_seeds
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
 from .report import epoch_text, learning_curve
@@ -144,4 +145,20 @@ def train(
     return trainer
 
 
-__all__ = ["MAX_SKIPPED_IN_A_ROW", "Trainer", "is_decayed", "shareable", "train"]
+def train_committee(config: TrainConfig, n: int, *, resume: bool = False, fresh: bool = False) -> list[Trainer]:
+    """The same run from `n` seeds, in `output/seed-…`; the best models are left as `output/ensemble/….safetensors`.
+
+    With `resume`, members that are not finished go on; with `fresh` the committee is made anew. Stops at the first that
+    is interrupted. `AndersoNN("output/ensemble")` is the committee.
+    """
+    return train_from_seeds(
+        config,
+        n,
+        lambda member: train(member, resume=resume, fresh=fresh),
+        BEST,
+        is_done=lambda _: False,
+        fresh=fresh,
+    )
+
+
+__all__ = ["MAX_SKIPPED_IN_A_ROW", "Trainer", "is_decayed", "shareable", "train", "train_committee"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from ase_andersonn.models.checkpoint import CLASSIFIERS, load_classifier, save_model
+from ase_andersonn.models.checkpoint import load_classifier, save_model
+from ase_andersonn.models.files import CLASSIFIERS
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

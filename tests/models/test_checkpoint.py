@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from ase import Atoms
 from safetensors import safe_open
 from safetensors.torch import save
 from small_models import SIZES, silicon, small_model
 
-from ase_andersonn import load_model, save_model
+from ase_andersonn import AndersoNN, load_model, save_model
 from ase_andersonn.inputs.graph import graph_from_atoms
-from ase_andersonn.models.checkpoint import content_hash, packaged_models
+from ase_andersonn.models.checkpoint import content_hash
 from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.models.files import models_of, packaged_models
 
 CARD = {"description": "random weights", "elements": ["H", "C"], "errors": {"energy": 1.5}}
 
@@ -203,3 +205,31 @@ def test_packaged_models_load(name: str) -> None:
     model = load_model(name)
     assert model.card
     assert all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+
+
+def test_models_of_elements_are_named() -> None:
+    assert models_of([6]) == ["graphene"]
+    assert models_of([29, 14]) == ["mlearn-pbe"]
+    assert models_of([6, 29]) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "formula", "text"),
+    [
+        ("mlearn-pbe", "C2", "contains C; this model knows Li, Si, Ni, Cu, Mo.*These packaged models do: graphene"),
+        ("graphene", "CuLi", "contains Li, Cu; .*knows Li, Cu. These packaged models do: mlearn-pbe"),
+        ("graphene", "CAu", "contains Au; .*knows C, Au. No packaged model does; train one"),
+    ],
+)
+def test_an_unknown_element_names_the_models_that_know_it(model: str, formula: str, text: str) -> None:
+    atoms = Atoms(formula, positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]], calculator=AndersoNN(model, compile=False))
+    with pytest.raises(ValueError, match=text):
+        atoms.get_potential_energy()
+
+
+def test_a_folder_that_holds_no_model_does_not_hide_a_packaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "graphene").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_model("graphene").elements == (6,)

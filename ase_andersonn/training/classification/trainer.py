@@ -8,7 +8,6 @@ threshold and one far from it have in common is not lost to the labels.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,6 +18,7 @@ from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 from ase_andersonn.models.checkpoint import load_classifier, save_model, write_whole
 from ase_andersonn.models.classifier_base import ClassifierModel
+from ase_andersonn.training.ensemble import train_from_seeds
 from ase_andersonn.training.report import finite_json
 from ase_andersonn.training.run import BEST, CURVE, Run, may_start
 
@@ -282,21 +282,14 @@ def train_ensemble(
     Returns:
         the members that were trained in this call.
     """
-    runs = []
-    folder = Path(config.output)
-    ensemble = folder / "ensemble"
-    if fresh:
-        for left in ensemble.glob("seed-*"):
-            left.unlink()
-    for seed in range(config.seed, config.seed + n):
-        member = replace(config, seed=seed, output=str(folder / f"seed-{seed}"))
-        if not (resume and _has_model(member)):
-            runs.append(train_classifier(member, resume=resume, fresh=fresh))
-            if not runs[-1].finished:
-                return runs
-        ensemble.mkdir(exist_ok=True)
-        save_model(load_classifier(Path(member.output) / MODEL), ensemble / f"seed-{seed}.safetensors")
-    return runs
+    return train_from_seeds(
+        config,
+        n,
+        lambda member: train_classifier(member, resume=resume, fresh=fresh),
+        MODEL,
+        is_done=lambda member: resume and _has_model(member),
+        fresh=fresh,
+    )
 
 
 def _has_model(config: ClassifierTrainConfig) -> bool:

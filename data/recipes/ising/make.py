@@ -15,8 +15,9 @@ import yaml
 from numpy.typing import NDArray
 
 from ase_andersonn.inputs.lattice import spin_lattice
-from ase_andersonn.models.checkpoint import PRETRAINED, save_model
+from ase_andersonn.models.checkpoint import save_model
 from ase_andersonn.models.ednn import GridConfig, GridModel
+from ase_andersonn.models.files import PRETRAINED
 
 HERE = Path(__file__).parent
 CONFIG = GridConfig(lattice="square", focus=1, context=1, network="fully_connected", n_hidden=32)

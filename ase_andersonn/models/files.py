@@ -1,0 +1,75 @@
+"""Where model files are, which come with the package, and what their headers say."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+FORMAT = "ase-andersonn-1"
+DEFAULT_MODEL = "mlearn-pbe"
+"""Name of the packaged model that is used where none is named."""
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+CLASSIFIERS = PRETRAINED / "classifiers"
+"""Packaged classifiers; a folder is an ensemble."""
+SUFFIX = ".safetensors"
+
+
+def packaged_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+
+
+def packaged_classifiers() -> list[str]:
+    """Names of the classifiers that come with the package."""
+    return sorted(path.stem for path in CLASSIFIERS.glob("*") if path.is_dir() or path.suffix == SUFFIX)
+
+
+def models_of(numbers: Collection[int]) -> list[str]:
+    """Names of the packaged models that know all of some elements.
+
+    Args:
+        numbers: atomic numbers.
+    """
+    known = {name: json.loads(read_header(PRETRAINED / f"{name}{SUFFIX}")["config"]) for name in packaged_models()}
+    return [name for name, config in known.items() if set(numbers) <= set(config.get("elements") or ())]
+
+
+def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Path]:
+    """The file of a model, or the files of a folder of them.
+
+    Args:
+        name_or_path: path, or name in the folder of packaged models.
+        folder: where the packaged models are.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    path, packaged = Path(name_or_path), folder / name_or_path
+    for candidate in (path, Path(f"{packaged}{SUFFIX}")):
+        if candidate.is_file():
+            return [candidate]
+    for candidate in (path, packaged):
+        if members := sorted(candidate.glob(f"*{SUFFIX}")):
+            return members
+    names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
+    raise FileNotFoundError(
+        f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "
+        f"({', '.join(names) or 'none is packaged'}), nor a folder that holds {SUFFIX} files."
+    )
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Architecture, config and card of a model file, the latter two as JSON.
+
+    Raises:
+        ValueError: if the file is damaged or no model of this package.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a model: {error}. Copy or make it anew.") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is no model of this package: its format is {header.get('format')!r}, not {FORMAT!r}.")
+    return header
