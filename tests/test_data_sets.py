@@ -26,6 +26,7 @@ from ase_andersonn.training.classification.table import read_entries
 
 DATA = Path(__file__).parents[1] / "data"
 MOLECULES = DATA / "dipoles" / "molecules.extxyz"
+GEOMETRIES = DATA / "organic" / "geometries.extxyz"
 FRAMEWORKS = DATA / "pores" / "frameworks.extxyz"
 SETS = [
     pytest.param(MOLECULES, POLARITY, "molecule", id="dipoles"),
@@ -102,6 +103,47 @@ def test_frameworks_agree_with_their_labels() -> None:
     assert np.median(np.abs(differences)) < 0.1
     assert np.quantile(np.abs(differences), 0.9) < 0.3
     assert np.abs(differences).max() < 0.8
+
+
+def test_organic_geometries_are_what_their_kinds_say() -> None:
+    frames = read(GEOMETRIES, ":")
+    assert len({atoms.info["geometry"] for atoms in frames}) == len(frames) >= 100
+    closest: dict[str, list[float]] = {}
+    for atoms in frames:
+        assert sum(atoms.numbers) % 2 == 0  # closed shells
+        assert ("." in atoms.info["smiles"]) == (atoms.info["kind"] in ("colliding", "pair"))
+        np.testing.assert_allclose(atoms.get_forces().sum(axis=0), 0.0, atol=1e-6)
+        assert np.linalg.norm(atoms.get_forces(), axis=1).max() <= 60.0
+        distances = atoms.get_all_distances()[np.triu_indices(len(atoms), 1)]
+        closest.setdefault(atoms.info["kind"], []).append(float(distances.min()))
+    assert set(closest) == {"displaced", "stretched", "twisted", "colliding", "pair"}
+    assert all(len(found) >= 15 and min(found) > 0.5 for found in closest.values())
+    assert len(read_frames([str(GEOMETRIES)])) == len(frames)
+
+
+@pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
+def test_molecules_are_put_at_the_distance_asked_for() -> None:
+    from scipy.spatial.distance import cdist
+
+    make = load(DATA / "organic" / "make.py")
+    embedded = make.dipoles().embedded
+    rng = np.random.default_rng(0)
+    for distance in (1.0, 1.7, 3.0, 5.0):
+        both = make.beside(embedded("CCO", 1), embedded("c1ccccc1", 2), distance, rng)
+        assert cdist(both.positions[:9], both.positions[9:]).min() == pytest.approx(distance, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
+def test_geometries_depend_on_their_number_and_the_molecules_alone(tmp_path: Path) -> None:
+    script = DATA / "organic" / "make.py"
+    (tmp_path / "own.smi").write_text("CCO\nCP(C)C\nOCC(F)CBr\n")
+    given = ("--smiles", tmp_path / "own.smi")
+    assert "5 added, 0 left out" in run(script, *given, "--number", 5, "--output", tmp_path / "a.extxyz")
+    run(script, *given, "--first", 3, "--number", 2, "--output", tmp_path / "b.extxyz")
+    assert (tmp_path / "a.extxyz").read_text().endswith((tmp_path / "b.extxyz").read_text())
+    kinds = [atoms.info["kind"] for atoms in read(tmp_path / "a.extxyz", ":")]
+    assert kinds == ["displaced", "stretched", "twisted", "colliding", "pair"]
 
 
 @pytest.mark.parametrize(("path", "labels", "key"), SETS)

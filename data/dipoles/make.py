@@ -72,8 +72,8 @@ def molecules() -> list[str]:
     return [names[k] for k in order]
 
 
-def conformer(smiles: str, seed: int) -> Atoms:
-    """One conformer of the molecule in a minimum of MMFF94.
+def embedded(smiles: str, seed: int) -> Chem.Mol:
+    """The molecule with its hydrogen atoms, in one conformer in a minimum of MMFF94.
 
     Raises:
         ValueError: where RDKit finds no geometry, or MMFF94 has no parameters or no minimum.
@@ -85,6 +85,12 @@ def conformer(smiles: str, seed: int) -> Atoms:
         raise ValueError(f"{smiles}: no geometry found")
     if AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000) != 0:
         raise ValueError(f"{smiles}: MMFF94 has no parameters or does not end")
+    return molecule
+
+
+def conformer(smiles: str, seed: int) -> Atoms:
+    """Species and positions of `embedded`."""
+    molecule = embedded(smiles, seed)
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     return Atoms(numbers, molecule.GetConformer().GetPositions())
 
