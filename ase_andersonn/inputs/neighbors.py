@@ -87,7 +87,8 @@ class NeighborList:
 
         2 max |u| <= sigma_min(F) (cutoff + skin) - cutoff,
 
-    sigma_min the smallest singular value. In a fixed cell this is the usual max |u| <= skin / 2.
+    sigma_min the smallest singular value. In a fixed cell this is the usual max |u| <= skin / 2. Copies and pickles
+    find their edges anew.
 
     Args:
         cutoff: Å.
@@ -131,6 +132,9 @@ class NeighborList:
             found = neighbor_edges(now.positions, now.cell, now.pbc, self.cutoff + self.skin)
             self._kept = _Kept(now, found)
         return self._kept.within(self.cutoff)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
 
 
 class _Structure(NamedTuple):

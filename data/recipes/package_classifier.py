@@ -1,4 +1,4 @@
-"""Package the classifier of a finished run: its weights, and its card with the text of the recipe's `card.yaml`.
+"""Package the classifier of a finished run: its weights, and its card with the text of the recipe's card.
 
 From the folder of a recipe:
 
@@ -17,8 +17,10 @@ from ase_andersonn.models.files import CLASSIFIERS
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path, help="model.safetensors of the run, or those of an ensemble")
-    models = parser.parse_args().models
-    text = yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8"))
+    parser.add_argument("--card", type=Path, default=Path("card.yaml"), help="(card.yaml)")
+    options = parser.parse_args()
+    models = options.models
+    text = yaml.safe_load(options.card.read_text(encoding="utf-8"))
     folder = CLASSIFIERS / f"{text['name']}-ensemble" if len(models) > 1 else CLASSIFIERS
     folder.mkdir(exist_ok=True)
     for path in models:

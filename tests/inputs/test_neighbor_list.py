@@ -203,3 +203,11 @@ def test_copies_go_their_own_way(duplicate: object) -> None:
 def test_skin_is_not_negative(skin: float) -> None:
     with pytest.raises(ValueError, match="skin is"):
         NeighborList(3.0, skin)
+
+
+def test_copies_find_their_edges_anew() -> None:
+    kept, atoms = started()
+    for other in (copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
+        update(other, atoms)
+        assert other.rebuilds == kept.rebuilds + 1
+    assert len(pickle.dumps(kept)) < 1000
