@@ -162,6 +162,10 @@ def one_size(options: argparse.Namespace) -> dict[str, Any]:
     results = evaluator.calculate(atoms, **ask)
     wall = time.perf_counter() - wall
     after, peak = used(client)
+    if client:
+        client.close()
+        if client.cluster is not None:  # one of our own, not a scheduler's
+            client.cluster.close()
     found = {"tiles": 1, "pairs": len(atoms)} | evaluator.diagnostics
     return {
         "n_atoms": len(atoms),
