@@ -4,6 +4,7 @@ From the folder of a recipe:
 
 python ../package_classifier.py run/model.safetensors
 python ../package_classifier.py run/ensemble/*.safetensors    # an ensemble, under the name with -ensemble
+python ../package_classifier.py run-3/model.safetensors --card card-3.yaml
 """
 
 import argparse
@@ -17,10 +18,11 @@ from ase_andersonn.models.files import CLASSIFIERS
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path, help="model.safetensors of the run, or those of an ensemble")
-    parser.add_argument("--card", type=Path, default=Path("card.yaml"), help="(card.yaml)")
+    parser.add_argument("--card", type=Path, help="entries that replace those of card.yaml, as for another label set")
     options = parser.parse_args()
     models = options.models
-    text = yaml.safe_load(options.card.read_text(encoding="utf-8"))
+    cards = [Path("card.yaml"), *filter(None, [options.card])]
+    text = {key: value for card in cards for key, value in yaml.safe_load(card.read_text(encoding="utf-8")).items()}
     folder = CLASSIFIERS / f"{text['name']}-ensemble" if len(models) > 1 else CLASSIFIERS
     folder.mkdir(exist_ok=True)
     for path in models:
