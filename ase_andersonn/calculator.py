@@ -207,7 +207,11 @@ class AndersoNN(Calculator):
 def _potential(model: ModelSource | Sequence[ModelSource] | None) -> Potential:
     if model is None or isinstance(model, str | Path):
         return load_model(model)
-    return model if isinstance(model, Potential) else Committee([_potential(member) for member in model])
+    if isinstance(model, Potential):
+        return model
+    if not isinstance(model, Sequence):
+        raise TypeError(f"model is {model!r}; give a name, a path, a model, or a sequence of these.")
+    return Committee([_potential(member) for member in model])
 
 
 def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"] | Tiles | None) -> Evaluator:

@@ -115,9 +115,12 @@ def evaluate(
         from .backends import resolve_device
         from .models.base import EnergyModel
         from .models.checkpoint import load_model
+        from .models.committee import Committee
         from .training import LabelKeys, error_text, evaluate_dataset, parity_plot, read_frames
 
         potential = load_model(model)
+        if isinstance(potential, Committee):
+            raise ValueError(f"{model} is a committee; evaluate its members one by one.")
         if not isinstance(potential, EnergyModel):
             raise ValueError(f"{model} is a {type(potential).__name__}; only potentials of atoms are evaluated here.")
         keys = LabelKeys(energy_key, forces_key, stress_key)
@@ -154,7 +157,7 @@ def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")])
         typer.echo(f"architecture  {type(found).__name__}")
         typer.echo(f"elements      {', '.join(chemical_symbols[z] for z in found.elements) or 'any'}")
         if isinstance(found, Committee):
-            typer.echo(f"members       {len(found.members)}")
+            typer.echo(f"members       {len(found.members)}; what follows is the first one's")
             found = found.members[0]
         if isinstance(found, EnergyModel):
             typer.echo(f"cutoff        {found.cutoff} Å")

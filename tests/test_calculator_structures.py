@@ -86,7 +86,10 @@ WRONG: dict[str, tuple[Callable[[Atoms], None], str]] = {
     "cell": (strange_cell, "the cell is not finite"),
     "flat": (flat_cell, "span no volume"),
     "no cell": (no_cell, "pbc is set along c, where the cell vector is zero"),
-    "element": (unknown_elements, "contains Fe, Au; this model knows H, C, O, Si, Cu. Choose a model that knows"),
+    "element": (
+        unknown_elements,
+        "contains Fe, Au; this model knows H, C, O, Si, Cu. No packaged model",
+    ),
 }
 
 

@@ -65,10 +65,29 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     assert code == 0, output
     ensemble = tmp_path / "run" / "ensemble"
     assert sorted(path.name for path in ensemble.glob("*.safetensors")) == ["seed-0.safetensors", "seed-1.safetensors"]
+    first, second = (path.read_bytes() for path in sorted(ensemble.glob("*.safetensors")))
+    assert first == (tmp_path / "run" / "seed-0" / "best.safetensors").read_bytes() != second
     assert run("train", config, "--seeds", 2)[0] == 1
     assert run("train", config, "--seeds", 2, "--resume")[0] == 0
     code, output = run("info", ensemble)
     assert (code, "members       2" in output) == (0, True), output
+    assert "is a committee; evaluate its members one by one" in run("evaluate", ensemble, data)[1]
+
+
+def test_a_fresh_committee_holds_nothing_of_the_old_one(tmp_path: Path, data: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(data=data, output=tmp_path / "run"))
+    assert run("train", config, "--seeds", 3)[0] == 0
+    ensemble = tmp_path / "run" / "ensemble"
+    old = {path.name: path.read_bytes() for path in ensemble.glob("*.safetensors")}
+    # without validation there is no best model, and the last one is taken
+    config.write_text(CONFIG.format(data=data, output=tmp_path / "run").replace("fraction: 0.25", "fraction: 0.0"))
+    code, output = run("train", config, "--seeds", 2, "--fresh")
+    assert code == 0, output
+    new = {path.name: path.read_bytes() for path in ensemble.glob("*.safetensors")}
+    assert set(new) == {"seed-0.safetensors", "seed-1.safetensors"}
+    assert all(new[name] != old[name] for name in new)
+    assert list((tmp_path / "run" / "seed-2").glob("*.safetensors")) == []
 
 
 def test_train_evaluate_info(tmp_path: Path, data: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell
 
+from .files import models_of
 from .potential import Evaluator, Potential, Settings
 
 
@@ -134,17 +135,15 @@ class EnergyModel(Potential):
 
 
 def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:
-    """The text of the error for atomic numbers some of which a model does not know; it names the models that do."""
+    """The text of the error for atomic numbers some of which a model does not know; it names models that do."""
     from ase.data import chemical_symbols
-
-    from .files import models_of
 
     def names(zs: Iterable[int]) -> str:
         return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in zs)
 
-    others = models_of(numbers)
-    remedy = f"These packaged models do: {', '.join(others)}." if others else "No packaged model does; train one."
-    return (
-        f"The structure contains {names(sorted(set(numbers) - set(known)))}; this model knows {names(known)}. "
-        f"Choose a model that knows {names(sorted(numbers))}. {remedy}"
+    missing = sorted(set(numbers) - set(known))
+    others = models_of(missing)
+    remedy = f"Packaged models that know {names(missing)}: {', '.join(others)}." if others else ""
+    return f"The structure contains {names(missing)}; this model knows {names(known)}. " + (
+        remedy or f"No packaged model knows {names(missing)}: train one."
     )

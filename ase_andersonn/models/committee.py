@@ -3,11 +3,12 @@
     E = ⟨E_m⟩,    F = ⟨F_m⟩,    δE = √⟨(E_m − E)²⟩ / n_atoms,    δF_i = √⟨|F_m,i − F_i|²⟩
 
 Members trained on the same data from different seeds agree where there were data, and differ elsewhere. The mean of
-conservative forces is conservative.
+conservative forces is conservative. With tiles each member chooses lengths that were not given for itself.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 from ase import Atoms
@@ -22,7 +23,7 @@ class Committee(Potential):
     """Several potentials as one.
 
     Args:
-        members: potentials of the same elements.
+        members: potentials of the same elements; the members of a committee among them count as its own.
 
     Attributes:
         card: the combinations of elements that every member knows, where all say which they know.
@@ -31,8 +32,12 @@ class Committee(Potential):
         ValueError: for fewer than two members, and for members of different elements.
     """
 
+    members: nn.ModuleList
+
     def __init__(self, members: Sequence[Potential]) -> None:
         super().__init__()
+        nested = (member.members if isinstance(member, Committee) else [member] for member in members)
+        members = [cast(Potential, member) for several in nested for member in several]
         if len(members) < 2:
             raise ValueError(f"a committee needs at least two members; {len(members)} was given.")
         known = [member.elements for member in members]
@@ -42,8 +47,11 @@ class Committee(Potential):
         self.members = nn.ModuleList(members)
         self.elements, self.config = known[0], None
         self.reads_magmoms = any(member.reads_magmoms for member in members)
-        first, *others = (member.card.get("combinations", []) for member in members)
-        self.card = {"combinations": [c for c in first if all(c in other for other in others)]}
+        self.card = {}
+        if all("combinations" in member.card for member in members):
+            known_by_each = ({frozenset(c) for c in member.card["combinations"]} for member in members)
+            common = reduce(lambda some, others: {a & b for a in some for b in others}, known_by_each)
+            self.card["combinations"] = sorted(map(sorted, common))
 
     def evaluator(self, settings: Settings) -> Evaluator:
         """See `Potential.evaluator`."""
@@ -63,7 +71,8 @@ class CommitteeEvaluator(Evaluator):
     Attributes:
         diagnostics: standard deviations over the members of the energy (`energy_spread`, eV/atom) and, where they were
             asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress (`stress_spread` [6], eV/Å³);
-            after `calculate_many` a list of each, one entry a structure; and what the members say (`members`).
+            after `calculate_many` a list of each, one entry a structure; the largest estimated error of a member's
+            energy (`energy_error`, eV/atom), and what the members say (`members`).
     """
 
     def __init__(self, evaluators: Sequence[Evaluator]) -> None:
@@ -73,8 +82,12 @@ class CommitteeEvaluator(Evaluator):
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
         """See `Evaluator.calculate`."""
         self.diagnostics = {}
-        answers = [e.calculate(atoms, forces=forces, stress=stress, changes=changes) for e in self.evaluators]
-        self._describe(spread(answers))
+        try:
+            answers = [e.calculate(atoms, forces=forces, stress=stress, changes=changes) for e in self.evaluators]
+        except BaseException:
+            self.reset()  # those after it have not seen the changes
+            raise
+        self._describe(spread(answers, len(atoms)))
         return mean(answers)
 
     def calculate_many(
@@ -84,7 +97,7 @@ class CommitteeEvaluator(Evaluator):
         self.diagnostics = {}
         ask: dict[str, Any] = {"forces": forces, "stress": stress, "batch_atoms": batch_atoms}
         answers = list(zip(*(e.calculate_many(structures, **ask) for e in self.evaluators), strict=True))
-        spreads = [spread(of_one) for of_one in answers]
+        spreads = [spread(of_one, len(atoms)) for of_one, atoms in zip(answers, structures, strict=True)]
         names = {name for of_one in spreads for name in of_one}
         self._describe({name: [of_one.get(name) for of_one in spreads] for name in sorted(names)})
         return [mean(of_one) for of_one in answers]
@@ -93,12 +106,13 @@ class CommitteeEvaluator(Evaluator):
         """See `Evaluator.propose`."""
         energies: list[float] = []
         try:
-            energies.extend(evaluator.propose(atoms, touched) for evaluator in self.evaluators)
+            for evaluator in self.evaluators:
+                energies += [evaluator.propose(atoms, touched)]
         except BaseException:
             for evaluator in self.evaluators[: len(energies)]:
                 evaluator.settle(False)
             raise
-        self._describe({"energy_spread": float(np.std(energies)) / max(len(atoms), 1)})
+        self._describe({"energy_spread": float(np.std(energies)) / len(atoms)})
         return float(np.mean(energies))
 
     def settle(self, accepted: bool) -> None:
@@ -113,19 +127,22 @@ class CommitteeEvaluator(Evaluator):
             evaluator.reset()
 
     def _describe(self, spreads: Mapping[str, Any]) -> None:
-        self.diagnostics = {**spreads, "members": [evaluator.diagnostics for evaluator in self.evaluators]}
+        members = [evaluator.diagnostics for evaluator in self.evaluators]
+        errors = [member["energy_error"] for member in members if "energy_error" in member]
+        self.diagnostics = {**spreads, **({"energy_error": max(errors)} if errors else {}), "members": members}
 
 
 def mean(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """ASE's results, averaged."""
-    found = {name: np.mean([answer[name] for answer in answers], axis=0) for name in answers[0]}
+    """ASE's results, averaged; those that all members have."""
+    names = [name for name in answers[0] if all(name in answer for answer in answers)]
+    found = {name: np.mean([answer[name] for answer in answers], axis=0) for name in names}
     return {name: float(value) if value.ndim == 0 else value for name, value in found.items()}
 
 
-def spread(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def spread(answers: Sequence[Mapping[str, Any]], n_atoms: int) -> dict[str, Any]:
     """Standard deviations of ASE's results; see `CommitteeEvaluator`."""
-    energies, n_atoms = [answer["energy"] for answer in answers], len(answers[0]["energies"])
-    found: dict[str, Any] = {"energy_spread": float(np.std(energies)) / max(n_atoms, 1)}
+    energies = [answer["energy"] for answer in answers]
+    found: dict[str, Any] = {"energy_spread": float(np.std(energies)) / n_atoms}
     if "forces" in answers[0]:
         found["forces_spread"] = np.sqrt(np.var([answer["forces"] for answer in answers], axis=0).sum(-1))
     if "stress" in answers[0]:

@@ -39,17 +39,18 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
     """The file of a model, or the files of a folder of them.
 
     Args:
-        name_or_path: path, or name in the folder of packaged models.
+        name_or_path: path, or name in the folder of packaged models; what is there under the path comes first.
         folder: where the packaged models are.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    path, packaged = Path(name_or_path), folder / name_or_path
-    for candidate in (path, Path(f"{packaged}{SUFFIX}")):
+    path, candidates = Path(name_or_path), [Path(name_or_path)]
+    if path.name and str(path) == path.name and path.name != CLASSIFIERS.name:
+        candidates += [folder / f"{path}{SUFFIX}", folder / path]
+    for candidate in candidates:
         if candidate.is_file():
             return [candidate]
-    for candidate in (path, packaged):
         if members := sorted(candidate.glob(f"*{SUFFIX}")):
             return members
     names = packaged_models() if folder == PRETRAINED else packaged_classifiers()

@@ -138,6 +138,8 @@ class Grid:
         )
         # Once around is enough on a periodic axis.
         count = np.where(self.pbc, np.minimum(high - low + 1, self.shape), high - low + 1)
+        _, first = np.unique(np.concatenate((low, count), 1), axis=0, return_index=True)
+        low, count = low[np.sort(first)], count[np.sort(first)]
         each = count.prod(1)
         atom = np.repeat(np.arange(len(each)), each)
         place, width = spans(np.zeros_like(each), each), count[atom]

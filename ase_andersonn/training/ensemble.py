@@ -1,6 +1,6 @@
 """One training run from several seeds, and the models that come of it in one folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,40 +17,47 @@ def train_from_seeds(
     config: Any,
     n: int,
     train: Callable[[Any], AnyRun],
-    model: str,
+    models: Sequence[str],
     *,
     is_done: Callable[[Any], bool],
     fresh: bool,
 ) -> list[AnyRun]:
     """Train from `n` seeds, in `output/seed-…`; the models are left as `output/ensemble/seed-….safetensors`.
 
-    Stops at the first run that is interrupted.
+    Stops at the first run that is interrupted. Models of other seeds that are in the ensemble are removed from it.
 
     Args:
         config: the run; its seed is that of the first member.
         n: members.
         train: runs a config.
-        model: name of the model file of a run.
+        models: names of a run's model file; the first that is there is taken.
         is_done: whether a member has its model already and is left as it is.
-        fresh: whether models of an ensemble that is there are removed.
+        fresh: whether all that an ensemble left here is removed first.
 
     Returns:
         the runs of this call.
+
+    Raises:
+        ValueError: for no members.
     """
+    if n < 1:
+        raise ValueError(f"n is {n}; an ensemble has at least one member.")
     runs: list[AnyRun] = []
     folder = Path(config.output)
-    ensemble = folder / ENSEMBLE
-    if fresh:
-        for left in ensemble.glob("seed-*"):
+    ensemble, seeds = folder / ENSEMBLE, range(config.seed, config.seed + n)
+    for left in folder.glob("seed-*/*.safetensors") if fresh else ():
+        left.unlink()
+    for left in ensemble.glob("seed-*"):
+        if fresh or left.stem not in {f"seed-{seed}" for seed in seeds}:
             left.unlink()
-    for seed in range(config.seed, config.seed + n):
+    for seed in seeds:
         member = replace(config, seed=seed, output=str(folder / f"seed-{seed}"))
         if not is_done(member):
             runs.append(train(member))
             if not runs[-1].finished:
                 return runs
         ensemble.mkdir(exist_ok=True)
+        trained = next(path for name in models if (path := Path(member.output) / name).exists())
         for suffix in (".safetensors", ".json"):
-            trained = (Path(member.output) / model).with_suffix(suffix)
-            write_whole(ensemble / f"seed-{seed}{suffix}", trained.read_bytes())
+            write_whole(ensemble / f"seed-{seed}{suffix}", trained.with_suffix(suffix).read_bytes())
     return runs

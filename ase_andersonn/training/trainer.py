@@ -138,6 +138,9 @@ def train(
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
     """
     go_on = may_start(config.output, resume=resume, fresh=fresh)
+    if not go_on:
+        for name in (BEST, LAST):
+            (Path(config.output) / name).unlink(missing_ok=True)
     trainer = Trainer(config, progress_bar=progress_bar)
     if go_on:
         trainer.resume()
@@ -149,13 +152,26 @@ def train_committee(config: TrainConfig, n: int, *, resume: bool = False, fresh:
     """The same run from `n` seeds, in `output/seed-…`; the best models are left as `output/ensemble/….safetensors`.
 
     With `resume`, members that are not finished go on; with `fresh` the committee is made anew. Stops at the first that
-    is interrupted. `AndersoNN("output/ensemble")` is the committee.
+    is interrupted. `AndersoNN("output/ensemble")` is the committee. Where no validation frames are named, each member
+    holds out others, so that every frame is in the training data of most members.
+
+    Args:
+        config: the run; its seed is that of the first member.
+        n: members.
+        resume, fresh: see `train`.
+
+    Returns:
+        the runs of this call.
+
+    Raises:
+        FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
+        ValueError: for no members.
     """
     return train_from_seeds(
         config,
         n,
         lambda member: train(member, resume=resume, fresh=fresh),
-        BEST,
+        (BEST, LAST),
         is_done=lambda _: False,
         fresh=fresh,
     )

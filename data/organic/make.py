@@ -1,6 +1,6 @@
 """Organic molecules and pairs of them far from rest, labelled with GFN2-xTB (tblite): energy and forces.
 
-python make.py --number 20000                        (resumable; about 0.15 s a geometry and core)
+python make.py --number 20000                        (resumable; 0.05 to 0.1 s a geometry and core)
 python make.py --number 20000 --smiles molecules.smi (molecules of one's own, one SMILES a line)
 
 | kind | |
@@ -61,19 +61,20 @@ def as_atoms(molecule: Chem.Mol) -> Atoms:
     return Atoms([atom.GetAtomicNum() for atom in molecule.GetAtoms()], molecule.GetConformer().GetPositions())
 
 
-def displaced(molecule: Chem.Mol, _: Chem.Mol, rng: np.random.Generator) -> Atoms:
+def displaced(molecules: Sequence[Chem.Mol], rng: np.random.Generator) -> Atoms:
     """Every atom moved by the same standard deviation, drawn evenly in its logarithm."""
-    atoms = as_atoms(molecule)
+    atoms = as_atoms(molecules[0])
     atoms.positions += rng.normal(scale=np.exp(rng.uniform(np.log(0.02), np.log(0.2))), size=(len(atoms), 3))
     return atoms
 
 
-def stretched(molecule: Chem.Mol, _: Chem.Mol, rng: np.random.Generator) -> Atoms:
+def stretched(molecules: Sequence[Chem.Mol], rng: np.random.Generator) -> Atoms:
     """One bond outside rings longer or shorter.
 
     Raises:
         ValueError: if all bonds are in rings.
     """
+    molecule = molecules[0]
     bonds = [bond for bond in molecule.GetBonds() if not bond.IsInRing()]
     if not bonds:
         raise ValueError("no bond outside rings")
@@ -84,12 +85,13 @@ def stretched(molecule: Chem.Mol, _: Chem.Mol, rng: np.random.Generator) -> Atom
     return as_atoms(molecule)
 
 
-def twisted(molecule: Chem.Mol, _: Chem.Mol, rng: np.random.Generator) -> Atoms:
+def twisted(molecules: Sequence[Chem.Mol], rng: np.random.Generator) -> Atoms:
     """Every rotatable bond at a random angle.
 
     Raises:
         ValueError: if there is no rotatable bond.
     """
+    molecule = molecules[0]
     bonds = molecule.GetSubstructMatches(ROTATABLE)
     if not bonds:
         raise ValueError("no rotatable bond")
@@ -103,23 +105,20 @@ def twisted(molecule: Chem.Mol, _: Chem.Mol, rng: np.random.Generator) -> Atoms:
     return as_atoms(molecule)
 
 
-def colliding(molecule: Chem.Mol, other: Chem.Mol, rng: np.random.Generator) -> Atoms:
+def colliding(molecules: Sequence[Chem.Mol], rng: np.random.Generator) -> Atoms:
     """Two molecules pressed together."""
-    return beside(molecule, other, float(rng.uniform(1.0, 2.0)), rng)
+    return beside(*molecules, float(rng.uniform(1.0, 2.0)), rng)
 
 
-def pair(molecule: Chem.Mol, other: Chem.Mol, rng: np.random.Generator) -> Atoms:
+def pair(molecules: Sequence[Chem.Mol], rng: np.random.Generator) -> Atoms:
     """Two molecules near each other."""
-    return beside(molecule, other, float(rng.uniform(2.0, 5.0)), rng)
+    return beside(*molecules, float(rng.uniform(2.0, 5.0)), rng)
 
 
-KINDS: tuple[Callable[[Chem.Mol, Chem.Mol, np.random.Generator], Atoms], ...] = (
-    displaced,
-    stretched,
-    twisted,
-    colliding,
-    pair,
-)
+Kind = Callable[[Sequence[Chem.Mol], np.random.Generator], Atoms]
+KINDS: tuple[Kind, ...] = (displaced, stretched, twisted, colliding, pair)
+TWO: tuple[Kind, ...] = (colliding, pair)
+"""Kinds that take two molecules."""
 
 
 def beside(molecule: Chem.Mol, other: Chem.Mol, distance: float, rng: np.random.Generator) -> Atoms:
@@ -127,14 +126,15 @@ def beside(molecule: Chem.Mol, other: Chem.Mol, distance: float, rng: np.random.
     first, second = as_atoms(molecule), as_atoms(other)
     for atoms in (first, second):
         atoms.positions = Rotation.random(random_state=rng).apply(atoms.positions - atoms.positions.mean(0))
-    direction = rng.normal(size=3)
-    direction /= np.linalg.norm(direction)
-    # Seen along the direction, atom j of the second is at `distance` from atom i of the first where its shift is s:
-    apart = second.positions - first.positions[:, None]
-    along = apart @ direction
-    across = (apart**2).sum(-1) - along**2
-    shift = np.where(across < distance**2, np.sqrt(np.maximum(distance**2 - across, 0.0)) - along, -np.inf)
-    second.positions += max(float(shift.max()), 0.0) * direction
+    apart, shift = second.positions - first.positions[:, None], -np.inf
+    while shift <= 0.0:  # a direction along which they do not meet
+        direction = rng.normal(size=3)
+        direction /= np.linalg.norm(direction)
+        # Atom j of the second, moved by s along the direction, is at `distance` from atom i of the first:
+        along = apart @ direction
+        square = distance**2 - ((apart**2).sum(-1) - along**2)
+        shift = float(np.where(square > 0.0, np.sqrt(np.maximum(square, 0.0)) - along, -np.inf).max())
+    second.positions += shift * direction
     return first + second
 
 
@@ -158,12 +158,11 @@ def make_geometry(number: int, names: Sequence[str], embedded: Callable[[str, in
     rng = np.random.default_rng([2026, number])
     kind = KINDS[number % len(KINDS)]
     first, second = (names[k] for k in rng.integers(len(names), size=2))
-    molecule, other = embedded(first, number), embedded(second, number)
-    atoms = kind(molecule, other, rng)
+    atoms = kind([embedded(name, number) for name in ((first, second) if kind in TWO else (first,))], rng)
     if kind is not displaced:
         atoms.positions += rng.normal(scale=NOISE, size=(len(atoms), 3))
     atoms = label(atoms)
-    atoms.info |= {"kind": kind.__name__, "smiles": f"{first}.{second}" if kind in (colliding, pair) else first}
+    atoms.info |= {"kind": kind.__name__, "smiles": f"{first}.{second}" if kind in TWO else first}
     return atoms
 
 
@@ -176,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=HERE / "geometries.extxyz")
     args = parser.parse_args(arguments)
     script = dipoles()
-    names = script.molecules() if args.smiles is None else args.smiles.read_text(encoding="utf-8").split()
+    lines = () if args.smiles is None else args.smiles.read_text(encoding="utf-8").splitlines()
+    names = script.molecules() if args.smiles is None else [line.split()[0] for line in lines if line.strip()]
     if not names:
         parser.error(f"{args.smiles} holds no SMILES")
     numbers = range(args.first, args.first + args.number)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
@@ -18,6 +19,7 @@ from small_models import STRUCTURES, rattled, silicon, small_model
 from ase_andersonn import AndersoNN, MetropolisMC, load_model, save_model
 from ase_andersonn.mc import Displacement
 from ase_andersonn.models.committee import Committee
+from ase_andersonn.models.image import ImageConfig, ImageModel
 from ase_andersonn.testing import check_calculator
 from ase_andersonn.tiles import Tiles
 from ase_andersonn.training import TrainConfig, train_committee
@@ -83,27 +85,71 @@ def test_by_tiles() -> None:
     assert all(one["tiles"] == 4 for one in calc.diagnostics["members"])
 
 
-@pytest.mark.parametrize("tiles", [None, Tiles(focus=5.5, context=8.0)], ids=["whole", "tiles"])
+@pytest.mark.parametrize("tiles", [None, Tiles(focus=5.5, context=4.0)], ids=["whole", "tiles"])
 def test_monte_carlo_follows_the_mean(tiles: Tiles | None) -> None:
     atoms = rattled(bulk("Si", cubic=True)) * (4, 1, 1)
     atoms.calc = committee(tiles=tiles, tol=1e-12)
-    mc = MetropolisMC(atoms, temperature_K=2000.0, moves=[Displacement(0.2)], seed=3)
-    mc.run(12)
+    mc = MetropolisMC(atoms, temperature_K=2000.0, moves=[Displacement(0.4)], seed=3)
+    mc.run(15)
+    (move,) = mc.statistics.values()
+    assert 0 < move.accepted < move.attempted
     fresh = committee(tiles=tiles, tol=1e-12)
     assert mc.energy == pytest.approx(fresh.get_potential_energy(atoms.copy()), abs=1e-6)
 
 
 def test_a_member_that_fails_leaves_the_others_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    atoms, calc = rattled(bulk("Si", cubic=True)) * (4, 1, 1), committee(tiles=Tiles(focus=5.5, context=8.0))
-    everything = np.arange(len(atoms))
-    before = calc.propose(atoms, everything)
+    atoms, calc = rattled(bulk("Si", cubic=True)) * (4, 1, 1), committee(tiles=Tiles(focus=5.5, context=4.0))
+    settled = calc.propose(atoms, np.arange(len(atoms)))
     calc.settle(True)
     last = calc.evaluator.evaluators[-1]  # type: ignore[attr-defined]
+    atoms.positions[0] += 0.3
     with monkeypatch.context() as patch:
         patch.setattr(last, "propose", lambda *_: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
-            calc.propose(atoms, everything)
-    assert calc.propose(atoms, everything) == pytest.approx(before, abs=1e-10)
+            calc.propose(atoms, np.array([0]))
+    atoms.positions[0] -= 0.3
+    assert calc.propose(atoms, np.array([20])) == pytest.approx(settled, abs=1e-9)
+
+
+def test_a_move_onto_another_atom_is_refused_and_the_next_is_right() -> None:
+    atoms, calc = rattled(bulk("Si", cubic=True)) * (4, 1, 1), committee(2, tiles=Tiles(focus=5.5, context=4.0))
+    calc.propose(atoms, np.arange(len(atoms)))
+    calc.settle(True)
+    before = atoms.positions[0].copy()
+    atoms.positions[0] = atoms.positions[1]
+    assert calc.propose(atoms, np.array([0])) == np.inf
+    calc.settle(False)
+    atoms.positions[0] = before + 0.1
+    fresh = committee(2, tiles=Tiles(focus=5.5, context=4.0)).get_potential_energy(atoms)
+    assert calc.propose(atoms, np.array([0])) == pytest.approx(fresh, abs=1e-9)
+
+
+def test_of_images() -> None:
+    """Their results have no energies of the atoms."""
+    config = ImageConfig((6, 14), spacing=0.5, sigma=0.5, cutoff=2.0, focus=2, context=2, n_hidden=6)
+    alone, atoms = [], rattled(bulk("SiC", "zincblende", a=4.36, cubic=True))
+    for seed in range(2):
+        torch.manual_seed(seed)
+        alone.append(ImageModel(config))
+    energies = [AndersoNN(model, dtype="float64").get_potential_energy(atoms) for model in alone]
+    calc = AndersoNN(alone, dtype="float64")
+    assert calc.get_potential_energy(atoms) == pytest.approx(np.mean(energies), rel=1e-9)
+    assert calc.diagnostics["energy_spread"] == pytest.approx(np.std(energies) / len(atoms), rel=1e-6)
+
+
+def test_combinations_are_those_that_all_members_know() -> None:
+    alone = members(2)
+    alone[0].card, alone[1].card = {"combinations": [[14], [29]]}, {"combinations": [[14, 29]]}
+    assert Committee(alone).card["combinations"] == [[14], [29]]
+    calc = AndersoNN(alone, **TIGHT)
+    with pytest.warns(UserWarning, match="not trained on structures that hold the elements .*'Cu', 'Si'"):
+        calc.get_potential_energy(Atoms("CuSi", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.3]]))
+    alone[1].card = {}
+    assert Committee(alone).card == {}
+
+
+def test_a_committee_of_committees_is_one_of_all_members() -> None:
+    assert len(Committee([Committee(members(2)), small_model(5)]).members) == 3
 
 
 def test_copies_and_pickles_are_the_same() -> None:
@@ -132,6 +178,8 @@ def test_what_makes_no_committee() -> None:
         AndersoNN([small_model()])
     with pytest.raises(ValueError, match="know the same elements; these know H, C, O, Si, Cu; Si"):
         AndersoNN([small_model(), small_model(elements=(14,))])
+    with pytest.raises(TypeError, match="model is 5; give a name"):
+        AndersoNN(5)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="there is no model 'nothing'"):
         AndersoNN(["mlearn-pbe", "nothing"])
 

@@ -286,7 +286,7 @@ def train_ensemble(
         config,
         n,
         lambda member: train_classifier(member, resume=resume, fresh=fresh),
-        MODEL,
+        (MODEL,),
         is_done=lambda member: resume and _has_model(member),
         fresh=fresh,
     )
