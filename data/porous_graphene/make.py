@@ -1,6 +1,6 @@
 """Porous graphene sheets with hydrogen at their edges, labelled with GFN1-xTB (tblite): energies and forces.
 
-python make.py --sheets 1500        (resumable: sheets that are done stay; about 1.5 s a sheet and core)
+python make.py --sheets 1500        (resumable: sheets that are done stay; about a second a sheet and core)
 
 A sheet is a rectangular graphene cell with one to three round pores, stretched by up to 3 % along each axis, rattled
 and rippled. Carbon atoms with one bond left are removed, those with two bonds and a missing third get a hydrogen atom;
