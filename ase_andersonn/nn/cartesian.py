@@ -97,7 +97,8 @@ def operator_norm(path: Path) -> float:
 
 def unpacked(packed: Tensor, rank: int) -> Tensor:
     """The tensors of packed numbers [..., 2l + 1] → [..., 3, …, 3]."""
-    return torch.tensordot(packed, torch.from_numpy(basis(rank)).to(packed), 1)
+    tensors: Tensor = torch.tensordot(packed, torch.from_numpy(basis(rank)).to(packed), 1)
+    return tensors
 
 
 def packed(tensors: Tensor, rank: int) -> Tensor:
