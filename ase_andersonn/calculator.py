@@ -193,6 +193,8 @@ class AndersoNN(Calculator):
         """Say once when elements stand together that never did in the training data."""
         known = self.model.card.get("combinations")
         here = tuple(sorted(set(atoms.numbers.tolist())))
+        if not set(here) <= set(self.model.elements):  # an error will say so
+            return
         if not known or here in self._warned or any(set(here) <= set(c) for c in known):
             return
         self._warned.add(here)

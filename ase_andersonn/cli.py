@@ -45,6 +45,8 @@ def train(
                 runs = train_committee(run_config, seeds, resume=resume, fresh=fresh)
     for trainer in runs:
         _say_how_it_ended(trainer)
+    if seeds > 1:
+        typer.echo(f"the committee is in {Path(run_config.output) / 'ensemble'}")
 
 
 @app.command()
@@ -134,39 +136,20 @@ def evaluate(
 @app.command()
 def models() -> None:
     """The packaged models: elements, level of theory, errors."""
-    from .workflows.model_table import model_table
+    from .workflows.model_cards import model_table
 
     typer.echo(model_table())
 
 
 @app.command()
-def info(model: Annotated[str, typer.Argument(help="Name or path of a model.")]) -> None:
-    """What a model is: elements, cutoff, size, config, card."""
+def info(
+    model: Annotated[str, typer.Argument(help="Name or path of a model, or a classifier's name.")],
+) -> None:
+    """What a model is: elements or labels, size, limits, config, card."""
     with _plain_errors():
-        import json
+        from .workflows.model_cards import model_text
 
-        from ase.data import chemical_symbols
-
-        from .config import to_dict
-        from .fields import RESULTS
-        from .models.base import EnergyModel
-        from .models.checkpoint import load_model
-        from .models.committee import Committee
-
-        found: Any = load_model(model)
-        typer.echo(f"architecture  {type(found).__name__}")
-        typer.echo(f"elements      {', '.join(chemical_symbols[z] for z in found.elements) or 'any'}")
-        if isinstance(found, Committee):
-            typer.echo(f"members       {len(found.members)}; what follows is the first one's")
-            found = found.members[0]
-        if isinstance(found, EnergyModel):
-            typer.echo(f"cutoff        {found.cutoff} Å")
-        typer.echo(f"parameters    {sum(p.numel() for p in found.parameters())}")
-        typer.echo(f"config        {json.dumps(to_dict(found.config))}")
-        typer.echo("results       " + "\n              ".join(f"{entry}: {entry.meaning}" for entry in RESULTS))
-        typer.echo(
-            "card          " + json.dumps(found.card, indent=2, ensure_ascii=False).replace("\n", "\n              ")
-        )
+        typer.echo(model_text(model))
 
 
 @contextmanager

@@ -46,7 +46,17 @@ def test_every_packaged_model_has_a_card(name: str) -> None:
     code, output = run("info", name)
     assert code == 0, output
     assert "architecture" in output
-    assert '"limits"' in output
+    assert "limits" in output
+    assert "not stated" not in output
+
+
+@pytest.mark.parametrize("name", packaged_classifiers())
+def test_every_packaged_classifier_has_a_card(name: str) -> None:
+    code, output = run("info", name)
+    assert code == 0, output
+    assert "\nlabels        " in output
+    assert "not stated" not in output
+    assert ("members" in output) == name.endswith("-ensemble")
 
 
 def test_models_lists_what_is_packaged() -> None:
@@ -62,8 +72,8 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(data=data, output=tmp_path / "run"))
     code, output = run("train", config, "--seeds", 2)
-    assert code == 0, output
     ensemble = tmp_path / "run" / "ensemble"
+    assert (code, f"the committee is in {ensemble}" in output) == (0, True), output
     assert sorted(path.name for path in ensemble.glob("*.safetensors")) == ["seed-0.safetensors", "seed-1.safetensors"]
     first, second = (path.read_bytes() for path in sorted(ensemble.glob("*.safetensors")))
     assert first == (tmp_path / "run" / "seed-0" / "best.safetensors").read_bytes() != second
@@ -71,6 +81,7 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     assert run("train", config, "--seeds", 2, "--resume")[0] == 0
     code, output = run("info", ensemble)
     assert (code, "members       2" in output) == (0, True), output
+    assert "is a training run; name one of its models" in run("info", tmp_path / "run" / "seed-0")[1]
     assert "is a committee; evaluate its members one by one" in run("evaluate", ensemble, data)[1]
 
 

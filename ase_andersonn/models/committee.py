@@ -8,9 +8,11 @@ conservative forces is conservative. With tiles each member chooses lengths that
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ class Committee(Potential):
         card: the combinations of elements that every member knows, where all say which they know.
 
     Raises:
-        ValueError: for fewer than two members, and for members of different elements.
+        ValueError: for fewer than two members, a model that is there twice, and members of different elements.
     """
 
     members: nn.ModuleList
@@ -44,6 +46,9 @@ class Committee(Potential):
         if len(set(known)) > 1:
             names = "; ".join(", ".join(chemical_symbols[z] for z in elements) or "any" for elements in known)
             raise ValueError(f"the members of a committee need to know the same elements; these know {names}.")
+        for one, other in combinations(members, 2):
+            if _same(one, other):
+                raise ValueError("two members of the committee are the same model, so their spread would say nothing.")
         self.members = nn.ModuleList(members)
         self.elements, self.config = known[0], None
         self.reads_magmoms = any(member.reads_magmoms for member in members)
@@ -72,7 +77,7 @@ class CommitteeEvaluator(Evaluator):
         diagnostics: standard deviations over the members of the energy (`energy_spread`, eV/atom) and, where they were
             asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress (`stress_spread` [6], eV/Å³);
             after `calculate_many` a list of each, one entry a structure; the largest estimated error of a member's
-            energy (`energy_error`, eV/atom), and what the members say (`members`).
+            energy (`energy_error`, eV/atom), how they run (`backend`), and what the members say (`members`).
     """
 
     def __init__(self, evaluators: Sequence[Evaluator]) -> None:
@@ -128,8 +133,16 @@ class CommitteeEvaluator(Evaluator):
 
     def _describe(self, spreads: Mapping[str, Any]) -> None:
         members = [evaluator.diagnostics for evaluator in self.evaluators]
-        errors = [member["energy_error"] for member in members if "energy_error" in member]
-        self.diagnostics = {**spreads, **({"energy_error": max(errors)} if errors else {}), "members": members}
+        found: dict[str, Any] = {"backend": members[0].get("backend", ""), "members": members}
+        if errors := [member["energy_error"] for member in members if "energy_error" in member]:
+            found["energy_error"] = max(errors)
+        self.diagnostics = {**spreads, **found}
+
+
+def _same(one: Potential, other: Potential) -> bool:
+    """Whether two potentials have the same weights."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def mean(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

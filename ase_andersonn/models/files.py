@@ -13,6 +13,8 @@ PRETRAINED = Path(__file__).parent.parent / "pretrained"
 CLASSIFIERS = PRETRAINED / "classifiers"
 """Packaged classifiers; a folder is an ensemble."""
 SUFFIX = ".safetensors"
+CHECKPOINT = f"checkpoint{SUFFIX}"
+"""What makes a folder that of a training run."""
 
 
 def packaged_models() -> list[str]:
@@ -44,6 +46,7 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
 
     Raises:
         FileNotFoundError: if there is none.
+        ValueError: for the folder of a training run.
     """
     path, candidates = Path(name_or_path), [Path(name_or_path)]
     if path.name and str(path) == path.name and path.name != CLASSIFIERS.name:
@@ -51,8 +54,12 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
     for candidate in candidates:
         if candidate.is_file():
             return [candidate]
+        if (candidate / CHECKPOINT).exists():
+            raise ValueError(f"{candidate} is a training run; name one of its models, as {candidate}/best{SUFFIX}.")
         if members := sorted(candidate.glob(f"*{SUFFIX}")):
             return members
+    if path.is_dir():
+        raise FileNotFoundError(f"the folder {path} holds no {SUFFIX} files.")
     names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
     raise FileNotFoundError(
         f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "

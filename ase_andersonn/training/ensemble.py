@@ -1,5 +1,6 @@
 """One training run from several seeds, and the models that come of it in one folder."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, TypeVar
 from ase_andersonn.models.checkpoint import write_whole
 
 from .run import Run
+
+logger = logging.getLogger(__name__)
 
 ENSEMBLE = "ensemble"
 AnyRun = TypeVar("AnyRun", bound=Run)
@@ -52,6 +55,7 @@ def train_from_seeds(
             left.unlink()
     for seed in seeds:
         member = replace(config, seed=seed, output=str(folder / f"seed-{seed}"))
+        logger.info("member %d of %d, seed %d", seed - config.seed + 1, n, seed)
         if not is_done(member):
             runs.append(train(member))
             if not runs[-1].finished:

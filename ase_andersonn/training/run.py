@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ase_andersonn.config import from_dict, to_dict, write_config
+from ase_andersonn.models.files import CHECKPOINT
 
 from .ema import WeightAverage
 from .interrupt import Interrupt
@@ -27,7 +28,7 @@ from .state import gather, read_checkpoint, scatter, write_checkpoint
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT, METRICS, BEST, LAST = "checkpoint.safetensors", "metrics.jsonl", "best.safetensors", "last.safetensors"
+METRICS, BEST, LAST = "metrics.jsonl", "best.safetensors", "last.safetensors"
 CONFIG, CURVE = "config.yaml", "learning_curve.png"
 MAX_SKIPPED_IN_A_ROW = 50
 

@@ -246,7 +246,7 @@ def test_equilibrium_is_far_from_its_start(make: Callable[[], EnergyModel]) -> N
 def test_an_element_that_the_model_does_not_know() -> None:
     atoms = silicon()
     atoms.numbers[:2] = [79, 104]
-    text = "contains Au, Rf; this model knows H, C, O, Si, Cu. Choose or train a model that covers"
+    text = "contains Au, Rf; this model knows H, C, O, Si, Cu. No packaged model knows Au, Rf: train one"
     with pytest.raises(ValueError, match=text):
         evaluate(small_model(), graph_from_atoms(atoms, 4.0, dtype=torch.float64))
 

@@ -1,4 +1,4 @@
-"""The packaged potentials and classifiers as a table: what each knows, at which level of theory, and how well."""
+"""What is known of models: all packaged ones as a table, and one with its card."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,11 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
+from ase_andersonn.config import to_dict
+from ase_andersonn.fields import RESULTS
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.checkpoint import load_classifier, load_model
+from ase_andersonn.models.committee import Committee
 from ase_andersonn.models.files import (
     CLASSIFIERS,
     DEFAULT_MODEL,
@@ -24,6 +29,40 @@ def model_table() -> str:
     return "\n\n".join([f"Potentials, AndersoNN(name); without a name {DEFAULT_MODEL}", *potentials]) + (
         "\n\n" + "\n\n".join(["Classifiers, StructureClassifier(name)", *classifiers])
     )
+
+
+def model_text(name: str) -> str:
+    """What a model is: elements or labels, size, limits, config, and the rest of its card.
+
+    Args:
+        name: name or path of a potential, or name of a packaged classifier.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: for a damaged one.
+    """
+    classifiers = model_files(name, CLASSIFIERS) if name in packaged_classifiers() else []
+    found: Any = load_classifier(classifiers[0]) if classifiers else load_model(name)
+    members = len(classifiers) or 1
+    if isinstance(found, Committee):
+        members, found = len(found.members), found.members[0]
+    lines = {"architecture": type(found).__name__}
+    if members > 1:
+        lines["members"] = f"{members}; what follows is the first one's"
+    if classifiers:
+        lines["labels"] = ", ".join(found.labels.labels)
+    else:
+        lines["elements"] = ", ".join(chemical_symbols[z] for z in found.elements) or "any"
+    if isinstance(found, EnergyModel):
+        lines["cutoff"] = f"{found.cutoff} Å"
+    lines["parameters"] = str(sum(p.numel() for p in found.parameters()))
+    lines["limits"] = "\n".join(found.card.get("limits", ["not stated"]))
+    lines["config"] = json.dumps(to_dict(found.config))
+    if not classifiers:
+        lines["results"] = "\n".join(f"{entry}: {entry.meaning}" for entry in RESULTS)
+    card = {key: value for key, value in found.card.items() if key != "limits"}
+    lines["card"] = json.dumps(card, indent=2, ensure_ascii=False)
+    return "\n".join(f"{key:<14}" + text.replace("\n", "\n" + 14 * " ") for key, text in lines.items())
 
 
 def _potential(name: str) -> str:
