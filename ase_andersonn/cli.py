@@ -16,6 +16,9 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+ConfigFile = Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")]
 
 
 def main() -> None:
@@ -26,9 +29,9 @@ def main() -> None:
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")] = False,
+    config: ConfigFile,
+    resume: Resume = False,
+    fresh: Fresh = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train a committee of so many members.")] = 1,
 ) -> None:
     """Train a potential on labelled frames."""
@@ -51,9 +54,9 @@ def train(
 
 @app.command()
 def train_classifier(
-    config: Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")] = False,
+    config: ConfigFile,
+    resume: Resume = False,
+    fresh: Fresh = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train an ensemble of so many members.")] = 1,
 ) -> None:
     """Train a classifier on a table of structures and labels."""

@@ -36,11 +36,12 @@ def collect(output: Path, numbers: Iterable[int], key: str, make: Callable[[int]
 
 
 def append(output: Path, atoms: Atoms) -> None:
-    """One more frame, in one piece."""
+    """One more frame, in one piece; a third smaller without the blanks that align its columns."""
     text = io.StringIO()
     write(text, atoms, format="extxyz")
+    count, comment, *rows = text.getvalue().splitlines()
     with output.open("a", encoding="utf-8") as stream:
-        stream.write(text.getvalue())
+        stream.write("\n".join([count, comment, *(" ".join(row.split()) for row in rows)]) + "\n")
 
 
 def whole_frames(path: Path) -> list[Atoms]:

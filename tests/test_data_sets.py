@@ -198,7 +198,7 @@ def numbered(number: int) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("lost", [1, 60, 200, 300])
+@pytest.mark.parametrize("lost", [1, 60, 200, 250])
 def test_an_interrupted_file_is_completed(
     resumable: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: int
 ) -> None:
