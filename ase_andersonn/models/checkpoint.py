@@ -19,13 +19,13 @@ from torch import Tensor
 
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 
-from . import deq_attention, ednn, graph_classifier, image, image_classifier
+from . import deq_attention, deq_cartesian, ednn, graph_classifier, image, image_classifier
 from .classifier_base import ClassifierModel
 from .committee import Committee
 from .files import CLASSIFIERS, DEFAULT_MODEL, FORMAT, model_files, read_header
 from .potential import Potential
 
-ARCHITECTURES = (deq_attention, ednn, image, graph_classifier, image_classifier)
+ARCHITECTURES = (deq_attention, deq_cartesian, ednn, image, graph_classifier, image_classifier)
 """Modules imported so that their models can be found by name."""
 
 

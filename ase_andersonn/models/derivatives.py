@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ase_andersonn.backends import CompileMode
 from ase_andersonn.inputs.graph import Graph
+from ase_andersonn.nn.deq import send
 from ase_andersonn.solvers.base import Solver
 
 from .base import EnergyModel
@@ -123,7 +124,7 @@ def _energies(model: EnergyModel, species: Tensor, equilibrium: Equilibrium) -> 
 
 
 def _edge_gradient(graph: Graph, species: Tensor, operators: Operators, found: Equilibrium) -> Tensor:
-    state = Linearized(found.z @ found.weights.send.T, found.slope, found.weights)
+    state = Linearized(send(found.z, found.weights), found.slope, found.weights)
     return operators.edge_gradient(graph, species, found.encoding, state, found.adjoint)
 
 

@@ -15,6 +15,7 @@ from ase_andersonn.nn.deq import (
     message_cotangent,
     pull,
     reverse_gates,
+    send,
 )
 
 from .base import EnergyModel
@@ -141,8 +142,8 @@ class Functions:
         swept = self.sweep(injection.u, injection, neighbors, reverse, weights, species, None, steps)
         if pull_back is None:
             return swept, injection, pair, None
-        inner, messages = message_cotangent(swept.adjoint, swept.slope, weights)
-        gates = gate_cotangent(messages, swept.z @ weights.send.T, neighbors)
+        inner, messages, _ = message_cotangent(swept.adjoint, swept.slope, weights)
+        gates = gate_cotangent(messages, send(swept.z, weights), injection.gates, neighbors, weights)
         return swept, injection, pair, pull_back((swept.adjoint, inner, gates, torch.ones_like(pair)))[0]
 
     def encode_tangent(

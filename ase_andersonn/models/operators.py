@@ -131,14 +131,16 @@ class Operators:
     ) -> Tensor:
         """`∂L/∂d = λ · ∂f/∂d + ∂E_pair/∂d` [n_atoms, n_neighbors, 3], eV/Å, block by block.
 
-        `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s` and
-        `(W₁ᵀ s)_i ∘ (W₀ z)_k`, see `message_cotangent`.
+        `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s` and what
+        `message_cotangent` and `gate_cotangent` say.
         """
-        inner, messages = message_cotangent(adjoint, state.slope, state.weights)
+        inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
         gradients = []
         for b, kept in zip(self.blocks(len(species)), encoding.tape, strict=True):
             vectors, outputs = kept or self.encode_rows(graph, species, b, True)
-            gates = self.gate_cotangent(messages[b], state.sent, graph.neighbors[b])
+            gates = self.gate_cotangent(
+                messages[b], state.sent, encoding.injection.gates[b], graph.neighbors[b], state.weights
+            )
             cotangents = adjoint[b], inner[b], gates, torch.ones_like(outputs[3])
             gradients.append(torch.autograd.grad(outputs, vectors, cotangents)[0])
         return gradients[0] if len(gradients) == 1 else torch.cat(gradients)

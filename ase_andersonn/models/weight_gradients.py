@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ase_andersonn.inputs.graph import Graph
-from ase_andersonn.nn.deq import reverse_gates
+from ase_andersonn.nn.deq import Injection, apply_cell, reverse_gates
 from ase_andersonn.solvers.gmres import solve_linear
 
 from .base import EnergyModel
@@ -119,9 +119,11 @@ def _tangents(job: _Job, found: Equilibrium, direction: Tensor) -> tuple[Tensor,
     graph, species, operators, neighbors = job.graph, job.species, job.operators, job.graph.neighbors
     injection, slope, weights = found.encoding.injection, found.slope, found.weights
     geometry = operators.encode_tangent(graph.vectors, direction, species, species[neighbors], graph.mask)
-    moved = (geometry.gates * (found.z @ weights.send.T)[neighbors]).sum(1)
-    inner = torch.cat([moved, torch.zeros_like(found.z)], -1) @ weights.mix.T + geometry.v
-    source = geometry.u + (slope * inner) @ weights.out.T
+
+    def moved(*parts: Tensor) -> Tensor:
+        return apply_cell(found.z, Injection(*parts), neighbors, weights)
+
+    source = torch.func.jvp(moved, tuple(injection), tuple(geometry))[1]
     settings = job.options.settings(graph)
     tangent = solve_linear(
         lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), source, **settings

@@ -24,6 +24,21 @@ from .blocks import Affine, silu
 from .radial import bessel, envelope
 
 
+class Seen(NamedTuple):
+    """What the attention sees of each atom's neighbourhood."""
+
+    features: Tensor
+    """Invariant features of the atoms [n_atoms, n_features]."""
+    density: Tensor
+    """`A_lm` [n_atoms, (l_max + 1)², n_edge]."""
+    token: Tensor
+    """Tokens after the attention [n_atoms, n_neighbors, n_token]."""
+    inside: Tensor
+    """Envelopes [n_atoms, n_neighbors], 0 in padded places."""
+    y: Tensor
+    """Harmonics of the directions [n_atoms, n_neighbors, (l_max + 1)²]."""
+
+
 class Neighborhood(NamedTuple):
     """What an atom knows of its neighbourhood, from geometry and species alone."""
 
@@ -90,12 +105,17 @@ class NeighborAttention(nn.Module):
         return self.of_pairs(r, unit, self.center[species][:, None], self.other[neighbor_species], mask)
 
     def of_pairs(self, r: Tensor, unit: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
-        """The same, from what stands for the species.
+        """The same, from what stands for the species; arguments as in `look`."""
+        seen = self.look(r, unit, center, other, mask)
+        return Neighborhood(seen.features, self.message_gates(seen.token, seen.inside))
+
+    def look(self, r: Tensor, unit: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Seen:
+        """Tokens, their attention, and the atoms' features.
 
         Args:
             r, unit, mask: as above.
-            center: of the atom [n_atoms, 1, n_edge].
-            other: of its neighbours [n_atoms, n_neighbors, n_edge].
+            center: stands for the atom's species [n_atoms, 1, n_edge].
+            other: stands for its neighbours' [n_atoms, n_neighbors, n_edge].
         """
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
         y = harmonics(unit, self.l_max)
@@ -108,7 +128,7 @@ class NeighborAttention(nn.Module):
 
         pooled = self.spread(alpha, token).sum(1)
         features = torch.cat([pooled, total.log1p(), self.power_spectrum(density)], -1)
-        return Neighborhood(features, self.message_gates(token, inside))
+        return Seen(features, density, token, inside, y)
 
     def attention_weights(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """`α_k = f_k exp(s_k) / (1 + Σ f exp(s))` [n_atoms, n_neighbors, n_heads], and the sum [n_atoms, n_heads]."""
@@ -134,10 +154,14 @@ class NeighborAttention(nn.Module):
         return torch.cat([part.sum(1) for part in parts], -1)
 
     def message_gates(self, token: Tensor, inside: Tensor) -> Tensor:
-        """`a_k tanh(g_k)`, `a_k = f_k exp(w_k) / (1 + Σ f exp(w))` [n_atoms, n_neighbors, n_channels]."""
-        weight = (2.0 * self.weight(token).tanh()).exp() * inside[..., None]
-        gates: Tensor = self.gate(token).tanh() * (weight / (1.0 + weight.sum(1, keepdim=True)))
+        """`a_k tanh(g_k)` [n_atoms, n_neighbors, n_channels]."""
+        gates: Tensor = self.gate(token).tanh() * self.message_weights(token, inside)
         return gates
+
+    def message_weights(self, token: Tensor, inside: Tensor) -> Tensor:
+        """`a_k = f_k exp(w_k) / (1 + Σ f exp(w))` [n_atoms, n_neighbors, 1]."""
+        weight = (2.0 * self.weight(token).tanh()).exp() * inside[..., None]
+        return weight / (1.0 + weight.sum(1, keepdim=True))
 
     def spread(self, alpha: Tensor, x: Tensor) -> Tensor:
         """Each head's weight times the channels that belong to it."""

@@ -22,15 +22,17 @@ from .blocks import lipschitz_silu
 from .deq import (
     CellWeights,
     Injection,
-    aggregate,
     apply_cell,
     cell_slope,
     gate_cotangent,
+    message_cotangent,
     preactivation,
     pull,
     push,
     reverse_gates,
+    send,
 )
+from .messages import aggregate
 
 
 @dataclass
@@ -80,7 +82,8 @@ def equilibrium(
         segments: structure of each atom.
         solver: how it is solved; holds what the last solve did.
     """
-    z: Tensor = _Equilibrium.apply(solver, segments, neighbors, reverse, *injection, *weights)  # type: ignore[no-untyped-call]
+    matrices = (matrix for (matrix,) in weights)
+    z: Tensor = _Equilibrium.apply(solver, segments, neighbors, reverse, *injection, *matrices)  # type: ignore[no-untyped-call]
     return z
 
 
@@ -89,7 +92,7 @@ class _Equilibrium(torch.autograd.Function):
     def forward(
         ctx: Any, solver: CellSolver, segments: Segments, neighbors: Tensor, reverse: Tensor, *given: Tensor
     ) -> Tensor:
-        injection, weights = Injection(*given[:3]), CellWeights(*given[3:])
+        injection, weights = Injection(*given[:3]), CellWeights(*((matrix,) for matrix in given[3:]))
         solver.forward = solver.find(lambda z: solver.cell(z, injection, neighbors, weights), injection.u, segments)
         ctx.solver, ctx.segments = solver, segments
         ctx.save_for_backward(solver.forward.value, neighbors, reverse, *given)
@@ -99,7 +102,7 @@ class _Equilibrium(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, neighbors, reverse, *given = ctx.saved_tensors
-        injection, weights = Injection(*given[:3]), CellWeights(*given[3:])
+        injection, weights = Injection(*given[:3]), CellWeights(*((matrix,) for matrix in given[3:]))
         solver: CellSolver = ctx.solver
         slope = cell_slope(z, injection, neighbors, weights)
         backward = reverse_gates(injection.gates, reverse)
@@ -123,14 +126,13 @@ def cotangents(
     weights: CellWeights,
 ) -> tuple[Tensor, ...]:
     """Derivatives in `u`, `v`, gates, `W₀`, `W₁` and `W₂`; arguments as in `_Equilibrium.backward`."""
-    sent = z @ weights.send.T
-    messages = aggregate(injection.gates, sent, neighbors)
+    sent, shape = send(z, weights), weights.shape
+    messages = aggregate(injection.gates, sent, neighbors, shape)
     active = lipschitz_silu(preactivation(z, messages, injection.v, weights))
-    inner = slope * (adjoint @ weights.out)
-    to_messages = inner @ weights.mix[:, : z.shape[1]]
-    gates = gate_cotangent(to_messages, sent, neighbors)
-    send = aggregate(backward, to_messages, neighbors).T @ z
-    return adjoint, inner, gates, send, inner.T @ torch.cat([messages, z], -1), adjoint.T @ active
+    inner, to_messages, _ = message_cotangent(adjoint, slope, weights)
+    gates = gate_cotangent(to_messages, sent, injection.gates, neighbors, weights)
+    to_send = aggregate(backward, to_messages, neighbors, shape).T @ z
+    return adjoint, inner, gates, to_send, inner.T @ torch.cat([messages, z], -1), adjoint.T @ active
 
 
 @torch.no_grad()

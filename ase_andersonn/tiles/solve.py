@@ -23,7 +23,7 @@ from ase_andersonn.inputs.neighbors_gpu import device_edges, finds_edges_on
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.equilibrium import Equilibrium, SolveOptions, solve_encoded
 from ase_andersonn.models.operators import Encoding, Operators
-from ase_andersonn.nn.deq import Injection, message_cotangent
+from ase_andersonn.nn.deq import Injection, message_cotangent, send
 
 from .cluster import Cluster
 from .partition import Floats, Ints
@@ -273,8 +273,8 @@ def _edge_gradient(
 
     As `Operators.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
     """
-    inner, messages = message_cotangent(found.adjoint, found.slope, found.weights)
-    sent = found.z @ found.weights.send.T
+    inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
+    sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
     order = None if pairs.one_to_one else torch.argsort(pairs.row, stable=True)
     by_row = None if order is None else pairs.row[order]
     gradients = []
@@ -284,7 +284,9 @@ def _edge_gradient(
         if order is not None and by_row is not None:
             first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
             chosen = order[first:last]
-        gates = operators.gate_cotangent(messages[chosen], sent, pairs.graph.neighbors[chosen])
+        gates = operators.gate_cotangent(
+            messages[chosen], sent, of_pairs[chosen], pairs.graph.neighbors[chosen], found.weights
+        )
         gates = gates * pairs.present[chosen][..., None]
         cotangents = [found.adjoint[chosen], inner[chosen], gates, pairs.focus[chosen]]
         if not isinstance(chosen, slice):

@@ -99,7 +99,7 @@ def test_geometry_forces_and_stress_stay_on_the_device(problem):
     gates = reverse_gates(injection.gates, graph.reverse)
     adjoint = operators.pull(source, slope, gates, graph.neighbors, problem.weights)
     assert on_device(residual)
-    state = Linearized(z @ problem.weights.send.T, slope, problem.weights)
+    state = Linearized(send(z, problem.weights), slope, problem.weights)
     gradient = operators.edge_gradient(graph, problem.species, problem.encoding, state, adjoint)
     energies = energies + problem.encoding.pair
     references = problem.model.reference_energies(problem.species)

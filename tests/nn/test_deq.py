@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from ase_andersonn.nn.deq import (
     ContractiveCell,
     Injection,
-    aggregate,
     apply_cell,
     cell_slope,
     pull,
     push,
     reverse_gates,
 )
+from ase_andersonn.nn.messages import Shape, aggregate
 
 N_ATOMS, N_NEIGHBORS, N_CHANNELS = 6, 5, 4
 seeds = st.integers(0, 2**31)
@@ -120,13 +120,13 @@ def test_slope_is_the_derivative_of_the_activation() -> None:
     t = randn(torch.Generator().manual_seed(5), N_ATOMS, N_CHANNELS)
     _, along = torch.func.jvp(f, (injection.v,), (t,))
     slope = cell_slope(z, injection, neighbors, weights)
-    torch.testing.assert_close((slope * t) @ weights.out.T, along, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close((slope * t) @ weights.out[0].T, along, rtol=1e-12, atol=1e-13)
 
 
 def test_aggregate_is_the_gated_sum_over_neighbors() -> None:
     injection, neighbors, _ = random_graph(6)
     h = randn(torch.Generator().manual_seed(7), N_ATOMS, N_CHANNELS)
-    result = aggregate(injection.gates, h, neighbors)
+    result = aggregate(injection.gates, h, neighbors, Shape(N_CHANNELS, 0, 0))
     for i in range(N_ATOMS):
         expected = sum(injection.gates[i, k] * h[neighbors[i, k]] for k in range(N_NEIGHBORS))
         torch.testing.assert_close(result[i], expected)

@@ -1,0 +1,193 @@
+"""The equivariant potential: many-body products of irreducible Cartesian tensors feeding a cell that keeps directions.
+
+Beside the scalars of `deq_attention.py` every atom has tensors of ranks 1 … `rank`. From geometry alone come the density
+`A_l` of its neighbours and its products `A ∘ A`, `(A ∘ A) ∘ A`; what the neighbours' own features tell comes through
+the bonds (`nn/messages.py`), until all are at their equilibrium.
+
+Source: Zaverkin et al., arXiv 2405.14253 (products of irreducible Cartesian tensors in potentials).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ase_andersonn.nn.attention import NeighborAttention, Seen
+from ase_andersonn.nn.blocks import Affine, SpeciesLinear, silu, squashed
+from ase_andersonn.nn.cartesian import RANK_MAX, Product
+from ase_andersonn.nn.deq import ContractiveCell, Injection
+from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.radial import distances, floored
+from ase_andersonn.nn.ranks import join, split, width
+
+from .deq_attention import ALIKE, UNUSUAL, DEQAttention, DEQAttentionConfig
+
+CORRELATION_MAX = 3
+
+
+@dataclass(frozen=True)
+class DEQCartesianConfig(DEQAttentionConfig):
+    """Sizes of a DEQ-Cartesian potential; those of `DEQAttentionConfig`, and
+
+    Attributes:
+        rank: highest rank of the tensors, at most 3 and `l_max`; without tensors, 0, it is the attention model.
+        n_tensors: tensors of each rank from 1 on.
+        n_products: channels of the density's products.
+        correlation: factors in a product, 1 to 3; a product of n correlates an atom with n neighbours.
+
+    Raises:
+        ValueError: for elements and sizes that make no model.
+    """
+
+    rank: int = 2
+    n_tensors: int = 16
+    n_products: int = 16
+    correlation: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rank <= min(RANK_MAX, self.l_max):
+            raise ValueError(f"rank is {self.rank}; it has to be in 0 to {min(RANK_MAX, self.l_max)}, l_max at most.")
+        if not 1 <= self.correlation <= CORRELATION_MAX:
+            raise ValueError(f"correlation is {self.correlation}; it has to be in 1 to {CORRELATION_MAX}.")
+        for name in ("n_tensors", "n_products"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
+
+
+class DEQCartesian(DEQAttention):
+    """`E = Σ_i [E_Z + s_Z readout(z_i) + ZBL_i]` with `z = f(z, x)` of scalars and tensors.
+
+    Args:
+        config: sizes and elements.
+    """
+
+    config: DEQCartesianConfig
+
+    def __init__(self, config: DEQCartesianConfig) -> None:
+        super().__init__(config)
+        n_species, rank, n = len(config.elements), config.rank, config.n_tensors
+        self.shape = Shape(config.n_channels, n if rank else 0, rank)
+        if not rank:
+            return
+        self.n_channels = width(config.n_channels, n, rank)
+        self.cell = ContractiveCell(config.n_channels, config.contraction, n, rank)
+        self.products = nn.ModuleList([WeightedProduct(rank, config.n_products) for _ in range(config.correlation - 1)])
+        self.density = nn.ModuleList([Affine(config.n_edge, config.n_products, bias=False) for _ in range(rank + 1)])
+        self.coefficients = Affine(config.n_token, self.shape.n_coefficients - config.n_channels)
+        self.carried = nn.Parameter(torch.zeros(n))
+        n_found, n_scalars = config.correlation * config.n_products, (config.correlation - 1) * config.n_products
+        self.first_products = nn.Linear(n_scalars, config.n_hidden, bias=False)
+        self.tensors = nn.ModuleList([Affine(n_found, 2 * n, bias=False) for _ in range(rank)])
+        self.factors = SpeciesLinear(config.n_hidden, 2 * n * rank, n_species)
+        self.seen_tensors = nn.ModuleList([Affine(n, n, bias=False) for _ in range(rank)])
+        self.hidden = SpeciesLinear(config.n_channels + rank * n, config.n_channels, n_species)
+        self.typical_products: Tensor
+        self.spread_products: Tensor
+        self.length: Tensor
+        self.register_buffer("typical_products", torch.zeros(n_species, n_scalars))
+        self.register_buffer("spread_products", torch.ones(n_species, n_scalars))
+        self.register_buffer("length", torch.ones(n_species, rank, n_found))
+
+    def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
+        """See `EnergyModel.encode`."""
+        if not self.shape.l_max:
+            return super().encode(vectors, species, neighbor_species, mask)
+        seen = self.look(vectors, species, neighbor_species, mask)
+        scalars, tensors = self.many_body(seen.density)
+        first, second, last = self.inject
+        x = squashed((seen.features - self.typical[species]) / self.spread[species], UNUSUAL)
+        y = squashed((scalars - self.typical_products[species]) / self.spread_products[species], UNUSUAL)
+        x = silu(first(x, species) + self.first_products(y))
+        x = x + silu(second(x, species))
+        factors = self.factors(x, species).chunk(self.shape.l_max, -1)
+        mixed = [
+            mix(_shortened(t / self.length[species, l, None])) * factor[:, None]
+            for l, (t, mix, factor) in enumerate(zip(tensors, self.tensors, factors, strict=True))
+        ]
+        us, vs = zip(*(part.chunk(2, -1) for part in (last(x, species), *mixed)), strict=True)
+        return Injection(join(us), join(vs), self.gates(seen))
+
+    def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
+        """What the attention sees; arguments as in `encode`."""
+        r = distances(vectors, mask)
+        near = floored(r, self.closest[species[:, None], neighbor_species])
+        attention: NeighborAttention = self.attention
+        center, other = attention.center[species][:, None], attention.other[neighbor_species]
+        return attention.look(near, vectors / r[..., None], center, other, mask)
+
+    def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The scalars of the products [n_atoms, n_scalars], and of each rank the tensors [n_atoms, 2l + 1, n_found]."""
+        rank = self.shape.l_max
+        parts = [density[:, l**2 : (l + 1) ** 2] for l in range(rank + 1)]
+        single = torch.cat([mix(part) for mix, part in zip(self.density, parts, strict=True)], 1)
+        found = [single]
+        for product in self.products:
+            found.append(product(found[-1], single))
+        scalars = torch.cat([x[:, 0] for x in found[1:]], -1) if self.products else single[:, 0, :0]
+        every = torch.cat(found, -1)
+        return scalars, [every[:, l**2 : (l + 1) ** 2] for l in range(1, rank + 1)]
+
+    def gates(self, seen: Seen) -> Tensor:
+        """The coefficients of the bonds, see `nn/messages.py` [n_atoms, n_neighbors, n_gates]."""
+        alpha = self.attention.message_weights(seen.token, seen.inside)
+        rank, n = self.shape.l_max, self.shape.n_tensors
+        carry, emit, read = self.coefficients(seen.token).tanh().split([rank * n, (rank + 1) * n, (rank + 1) * n], -1)
+        share = self.carried.sigmoid()
+        norm = (rank + 1) ** -0.5
+        return torch.cat(
+            [
+                alpha * self.attention.gate(seen.token).tanh(),
+                alpha * share.repeat(rank) * carry,
+                alpha * ((1.0 - share) * norm).repeat(rank + 1) * emit,
+                norm * read,
+                seen.y[..., 1 : (rank + 1) ** 2],
+            ],
+            -1,
+        )
+
+    def readout(self, z: Tensor, species: Tensor) -> Tensor:
+        """`s_Z w_Z · silu(W [z₀ ; √(1 + |P_l z_l|²) − 1])` [n_rows], eV."""
+        scalars, *tensors = split(z, self.shape.n_scalars, self.shape.l_max)
+        lengths = [
+            (1.0 + mix(t).square().sum(-2)).sqrt() - 1.0 for mix, t in zip(self.seen_tensors, tensors, strict=True)
+        ] if tensors else []
+        x = self.hidden(torch.cat([scalars, *lengths], -1), species)
+        return self.scale[species] * (self.output[species] * silu(x)).sum(-1)
+
+    @torch.no_grad()
+    def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """See `DEQAttention.calibrate`; the products' scalars likewise, and the lengths of the tensors."""
+        geometries = list(geometries)
+        super().calibrate(geometries)
+        if not self.shape.l_max:
+            return
+        seen = [(self.many_body(self.look(*geometry).density), geometry[1]) for geometry in geometries]
+        scalars = torch.cat([found[0].double() for found, _ in seen])
+        lengths = torch.cat([torch.stack([t.double().square().sum(1) for t in found[1]], 1) for found, _ in seen])
+        species = torch.cat([species for _, species in seen])
+        for index in species.unique().tolist():
+            own = species == index
+            self.typical_products[index] = scalars[own].mean(0)
+            self.spread_products[index] = scalars[own].std(0, correction=0) + ALIKE
+            self.length[index] = lengths[own].mean(0).sqrt() + ALIKE
+
+
+class WeightedProduct(nn.Module):
+    """`Σ_paths w_path ∘ (x ∘ y)_path`."""
+
+    def __init__(self, rank: int, n_channels: int) -> None:
+        super().__init__()
+        self.product = Product(rank)
+        self.weight = nn.Parameter(torch.randn(len(self.product.paths), n_channels))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """[n, (rank + 1)², n_channels] each."""
+        found: Tensor = self.product(x, y, self.weight)
+        return found
+
+
+def _shortened(tensors: Tensor) -> Tensor:
+    """`t / √(1 + |t|²/l²)` [n, 2l + 1, n_channels]: unknown surroundings stay within bounds."""
+    return tensors * (1.0 + tensors.square().sum(1, keepdim=True) / UNUSUAL**2).rsqrt()
