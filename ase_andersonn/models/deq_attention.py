@@ -13,6 +13,7 @@ from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
 from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
+from ase_andersonn.nn.messages import Shape
 from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
@@ -103,7 +104,7 @@ class DEQAttention(EnergyModel):
                 SpeciesLinear(config.n_hidden, 2 * c, n_species),
             ]
         )
-        self.cell = ContractiveCell(c, config.contraction)
+        self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
         self.hidden = SpeciesLinear(c, c, n_species)
         self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
         numbers = torch.tensor(config.elements)

@@ -1,8 +1,8 @@
 """The equivariant potential: many-body products of irreducible Cartesian tensors feeding a cell that keeps directions.
 
-Beside the scalars of `deq_attention.py` every atom has tensors of ranks 1 … `rank`. From geometry alone come the density
-`A_l` of its neighbours and its products `A ∘ A`, `(A ∘ A) ∘ A`; what the neighbours' own features tell comes through
-the bonds (`nn/messages.py`), until all are at their equilibrium.
+Beside the scalars of `deq_attention.py` every atom has tensors of ranks 1 … `rank`. From geometry alone come the
+density `A_l` of its neighbours and its products `A ∘ A`, `(A ∘ A) ∘ A`; what the neighbours' own features tell comes
+through the bonds (`nn/messages.py`), until all are at their equilibrium.
 
 Source: Zaverkin et al., arXiv 2405.14253 (products of irreducible Cartesian tensors in potentials).
 """
@@ -72,7 +72,7 @@ class DEQCartesian(DEQAttention):
         if not rank:
             return
         self.n_channels = width(config.n_channels, n, rank)
-        self.cell = ContractiveCell(config.n_channels, config.contraction, n, rank)
+        self.cell = ContractiveCell(config.contraction, self.shape)
         self.products = nn.ModuleList([WeightedProduct(rank, config.n_products) for _ in range(config.correlation - 1)])
         self.density = nn.ModuleList([Affine(config.n_edge, config.n_products, bias=False) for _ in range(rank + 1)])
         self.coefficients = Affine(config.n_token, self.shape.n_coefficients - config.n_channels)
@@ -103,8 +103,10 @@ class DEQCartesian(DEQAttention):
         x = x + silu(second(x, species))
         factors = self.factors(x, species).chunk(self.shape.l_max, -1)
         mixed = [
-            mix(_shortened(t / self.length[species, l, None])) * factor[:, None]
-            for l, (t, mix, factor) in enumerate(zip(tensors, self.tensors, factors, strict=True))
+            mix(_shortened(t / length[:, None])) * factor[:, None]
+            for t, length, mix, factor in zip(
+                tensors, self.length[species].unbind(1), self.tensors, factors, strict=True
+            )
         ]
         us, vs = zip(*(part.chunk(2, -1) for part in (last(x, species), *mixed)), strict=True)
         return Injection(join(us), join(vs), self.gates(seen))
@@ -120,14 +122,14 @@ class DEQCartesian(DEQAttention):
     def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The scalars of the products [n_atoms, n_scalars], and of each rank the tensors [n_atoms, 2l + 1, n_found]."""
         rank = self.shape.l_max
-        parts = [density[:, l**2 : (l + 1) ** 2] for l in range(rank + 1)]
-        single = torch.cat([mix(part) for mix, part in zip(self.density, parts, strict=True)], 1)
+        sizes = [2 * degree + 1 for degree in range(rank + 1)]
+        parts = density[:, : (rank + 1) ** 2].split(sizes, 1)
+        single = torch.cat([mix(part) for mix, part in zip(self.density, parts, strict=True)], 1).transpose(1, 2)
         found = [single]
         for product in self.products:
             found.append(product(found[-1], single))
-        scalars = torch.cat([x[:, 0] for x in found[1:]], -1) if self.products else single[:, 0, :0]
-        every = torch.cat(found, -1)
-        return scalars, [every[:, l**2 : (l + 1) ** 2] for l in range(1, rank + 1)]
+        scalars = torch.cat([x[..., 0] for x in found[1:]], -1) if self.products else single[:, :0, 0]
+        return scalars, list(torch.cat(found, 1).transpose(1, 2).split(sizes, 1)[1:])
 
     def gates(self, seen: Seen) -> Tensor:
         """The coefficients of the bonds, see `nn/messages.py` [n_atoms, n_neighbors, n_gates]."""
@@ -149,10 +151,11 @@ class DEQCartesian(DEQAttention):
 
     def readout(self, z: Tensor, species: Tensor) -> Tensor:
         """`s_Z w_Z · silu(W [z₀ ; √(1 + |P_l z_l|²) − 1])` [n_rows], eV."""
+        if not self.shape.l_max:
+            return super().readout(z, species)
         scalars, *tensors = split(z, self.shape.n_scalars, self.shape.l_max)
-        lengths = [
-            (1.0 + mix(t).square().sum(-2)).sqrt() - 1.0 for mix, t in zip(self.seen_tensors, tensors, strict=True)
-        ] if tensors else []
+        seen = [mix(t).square().sum(-2) for mix, t in zip(self.seen_tensors, tensors, strict=True)]
+        lengths = [(1.0 + square).sqrt() - 1.0 for square in seen]
         x = self.hidden(torch.cat([scalars, *lengths], -1), species)
         return self.scale[species] * (self.output[species] * silu(x)).sum(-1)
 
@@ -180,10 +183,10 @@ class WeightedProduct(nn.Module):
     def __init__(self, rank: int, n_channels: int) -> None:
         super().__init__()
         self.product = Product(rank)
-        self.weight = nn.Parameter(torch.randn(len(self.product.paths), n_channels))
+        self.weight = nn.Parameter(torch.randn(n_channels, len(self.product.paths)))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """[n, (rank + 1)², n_channels] each."""
+        """[n, n_channels, (rank + 1)²] each."""
         found: Tensor = self.product(x, y, self.weight)
         return found
 

@@ -64,6 +64,7 @@ def evaluate(
     solver: Solver = ANDERSON,
     max_steps: int = MAX_STEPS,
     begin: Callable[[Tensor], Start] = cold_start,
+    sweep: bool = False,
     compile: CompileMode = False,
 ) -> Evaluation:
     """Energy, forces and stress of every structure in a graph.
@@ -81,6 +82,7 @@ def evaluate(
         solver: fixed-point solver of features and adjoint.
         max_steps: most applications of the cell in one solve.
         begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
+        sweep: whether to take plain steps first, see `SolveOptions`.
         compile: whether the model's functions are compiled, as in `backends.compile_function`.
 
     Raises:
@@ -88,7 +90,7 @@ def evaluate(
     """
     species = model.species(graph.numbers)
     operators = operators_of(model, graph.vectors.device, compile)
-    options = SolveOptions(tol, solver, max_steps, begin)
+    options = SolveOptions(tol, solver, max_steps, begin, sweep)
 
     def observe() -> tuple[Equilibrium, Observables]:
         found = find_equilibrium(graph, species, operators, options, derivatives=forces or stress)

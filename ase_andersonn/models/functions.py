@@ -9,7 +9,6 @@ from ase_andersonn.nn.deq import (
     CellWeights,
     Injection,
     apply_cell,
-    cell_slope,
     gate_cotangent,
     linearize,
     message_cotangent,
@@ -145,61 +144,3 @@ class Functions:
         inner, messages, _ = message_cotangent(swept.adjoint, swept.slope, weights)
         gates = gate_cotangent(messages, send(swept.z, weights), injection.gates, neighbors, weights)
         return swept, injection, pair, pull_back((swept.adjoint, inner, gates, torch.ones_like(pair)))[0]
-
-    def encode_tangent(
-        self, vectors: Tensor, direction: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
-    ) -> Injection:
-        """Derivative of the injection along a change of the edge vectors."""
-
-        def encode(d: Tensor) -> tuple[Tensor, ...]:
-            return tuple(self.model.encode(d, species, neighbor_species, mask))
-
-        return Injection(*torch.func.jvp(encode, (vectors,), (direction,))[1])
-
-    def adjoint_source(
-        self,
-        z: Tensor,
-        tangent: Tensor,
-        injection: Injection,
-        injection_tangent: Injection,
-        adjoint: Tensor,
-        neighbors: Tensor,
-        reverse: Tensor,
-        species: Tensor,
-        weights: CellWeights,
-    ) -> Tensor:
-        """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and of the geometry, at fixed λ."""
-
-        def force_on_features(z: Tensor, u: Tensor, v: Tensor, gates: Tensor) -> Tensor:
-            slope = cell_slope(z, Injection(u, v, gates), neighbors, weights)
-            pulled = pull(adjoint, slope, reverse_gates(gates, reverse), neighbors, weights)
-            return self.readout_gradient(z, species) + pulled
-
-        derivative: Tensor = torch.func.jvp(force_on_features, (z, *injection), (tangent, *injection_tangent))[1]
-        return derivative
-
-    def weight_gradient(
-        self,
-        parameters: dict[str, Tensor],
-        primals: tuple[Tensor, Tensor, Tensor],
-        tangents: tuple[Tensor, Tensor, Tensor],
-        energy_weights: Tensor,
-        neighbors: Tensor,
-        species: Tensor,
-        mask: Tensor,
-    ) -> dict[str, Tensor]:
-        """Gradient in the weights of `Σ w_i L_i + dL(ẋ, μ, ν)`; primals and tangents of `(d, z, λ)`."""
-
-        def objective(parameters: dict[str, Tensor]) -> Tensor:
-            def lagrangian(vectors: Tensor, z: Tensor, adjoint: Tensor) -> tuple[Tensor, Tensor]:
-                args = (vectors, z, adjoint, neighbors, species, mask)
-                value = torch.func.functional_call(self.model, parameters, args)
-                return value.sum(), value
-
-            slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2), has_aux=True)(*primals)
-            along = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
-            total: Tensor = (energy_weights * value).sum() + along
-            return total
-
-        gradients: dict[str, Tensor] = torch.func.grad(objective)(parameters)
-        return gradients

@@ -31,6 +31,7 @@ from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
 from ase_andersonn.nn.blocks import silu
 from ase_andersonn.nn.deq import ContractiveCell, Injection, apply_cell, pull
 from ase_andersonn.nn.implicit import CellSolver, cotangents, equilibrium, spectral_radius
+from ase_andersonn.nn.messages import Shape
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.nn.standardize import Standardize
 from ase_andersonn.solvers import Anderson, Solution, Solver
@@ -154,7 +155,7 @@ class GraphClassifier(ClassifierModel):
         )
         self.first = nn.Linear(self.attention.n_features + n_element, n_hidden)
         self.inject = nn.Linear(n_hidden, 2 * c)
-        self.cell = ContractiveCell(c, config.contraction)
+        self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
         self.pool = AtomPooling(c + n_element, config.n_pooled, config.n_heads)
         self.charges = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
         self.moments = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None

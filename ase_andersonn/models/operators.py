@@ -25,6 +25,7 @@ from ase_andersonn.nn.deq import (
 
 from .base import EnergyModel
 from .functions import Functions
+from .training_functions import TrainingFunctions
 
 BLOCK = 256
 """Atoms in a block on the CPU."""
@@ -80,11 +81,10 @@ class Operators:
         self.linearize = compiled(functions.linearize)
         self.sweep = compiled(functions.sweep)
         self.at_once = compiled(functions.at_once)
-        # Forward-mode derivatives would be compiled anew for every number of atoms.
-        self.encode_tangent = functions.encode_tangent
-        self.adjoint_source = functions.adjoint_source
-        # The largest function by far: batches differ in size, so compile it once for all sizes.
-        self.weight_gradient = compiled(functions.weight_gradient, dynamic=True)
+        self.training = TrainingFunctions(model)
+        # The largest functions by far: batches differ in size, so compile them once for all sizes.
+        self.tangents = compiled(self.training.tangents, dynamic=True)
+        self.weight_gradient = compiled(self.training.weight_gradient, dynamic=True)
         self.gate_cotangent = compiled(gate_cotangent)
         self.cell = compiled(apply_cell)
         self.push = compiled(push)

@@ -19,12 +19,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ase_andersonn.inputs.graph import Graph
-from ase_andersonn.nn.deq import Injection, apply_cell, reverse_gates
+from ase_andersonn.nn.deq import reverse_gates
+from ase_andersonn.solvers.base import TINY
 from ase_andersonn.solvers.gmres import solve_linear
 
 from .base import EnergyModel
-from .equilibrium import Equilibrium, SolveOptions
+from .equilibrium import Equilibrium, SolveOptions, per_system
 from .operators import Operators
+from .training_functions import Solved, Topology, tangent_source
+
+TANGENT_STEPS = (8, 8)
+"""Plain steps for both tangents; what they do not reach goes to the solver."""
 
 
 class Observables(NamedTuple):
@@ -81,15 +86,13 @@ class _Observe(torch.autograd.Function):
         g_energy, g_forces, g_stress = grad_outputs
         job, found = ctx.job, ctx.equilibrium
         direction = edge_direction(job.graph, g_forces, g_stress)
-        tangent, adjoint_tangent = _tangents(job, found, direction)
+        topology = Topology(job.species, job.graph.neighbors, job.graph.mask, job.graph.reverse)
         gradients = job.operators.weight_gradient(
             dict(zip(job.names, ctx.saved_tensors, strict=True)),
             (job.graph.vectors, found.z, found.adjoint),
-            (direction, tangent, adjoint_tangent),
+            (direction, *_tangents(job, found, direction, topology)),
             g_energy.to(found.z.dtype)[job.graph.system],
-            job.graph.neighbors,
-            job.species,
-            job.graph.mask,
+            topology,
         )
         return None, *(gradients[name] for name in job.names)
 
@@ -114,27 +117,24 @@ def edge_direction(graph: Graph, g_forces: Tensor | None, g_stress: Tensor | Non
     return direction
 
 
-def _tangents(job: _Job, found: Equilibrium, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, n_channels]."""
-    graph, species, operators, neighbors = job.graph, job.species, job.operators, job.graph.neighbors
+def _tangents(job: _Job, found: Equilibrium, direction: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
+    """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, width]: plain steps, and what these do not reach from the solver."""
+    graph, operators, neighbors = job.graph, job.operators, topology.neighbors
     injection, slope, weights = found.encoding.injection, found.slope, found.weights
-    geometry = operators.encode_tangent(graph.vectors, direction, species, species[neighbors], graph.mask)
-
-    def moved(*parts: Tensor) -> Tensor:
-        return apply_cell(found.z, Injection(*parts), neighbors, weights)
-
-    source = torch.func.jvp(moved, tuple(injection), tuple(geometry))[1]
+    solved = Solved(found.z, found.adjoint, slope, injection, weights)
+    plain = operators.tangents(graph.vectors, direction, topology, solved, TANGENT_STEPS)
+    left, size = per_system(plain.norms.double(), graph).unflatten(1, (2, 2)).unbind(2)
+    if bool((left <= job.options.tol * (size + TINY)).all()):
+        return plain.z, plain.adjoint
+    geometry = operators.training.encode_tangent(graph.vectors, direction, topology)
+    source = tangent_source(geometry, solved, neighbors)
     settings = job.options.settings(graph)
     tangent = solve_linear(
-        lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), source, **settings
+        lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), plain.z, **settings
     ).value
-    adjoint_source = operators.adjoint_source(
-        found.z, tangent, injection, geometry, found.adjoint, neighbors, graph.reverse, species, weights
-    )
-    reversed_gates = reverse_gates(injection.gates, graph.reverse)
+    adjoint_source = operators.training.adjoint_source(tangent, geometry, solved, topology)
+    gates = reverse_gates(injection.gates, graph.reverse)
     adjoint_tangent = solve_linear(
-        lambda t: adjoint_source + operators.pull(t, slope, reversed_gates, neighbors, weights),
-        adjoint_source,
-        **settings,
+        lambda t: adjoint_source + operators.pull(t, slope, gates, neighbors, weights), plain.adjoint, **settings
     ).value
     return tangent, adjoint_tangent

@@ -121,26 +121,31 @@ class Product(nn.Module):
     def __init__(self, l_max: int) -> None:
         super().__init__()
         self.paths = paths(l_max)
-        self.l_max = l_max
-        for index, path in enumerate(self.paths):
-            table = torch.from_numpy(product_table(path).reshape(-1, 2 * path[2] + 1).T.copy())
-            self.register_buffer(f"table_{index}", table, persistent=False)
+        n = (l_max + 1) ** 2
+        sizes = [2 * third + 1 for _, _, third in self.paths]
+        tables, collected = np.zeros((n, n, sum(sizes))), np.zeros((sum(sizes), n))
+        of_path = np.repeat(np.arange(len(sizes)), sizes)
+        for path, end, size in zip(self.paths, np.cumsum(sizes), sizes, strict=True):
+            first, second, third = (slice(rank**2, (rank + 1) ** 2) for rank in path)
+            tables[first, second, end - size : end] = product_table(path)
+            collected[end - size : end, third] = np.eye(size)
+        self.tables: Tensor
+        self.collected: Tensor
+        self.of_path: Tensor
+        self.register_buffer("tables", torch.from_numpy(tables.reshape(n * n, -1)), persistent=False)
+        self.register_buffer("collected", torch.from_numpy(collected), persistent=False)
+        self.register_buffer("of_path", torch.from_numpy(of_path), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
         """The weighted products.
 
         Args:
-            x, y: [n, (l_max + 1)², n_channels].
-            weights: [n_paths, n_channels], or with a row for each tensor [n, n_paths, n_channels].
+            x, y: [n, n_channels, (l_max + 1)²].
+            weights: [n_channels, n_paths], or with a row for each tensor [n, n_channels, n_paths].
 
         Returns:
-            [n, (l_max + 1)², n_channels].
+            [n, n_channels, (l_max + 1)²].
         """
-        n, _, n_channels = x.shape
-        parts: list[list[Tensor]] = [[] for _ in range(self.l_max + 1)]
-        for index, (first, second, third) in enumerate(self.paths):
-            one, two = (z[:, rank**2 : (rank + 1) ** 2] for z, rank in ((x, first), (y, second)))
-            outer = (one[:, :, None] * two[:, None]).reshape(n, -1, n_channels)
-            table: Tensor = getattr(self, f"table_{index}")
-            parts[third].append((table.to(x.dtype) @ outer) * weights[..., index, None, :])
-        return torch.cat([torch.stack(part).sum(0) for part in parts], 1)
+        products = (x[..., :, None] * y[..., None, :]).flatten(-2) @ self.tables.to(x.dtype)
+        found: Tensor = (products * weights[..., self.of_path]) @ self.collected.to(x.dtype)
+        return found

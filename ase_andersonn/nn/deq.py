@@ -21,7 +21,7 @@ from .ranks import activated, activation_slope, along_slope, join, mapped, split
 
 
 class Injection(NamedTuple):
-    """What the geometry gives to the cell; `width` is that of the features, `ranks.width(n_scalars, n_tensors, l_max)`."""
+    """What the geometry gives to the cell; the width of the features is `ranks.width(n_scalars, n_tensors, l_max)`."""
 
     u: Tensor
     """Added to the features [n_atoms, width]."""
@@ -38,6 +38,11 @@ class CellWeights(NamedTuple):
     mix: tuple[Tensor, ...]
     out: tuple[Tensor, ...]
 
+    @classmethod
+    def of_scalars(cls, send: Tensor, mix: Tensor, out: Tensor) -> "CellWeights":
+        """Those of features without tensors."""
+        return cls((send,), (mix,), (out,))
+
     @property
     def shape(self) -> Shape:
         """Sizes of features and messages."""
@@ -49,21 +54,19 @@ class ContractiveCell(nn.Module):
     """The matrices of the cell.
 
     Args:
-        n_channels: scalars of `z`.
         contraction: γ, in (0, 1).
-        n_tensors: tensors of `z` of each rank from 1 on.
-        l_max: highest rank.
+        shape: scalars and tensors of `z`.
 
     Raises:
         ValueError: if γ is not in (0, 1).
     """
 
-    def __init__(self, n_channels: int, contraction: float, n_tensors: int = 0, l_max: int = 0) -> None:
+    def __init__(self, contraction: float, shape: Shape) -> None:
         super().__init__()
         if not 0.0 < contraction < 1.0:
             raise ValueError(f"contraction is {contraction}; a fixed point is guaranteed for values between 0 and 1.")
         self.contraction = contraction
-        shape = Shape(n_channels, n_tensors, l_max)
+        n_channels, n_tensors, l_max = shape
         self.send = nn.Linear(n_channels, shape.n_sent, bias=False)
         self.mix = nn.Linear(shape.n_sent + n_channels, n_channels, bias=False)
         self.out = nn.Linear(n_channels, n_channels, bias=False)

@@ -92,7 +92,7 @@ class _Equilibrium(torch.autograd.Function):
     def forward(
         ctx: Any, solver: CellSolver, segments: Segments, neighbors: Tensor, reverse: Tensor, *given: Tensor
     ) -> Tensor:
-        injection, weights = Injection(*given[:3]), CellWeights(*((matrix,) for matrix in given[3:]))
+        injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
         solver.forward = solver.find(lambda z: solver.cell(z, injection, neighbors, weights), injection.u, segments)
         ctx.solver, ctx.segments = solver, segments
         ctx.save_for_backward(solver.forward.value, neighbors, reverse, *given)
@@ -102,7 +102,7 @@ class _Equilibrium(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, neighbors, reverse, *given = ctx.saved_tensors
-        injection, weights = Injection(*given[:3]), CellWeights(*((matrix,) for matrix in given[3:]))
+        injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
         solver: CellSolver = ctx.solver
         slope = cell_slope(z, injection, neighbors, weights)
         backward = reverse_gates(injection.gates, reverse)

@@ -5,8 +5,8 @@ turned into one another,
 
     m_l = Σ_k α_k [w_kl t_kl + e_kl Y_l(u) p_k],    p_k = r_k0 s'_k + Σ_l r_kl Y_l(u) · t_kl,
 
-with `s'` a second set of scalars, which get `Σ_k α_k e_k0 p_k`. Ranks from the bond's point of view mix freely, at the
-price of two contractions with `Y`. For each bond and channel `max_l |w_l| ≤ σ`, `|e| ≤ 1 − σ` and `|r| ≤ 1`, so that the
+with `s'` a second set of scalars, which get `Σ_k α_k e_k0 p_k`. Ranks mix freely as the bond sees them, at the price
+of two contractions with `Y`. For each bond and channel `max_l |w_l| ≤ σ`, `|e| ≤ 1 − σ` and `|r| ≤ 1`, so that the
 operator's norm is at most 1; `Σ_k α_k ≤ 1` bounds the sum.
 
 Rows of features are those of `ranks.py`, here with `n_scalars + n_tensors` scalars. The *gates* hold the coefficients:
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ranks import join, split
+from .angular import degrees
 
 
 class Shape(NamedTuple):
@@ -63,33 +63,39 @@ def aggregate(gates: Tensor, sent: Tensor, neighbors: Tensor, shape: Shape, *, t
     """
     if shape.l_max == 0:
         return (gates * sent[neighbors]).sum(1)
-    scale, carry, emit, read, y = _coefficients(gates, shape)
-    if transposed:
-        emit, read = read, emit
-    scalars, *tensors = split(sent, shape.n_sent, shape.l_max)
-    plain, others = scalars.split([shape.n_scalars, shape.n_tensors], -1)
-    seen = read[0] * others[neighbors]
-    carried = []
-    for rank, tensor in enumerate(tensors, 1):
-        there = tensor[neighbors]
-        carried.append(there)
-        seen = seen + read[rank] * (y[rank - 1][..., None] * there).sum(2)
-    parts = [
-        torch.cat([(scale * plain[neighbors]).sum(1), (emit[0] * seen).sum(1)], -1),
-        *(
-            (carry[rank - 1][:, :, None] * there + y[rank - 1][..., None] * (emit[rank] * seen)[:, :, None]).sum(1)
-            for rank, there in enumerate(carried, 1)
-        ),
-    ]
-    return join(parts)
+    c = _coefficients(gates, shape)
+    emit, read = (c.read, c.emit) if transposed else (c.emit, c.read)
+    plain, others, tensors = _sent(sent, shape)
+    plain, others, tensors = plain[neighbors], others[neighbors], tensors[neighbors]
+    rank = torch.tensor(degrees(shape.l_max)[1:], device=sent.device)
+    y = c.y[..., None]
+    seen = read[..., 0, :] * others + (read[..., rank, :] * y * tensors).sum(2)
+    received = c.carry[..., rank - 1, :] * tensors + emit[..., rank, :] * y * seen[..., None, :]
+    return torch.cat(
+        [(c.scale * plain).sum(1), (emit[..., 0, :] * seen).sum(1), received.sum(1).flatten(1)],
+        -1,
+    )
 
 
-def _coefficients(
-    gates: Tensor, shape: Shape
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """`a`, and of each rank `w`, `e`, `r` [n_rows, n_neighbors, n_tensors] and `Y` [n_rows, n_neighbors, 2l + 1]."""
+class _Coefficients(NamedTuple):
+    """`a` [..., n_scalars], `w`, `e`, `r` [..., n_ranks, n_tensors], the last two with rank 0, and `Y`."""
+
+    scale: Tensor
+    carry: Tensor
+    emit: Tensor
+    read: Tensor
+    y: Tensor
+
+
+def _coefficients(gates: Tensor, shape: Shape) -> _Coefficients:
     n, l_max = shape.n_tensors, shape.l_max
     sizes = [shape.n_scalars, l_max * n, (l_max + 1) * n, (l_max + 1) * n, (l_max + 1) ** 2 - 1]
     scale, carry, emit, read, y = gates.split(sizes, -1)
-    harmonics = y.split([2 * rank + 1 for rank in range(1, l_max + 1)], -1)
-    return scale, carry.split(n, -1), emit.split(n, -1), read.split(n, -1), harmonics
+    return _Coefficients(scale, *(x.unflatten(-1, (-1, n)) for x in (carry, emit, read)), y)
+
+
+def _sent(sent: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """`h` [n, n_scalars], `s'` [n, n_tensors] and tensors of all ranks [n, (l_max + 1)² − 1, n_tensors]."""
+    sizes = [shape.n_scalars, shape.n_tensors, shape.n_tensors * ((shape.l_max + 1) ** 2 - 1)]
+    plain, others, tensors = sent.split(sizes, -1)
+    return plain, others, tensors.unflatten(-1, (-1, shape.n_tensors))

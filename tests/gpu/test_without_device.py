@@ -17,8 +17,9 @@ from ase_andersonn.inputs import graph_from_atoms
 from ase_andersonn.models.derivatives import forces_from, stresses_from
 from ase_andersonn.models.equilibrium import per_system
 from ase_andersonn.models.operators import Linearized, operators_of
+from ase_andersonn.models.training_functions import Solved, Topology
 from ase_andersonn.models.weight_gradients import edge_direction
-from ase_andersonn.nn.deq import reverse_gates
+from ase_andersonn.nn.deq import reverse_gates, send
 from ase_andersonn.solvers import Anderson, Broyden, Picard, Predictor, Segments
 from ase_andersonn.solvers.base import Point
 
@@ -112,25 +113,17 @@ def test_gradients_in_the_weights_stay_on_the_device(problem):
     graph, operators, injection, species = problem.graph, problem.operators, problem.encoding.injection, problem.species
     with torch.no_grad():
         z = problem.cell(injection.u)
-        slope = operators.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
         g_stress = torch.ones(graph.n_systems, 3, 3, device=META)
         direction = edge_direction(graph, torch.ones_like(graph.vectors[:, 0]), g_stress)
-        neighbor_species = species[graph.neighbors]
-        geometry = operators.encode_tangent(graph.vectors, direction, species, neighbor_species, graph.mask)
-        tangent = operators.push(z, slope, injection.gates, graph.neighbors, problem.weights)
-        source = operators.adjoint_source(
-            z, tangent, injection, geometry, z, graph.neighbors, graph.reverse, species, problem.weights
-        )
+        topology = Topology(species, graph.neighbors, graph.mask, graph.reverse)
+        parameters, weights = dict(problem.model.named_parameters()), torch.ones_like(z[:, 0])
+        slope = operators.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
+        solved = Solved(z, z, slope, injection, problem.weights)
+        tangents = operators.tangents(graph.vectors, direction, topology, solved, (2, 2))
         gradients = operators.weight_gradient(
-            dict(problem.model.named_parameters()),
-            (graph.vectors, z, z),
-            (direction, tangent, source),
-            torch.ones_like(z[:, 0]),
-            graph.neighbors,
-            species,
-            graph.mask,
+            parameters, (graph.vectors, z, z), (direction, tangents.z, tangents.adjoint), weights, topology
         )
-    assert on_device(*gradients.values())
+    assert on_device(*tangents, *gradients.values())
 
 
 def test_the_history_of_a_trajectory_stays_on_the_device():

@@ -15,6 +15,7 @@ from ase_andersonn.models.checkpoint import load_classifier, load_model, save_mo
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection, apply_cell
 from ase_andersonn.nn.implicit import CellSolver, equilibrium, spectral_radius
+from ase_andersonn.nn.messages import Shape
 from ase_andersonn.solvers import Anderson, Picard, Segments, fixed_point, solve, solve_linear
 
 SMALL = GraphClassifierConfig(
@@ -150,10 +151,15 @@ def small_problem() -> tuple[list[Tensor], Tensor, Tensor, Segments]:
     torch.manual_seed(1)
     neighbors = torch.tensor([[1, 2], [0, 0], [0, 2], [4, 4], [3, 3]])
     reverse = torch.tensor([[2, 4], [0, 3], [1, 5], [8, 9], [6, 7]])
-    weights = ContractiveCell(3, 0.8).double().weights()
+    weights = ContractiveCell(0.8, Shape(3, 0, 0)).double().weights()
     gates = 0.3 * torch.randn(5, 2, 3, dtype=torch.float64)
     gates[1, 1] = gates[2, 1] = 0.0  # padded places
-    given = [torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64), gates, *weights]
+    given = [
+        torch.randn(5, 3, dtype=torch.float64),
+        torch.randn(5, 3, dtype=torch.float64),
+        gates,
+        *(matrix for (matrix,) in weights),
+    ]
     return [x.detach().requires_grad_() for x in given], neighbors, reverse, Segments(torch.tensor([0, 0, 0, 1, 1]), 2)
 
 
@@ -162,7 +168,9 @@ def test_gradients_of_the_equilibrium() -> None:
 
     def solved(*given: Tensor) -> Tensor:
         solver = CellSolver(Anderson(), 1e-13, 200)
-        return equilibrium(Injection(*given[:3]), CellWeights(*given[3:]), neighbors, reverse, segments, solver)
+        return equilibrium(
+            Injection(*given[:3]), CellWeights.of_scalars(*given[3:]), neighbors, reverse, segments, solver
+        )
 
     mask = torch.ones_like(given[2])
     mask[1, 1] = mask[2, 1] = 0.0
@@ -175,7 +183,7 @@ def test_the_equilibrium_is_that_of_the_general_operator() -> None:
     given, neighbors, reverse, segments = small_problem()
 
     def cell(z: Tensor, *given: Tensor) -> Tensor:
-        return apply_cell(z, Injection(*given[:3]), neighbors, CellWeights(*given[3:]))
+        return apply_cell(z, Injection(*given[:3]), neighbors, CellWeights.of_scalars(*given[3:]))
 
     def linear(f: object, x: Tensor) -> Tensor:
         return solve_linear(f, x, solver=Anderson(), tol=1e-12, max_steps=100).value  # type: ignore[arg-type]
@@ -184,7 +192,7 @@ def test_the_equilibrium_is_that_of_the_general_operator() -> None:
     star = solve(lambda z: cell(z, *given), start, solver=Anderson(), tol=1e-13, max_steps=200).value
     general = fixed_point(cell, linear, star, *given)
     solver = CellSolver(Anderson(), 1e-13, 200)
-    own = equilibrium(Injection(*given[:3]), CellWeights(*given[3:]), neighbors, reverse, segments, solver)
+    own = equilibrium(Injection(*given[:3]), CellWeights.of_scalars(*given[3:]), neighbors, reverse, segments, solver)
     assert torch.allclose(own, general, atol=1e-11)
     target = torch.randn(5, 3, dtype=torch.float64)
     for a, b in zip(torch.autograd.grad(own, given, target), torch.autograd.grad(general, given, target), strict=True):
@@ -194,7 +202,7 @@ def test_the_equilibrium_is_that_of_the_general_operator() -> None:
 
 def test_the_spectral_radius_is_that_of_the_jacobian() -> None:
     given, neighbors, _, segments = small_problem()
-    injection, weights = Injection(*given[:3]), CellWeights(*given[3:])
+    injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
     z = solve(
         lambda z: apply_cell(z, injection, neighbors, weights), given[0], solver=Anderson(), tol=1e-12, max_steps=100
     ).value

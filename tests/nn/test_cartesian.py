@@ -169,6 +169,7 @@ def test_weighted_products_are_sums_over_the_paths(l_max: int) -> None:
         one, two = x[:, first**2 : (first + 1) ** 2], y[:, second**2 : (second + 1) ** 2]
         part = torch.einsum("nic,njc,ijk->nkc", one, two, table) * weights[:, index, None]
         expected[:, third**2 : (third + 1) ** 2] += part
+    x, y, weights, expected = (tensor.transpose(1, 2) for tensor in (x, y, weights, expected))
     torch.testing.assert_close(product(x, y, weights), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(product(x, y, weights[0]), product(x, y, weights[:1].expand(7, -1, -1)))
 

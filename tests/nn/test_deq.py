@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bonds import RANKS, SCALARS, directions, random_bonds, shape_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,13 +11,17 @@ from ase_andersonn.nn.deq import (
     Injection,
     apply_cell,
     cell_slope,
+    gate_cotangent,
+    message_cotangent,
     pull,
     push,
     reverse_gates,
+    send,
 )
-from ase_andersonn.nn.messages import Shape, aggregate
+from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.ranks import width
 
-N_ATOMS, N_NEIGHBORS, N_CHANNELS = 6, 5, 4
+N_ATOMS, N_NEIGHBORS, N_CHANNELS = 6, 5, SCALARS
 seeds = st.integers(0, 2**31)
 sizes = st.floats(0.01, 100.0)
 
@@ -25,16 +30,16 @@ def randn(generator: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
-def random_cell(seed: int, size: float = 1.0, contraction: float = 0.7) -> ContractiveCell:
+def random_cell(seed: int, size: float = 1.0, contraction: float = 0.7, rank: int = 0) -> ContractiveCell:
     """Any weights."""
-    generator, cell = torch.Generator().manual_seed(seed), ContractiveCell(N_CHANNELS, contraction).double()
+    generator, cell = torch.Generator().manual_seed(seed), ContractiveCell(contraction, shape_of(rank)).double()
     with torch.no_grad():
         for parameter in cell.parameters():
             parameter.copy_(size * randn(generator, *parameter.shape))
     return cell.requires_grad_(False)
 
 
-def random_graph(seed: int) -> tuple[Injection, torch.Tensor, torch.Tensor]:
+def random_graph(seed: int, rank: int = 0) -> tuple[Injection, torch.Tensor, torch.Tensor]:
     """An injection with gates at their bound, neighbours, and the flat places of the reversed pairs.
 
     The pairs form a random graph; an atom may be its own neighbour, as its periodic image is.
@@ -52,10 +57,16 @@ def random_graph(seed: int) -> tuple[Injection, torch.Tensor, torch.Tensor]:
         neighbors[i, a], neighbors[j, b] = j, i
         reverse[i, a], reverse[j, b] = j * N_NEIGHBORS + b, i * N_NEIGHBORS + a
         mask[i, a] = mask[j, b] = True
-    gates = torch.where(mask[..., None], randn(generator, N_ATOMS, N_NEIGHBORS, N_CHANNELS), 0.0)
-    gates = gates / gates.abs().amax(-1).sum(1).clamp(min=1e-9)[:, None, None]
-    u, v = 3 * randn(generator, 2, N_ATOMS, N_CHANNELS)
+    gates = torch.where(
+        mask[..., None], random_bonds(shape_of(rank), directions(N_ATOMS, N_NEIGHBORS, seed=seed), seed), 0.0
+    )
+    u, v = 3 * randn(generator, 2, N_ATOMS, size_of(rank))
     return Injection(u, v, gates), neighbors, reverse
+
+
+def size_of(rank: int) -> int:
+    """Length of a row of features."""
+    return width(*shape_of(rank))
 
 
 def norm(z: torch.Tensor) -> float:
@@ -63,21 +74,22 @@ def norm(z: torch.Tensor) -> float:
     return float(z.norm(dim=-1).max())
 
 
-@given(seeds, sizes, sizes, st.sampled_from([0.3, 0.7, 0.95]))
-def test_cell_is_a_contraction(seed: int, size: float, distance: float, contraction: float) -> None:
+@pytest.mark.parametrize("rank", RANKS)
+@given(seed=seeds, size=sizes, distance=sizes, contraction=st.sampled_from([0.3, 0.7, 0.95]))
+def test_cell_is_a_contraction(rank: int, seed: int, size: float, distance: float, contraction: float) -> None:
     """`|f(z) − f(y)| ≤ γ |z − y|` for random graphs, weights and features."""
-    weights = random_cell(seed, size, contraction).weights()
-    injection, neighbors, _ = random_graph(seed)
+    weights = random_cell(seed, size, contraction, rank).weights()
+    injection, neighbors, _ = random_graph(seed, rank)
     generator = torch.Generator().manual_seed(seed)
-    z = distance * randn(generator, N_ATOMS, N_CHANNELS)
-    y = z + distance * randn(generator, N_ATOMS, N_CHANNELS)
+    z = distance * randn(generator, N_ATOMS, size_of(rank))
+    y = z + distance * randn(generator, *z.shape)
     images = [apply_cell(x, injection, neighbors, weights) for x in (z, y)]
     assert norm(images[0] - images[1]) <= contraction * norm(z - y) * (1 + 1e-12)
 
 
 def test_bound_is_reached() -> None:
     """The norms are not held smaller than they need to be: identities at slope 1 expand by γ."""
-    cell = ContractiveCell(N_CHANNELS, 0.7).double()
+    cell = ContractiveCell(0.7, Shape(N_CHANNELS, 0, 0)).double()
     eye = torch.eye(N_CHANNELS, dtype=torch.float64)
     with torch.no_grad():
         cell.send.weight.copy_(9 * eye)
@@ -92,11 +104,12 @@ def test_bound_is_reached() -> None:
     assert norm(push(t, slope, injection.gates, neighbors, weights)) == pytest.approx(0.7 * norm(t), rel=1e-6)
 
 
-@given(seeds)
-def test_push_and_pull_are_the_jacobian_and_its_transpose(seed: int) -> None:
-    weights, (injection, neighbors, reverse) = random_cell(seed).weights(), random_graph(seed)
+@pytest.mark.parametrize("rank", RANKS)
+@given(seed=seeds)
+def test_push_and_pull_are_the_jacobian_and_its_transpose(rank: int, seed: int) -> None:
+    weights, (injection, neighbors, reverse) = random_cell(seed, rank=rank).weights(), random_graph(seed, rank)
     generator = torch.Generator().manual_seed(seed)
-    z, t = randn(generator, 2, N_ATOMS, N_CHANNELS)
+    z, t = randn(generator, 2, N_ATOMS, size_of(rank))
     slope = cell_slope(z, injection, neighbors, weights)
 
     def f(x: torch.Tensor) -> torch.Tensor:
@@ -123,13 +136,21 @@ def test_slope_is_the_derivative_of_the_activation() -> None:
     torch.testing.assert_close((slope * t) @ weights.out[0].T, along, rtol=1e-12, atol=1e-13)
 
 
-def test_aggregate_is_the_gated_sum_over_neighbors() -> None:
-    injection, neighbors, _ = random_graph(6)
-    h = randn(torch.Generator().manual_seed(7), N_ATOMS, N_CHANNELS)
-    result = aggregate(injection.gates, h, neighbors, Shape(N_CHANNELS, 0, 0))
-    for i in range(N_ATOMS):
-        expected = sum(injection.gates[i, k] * h[neighbors[i, k]] for k in range(N_NEIGHBORS))
-        torch.testing.assert_close(result[i], expected)
+@pytest.mark.parametrize("rank", RANKS)
+def test_cotangents_are_those_of_back_propagation(rank: int) -> None:
+    """Of `⟨λ, f(z)⟩` in `u`, `v` and the gates."""
+    weights, (injection, neighbors, _) = random_cell(3, rank=rank).weights(), random_graph(4, rank)
+    z, adjoint = randn(torch.Generator().manual_seed(5), 2, N_ATOMS, size_of(rank))
+
+    def f(*parts: torch.Tensor) -> torch.Tensor:
+        return apply_cell(z, Injection(*parts), neighbors, weights)
+
+    _, expected, expected_gates = torch.func.vjp(f, *injection)[1](adjoint)
+    slope = cell_slope(z, injection, neighbors, weights)
+    inner, messages, _ = message_cotangent(adjoint, slope, weights)
+    torch.testing.assert_close(inner, expected)
+    gates = gate_cotangent(messages, send(z, weights), injection.gates, neighbors, weights)
+    torch.testing.assert_close(gates, expected_gates)
 
 
 def test_reversing_twice_changes_nothing() -> None:
@@ -140,4 +161,4 @@ def test_reversing_twice_changes_nothing() -> None:
 @pytest.mark.parametrize("contraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_bound_that_is_none_is_refused(contraction: float) -> None:
     with pytest.raises(ValueError, match="a fixed point is guaranteed for values between 0 and 1"):
-        ContractiveCell(N_CHANNELS, contraction)
+        ContractiveCell(contraction, Shape(N_CHANNELS, 0, 0))

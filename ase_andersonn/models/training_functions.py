@@ -1,0 +1,157 @@
+"""The tensor functions of one equilibrium model that its training needs, each of them one piece for a compiler."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.nn.deq import (
+    CellWeights,
+    Injection,
+    apply_cell,
+    cell_slope,
+    pull,
+    push,
+    reverse_gates,
+)
+
+from .base import EnergyModel
+
+
+class Topology(NamedTuple):
+    """Which atoms are neighbours: fields of `inputs.graph.Graph`, and species [n_atoms]."""
+
+    species: Tensor
+    neighbors: Tensor
+    mask: Tensor
+    reverse: Tensor
+
+
+class Solved(NamedTuple):
+    """The solution, and what it was found with; names as in `equilibrium.Equilibrium`."""
+
+    z: Tensor
+    adjoint: Tensor
+    slope: Tensor
+    injection: Injection
+    weights: CellWeights
+
+
+class Tangents(NamedTuple):
+    """Tangents of the solution.
+
+    Attributes:
+        z: `μ` [n_atoms, width].
+        adjoint: `ν` [n_atoms, width].
+        norms: of each atom `|Δμ|²`, `|μ|²`, `|Δν|²`, `|ν|²` of the last steps [n_atoms, 4].
+    """
+
+    z: Tensor
+    adjoint: Tensor
+    norms: Tensor
+
+
+class TrainingFunctions:
+    """The functions of one model.
+
+    Args:
+        model: the model; its weights are read at every call.
+    """
+
+    def __init__(self, model: EnergyModel) -> None:
+        self.model = model
+
+    def tangents(
+        self, vectors: Tensor, direction: Tensor, topology: Topology, solved: Solved, steps: tuple[int, int]
+    ) -> Tangents:
+        """Plain steps for the tangents `μ` and `ν` of the solution along a change of the edge vectors.
+
+        Args:
+            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
+            direction: their change, of the same shape.
+            topology: neighbours and species.
+            solved: the solution.
+            steps: numbers of plain steps, at least 1.
+        """
+        slope, gates, weights, neighbors = solved.slope, solved.injection.gates, solved.weights, topology.neighbors
+        geometry = self.encode_tangent(vectors, direction, topology)
+        source = tangent_source(geometry, solved, neighbors)
+        tangent = before = source
+        for _ in range(steps[0]):
+            before, tangent = tangent, source + push(tangent, slope, gates, neighbors, weights)
+        squares = [(tangent - before).square().sum(-1), tangent.square().sum(-1)]
+        source = self.adjoint_source(tangent, geometry, solved, topology)
+        gates = reverse_gates(gates, topology.reverse)
+        second = before = source
+        for _ in range(steps[1]):
+            before, second = second, source + pull(second, slope, gates, neighbors, weights)
+        squares += [(second - before).square().sum(-1), second.square().sum(-1)]
+        return Tangents(tangent, second, torch.stack(squares, -1))
+
+    def encode_tangent(self, vectors: Tensor, direction: Tensor, topology: Topology) -> Injection:
+        """Derivative of the injection along a change of the edge vectors."""
+        args = topology.species, topology.species[topology.neighbors], topology.mask
+
+        def encode(d: Tensor) -> tuple[Tensor, ...]:
+            return tuple(self.model.encode(d, *args))
+
+        return Injection(*torch.func.jvp(encode, (vectors,), (direction,))[1])
+
+    def adjoint_source(self, tangent: Tensor, geometry: Injection, solved: Solved, topology: Topology) -> Tensor:
+        """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and of the geometry, at fixed λ [n_atoms, width]."""
+        neighbors, weights = topology.neighbors, solved.weights
+
+        def energy(z: Tensor) -> Tensor:
+            return self.model.readout(z, topology.species).sum()
+
+        def force_on_features(z: Tensor, u: Tensor, v: Tensor, gates: Tensor) -> Tensor:
+            slope = cell_slope(z, Injection(u, v, gates), neighbors, weights)
+            pulled = pull(solved.adjoint, slope, reverse_gates(gates, topology.reverse), neighbors, weights)
+            gradient: Tensor = torch.func.grad(energy)(z)
+            return gradient + pulled
+
+        primals, tangents = (solved.z, *solved.injection), (tangent, *geometry)
+        derivative: Tensor = torch.func.jvp(force_on_features, primals, tangents)[1]
+        return derivative
+
+    def weight_gradient(
+        self,
+        parameters: dict[str, Tensor],
+        primals: tuple[Tensor, Tensor, Tensor],
+        tangents: tuple[Tensor, Tensor, Tensor],
+        energy_weights: Tensor,
+        topology: Topology,
+    ) -> dict[str, Tensor]:
+        """Gradient in the weights of `Σ w_i L_i + dL(ẋ, μ, ν)`.
+
+        Args:
+            parameters: the weights.
+            primals: edge vectors, `z` and `λ`.
+            tangents: `ḋ`, `μ` and `ν`.
+            energy_weights: `w` [n_atoms].
+            topology: neighbours and species.
+        """
+
+        def objective(parameters: dict[str, Tensor]) -> Tensor:
+            def lagrangian(vectors: Tensor, z: Tensor, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+                args = (vectors, z, adjoint, topology.neighbors, topology.species, topology.mask)
+                value = torch.func.functional_call(self.model, parameters, args)
+                return value.sum(), value
+
+            slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2), has_aux=True)(*primals)
+            along = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
+            total: Tensor = (energy_weights * value).sum() + along
+            return total
+
+        gradients: dict[str, Tensor] = torch.func.grad(objective)(parameters)
+        return gradients
+
+
+def tangent_source(geometry: Injection, solved: Solved, neighbors: Tensor) -> Tensor:
+    """Derivative of `f` along a tangent of the injection, at fixed `z` [n_atoms, width]."""
+
+    def moved(*parts: Tensor) -> Tensor:
+        return apply_cell(solved.z, Injection(*parts), neighbors, solved.weights)
+
+    derivative: Tensor = torch.func.jvp(moved, tuple(solved.injection), tuple(geometry))[1]
+    return derivative
