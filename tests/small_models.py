@@ -9,6 +9,7 @@ from ase.build import bulk, fcc111, molecule
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.models.deq_cartesian import DEQCartesian, DEQCartesianConfig
 
 ELEMENTS = (1, 6, 8, 14, 29)
 SIZES: dict[str, Any] = {
@@ -21,6 +22,8 @@ SIZES: dict[str, Any] = {
     "n_heads": 2,
     "n_hidden": 16,
 }
+TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
+"""More of a DEQ-Cartesian model."""
 
 
 def small_model(
@@ -33,11 +36,16 @@ def small_model(
         dtype: precision of the weights.
         noise: added to every weight, so that none keeps a trivial starting value.
         spread: factor of the cell's matrices; above 1 the bounds on their norms are at work.
-        sizes: fields of `DEQAttentionConfig` other than those of `SIZES`.
+        sizes: fields of `DEQAttentionConfig` other than those of `SIZES`; with a `rank`, of `DEQCartesianConfig`.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = DEQAttention(DEQAttentionConfig(**{"elements": ELEMENTS, **SIZES, **sizes}))
+        fields = {"elements": ELEMENTS, **SIZES, **sizes}
+        model: DEQAttention
+        if "rank" in sizes:
+            model = DEQCartesian(DEQCartesianConfig(**TENSORS, **fields))
+        else:
+            model = DEQAttention(DEQAttentionConfig(**fields))
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
         for parameter in model.cell.parameters():
@@ -46,12 +54,21 @@ def small_model(
         model.closest.mul_(0.6)  # as of a model trained on close contacts
         model.typical.normal_(0.0, 0.1)
         model.spread.uniform_(0.3, 1.0)
+        if isinstance(model, DEQCartesian) and model.shape.l_max:
+            model.typical_products.normal_(0.0, 0.1)
+            model.spread_products.uniform_(0.3, 1.0)
+            model.length.uniform_(0.3, 1.0)
         n = len(model.elements)
         energies, scales = (-5.0 * torch.rand(n)).tolist(), (0.5 + torch.rand(n)).tolist()
     model.set_reference(
         dict(zip(model.elements, energies, strict=True)), dict(zip(model.elements, scales, strict=True))
     )
     return model.to(dtype).requires_grad_(False)
+
+
+def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
+    """A model with tensors."""
+    return small_model(seed, rank=rank, **sizes)
 
 
 def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:

@@ -25,6 +25,7 @@ class EnergyModel(Potential):
         cutoff: Å.
         elements: atomic numbers the model knows, ascending.
         n_channels: width of `z`.
+        n_gates: numbers that a bond gives to the messages.
         card: the model card, where the model came from a file.
         operators: compiled functions, made when first needed; copies and pickles make their own.
     """
@@ -33,7 +34,7 @@ class EnergyModel(Potential):
         super().__init__()
         self.elements = tuple(elements)
         self.cutoff = cutoff
-        self.n_channels = n_channels
+        self.n_channels = self.n_gates = n_channels
         self.card: dict[str, Any] = {}
         self.config: Any = None
         self.operators: dict[Any, Any] = {}

@@ -71,13 +71,13 @@ class DEQCartesian(DEQAttention):
         self.shape = Shape(config.n_channels, n if rank else 0, rank)
         if not rank:
             return
-        self.n_channels = width(config.n_channels, n, rank)
+        self.n_channels, self.n_gates = width(*self.shape), self.shape.n_gates
         self.cell = ContractiveCell(config.contraction, self.shape)
         self.products = nn.ModuleList([WeightedProduct(rank, config.n_products) for _ in range(config.correlation - 1)])
         self.density = nn.ModuleList([Affine(config.n_edge, config.n_products, bias=False) for _ in range(rank + 1)])
         self.coefficients = Affine(config.n_token, self.shape.n_coefficients - config.n_channels)
         self.carried = nn.Parameter(torch.zeros(n))
-        n_found, n_scalars = config.correlation * config.n_products, (config.correlation - 1) * config.n_products
+        n_found, n_scalars = config.correlation * config.n_products, max(config.correlation - 1, 1) * config.n_products
         self.first_products = nn.Linear(n_scalars, config.n_hidden, bias=False)
         self.tensors = nn.ModuleList([Affine(n_found, 2 * n, bias=False) for _ in range(rank)])
         self.factors = SpeciesLinear(config.n_hidden, 2 * n * rank, n_species)
@@ -120,7 +120,10 @@ class DEQCartesian(DEQAttention):
         return attention.look(near, vectors / r[..., None], center, other, mask)
 
     def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The scalars of the products [n_atoms, n_scalars], and of each rank the tensors [n_atoms, 2l + 1, n_found]."""
+        """The products' scalars [n_atoms, n_scalars]; of each rank density and products [n_atoms, 2l + 1, n_found].
+
+        Without products the scalars are those of the density.
+        """
         rank = self.shape.l_max
         sizes = [2 * degree + 1 for degree in range(rank + 1)]
         parts = density[:, : (rank + 1) ** 2].split(sizes, 1)
@@ -128,7 +131,7 @@ class DEQCartesian(DEQAttention):
         found = [single]
         for product in self.products:
             found.append(product(found[-1], single))
-        scalars = torch.cat([x[..., 0] for x in found[1:]], -1) if self.products else single[:, :0, 0]
+        scalars = torch.cat([x[..., 0] for x in found[1:] or found], -1)
         return scalars, list(torch.cat(found, 1).transpose(1, 2).split(sizes, 1)[1:])
 
     def gates(self, seen: Seen) -> Tensor:

@@ -13,7 +13,7 @@ GATE_ARRAYS = 4
 ROW_ARRAYS = 60
 """Arrays of the size of the features: windows of both solves, and what their steps take."""
 EDGE_ARRAYS = 3
-"""Arrays of the size of the features for each edge while forces are found, beside the gates."""
+"""Arrays of the size of the gates while forces are found, beside these."""
 TAPE_PER_EDGE = 900
 """Numbers kept for each edge where the derivatives of the encoding are kept, about."""
 PER_ATOM = {"energies": 8, "positions": 24, "bins": 16, "forces": 24, "stresses": 72}
@@ -30,7 +30,7 @@ def row_bytes(model: EnergyModel, n_neighbors: float, *, forces: bool) -> float:
     """
     itemsize = next(model.parameters()).element_size()
     gates = GATE_ARRAYS + (EDGE_ARRAYS if forces else 0)
-    edges = n_neighbors * (gates * model.n_channels * itemsize + 120)  # neighbour lists, vectors and their like
+    edges = n_neighbors * (gates * model.n_gates * itemsize + 120)  # neighbour lists, vectors and their like
     return edges + ROW_ARRAYS * model.n_channels * itemsize
 
 

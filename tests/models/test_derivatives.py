@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import STRUCTURES, ethanol, silicon, skewed, slab, small_model, stiff_model
+from small_models import STRUCTURES, cartesian_model, ethanol, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.base import EnergyModel
@@ -65,7 +65,7 @@ def loss_of(energy: torch.Tensor, forces: torch.Tensor, stress: torch.Tensor, gr
         (("molecule", "slab"), "ef"),
     ],
 )
-@pytest.mark.parametrize("make", [small_model, stiff_model])
+@pytest.mark.parametrize("make", [small_model, stiff_model, cartesian_model])
 def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
     names: tuple[str, ...], parts: str, make: Callable[[int], EnergyModel]
 ) -> None:
@@ -233,7 +233,7 @@ def test_the_equilibrium_does_not_depend_on_the_solver(solver: Solver) -> None:
     torch.testing.assert_close(given.equilibrium.z, expected.equilibrium.z, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [small_model, stiff_model])
+@pytest.mark.parametrize("make", [small_model, stiff_model, cartesian_model])
 def test_equilibrium_is_far_from_its_start(make: Callable[[], EnergyModel]) -> None:
     """The tests above would say little of a cell that hardly does anything."""
     model, graph = make(), graph_of("bulk")

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.data import atomic_numbers
 from laws import LAWS, repulsion, separation, smooth
-from small_models import STRUCTURES, ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
+from small_models import STRUCTURES, cartesian_model, ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.models.deq_attention import DEQAttention
@@ -19,11 +19,13 @@ from ase_andersonn.testing import force_error, stress_error
 CUTOFF = 4.0
 
 
-@pytest.fixture(scope="module", params=["random", "stiff"])
+MODELS = {"random": lambda: small_model(0), "stiff": lambda: stiff_model(1, l_max=4), "cartesian": cartesian_model}
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def calc(request: pytest.FixtureRequest) -> AndersoNN:
-    """Random weights, and others whose equilibrium is hard to find."""
-    model = small_model(0) if request.param == "random" else stiff_model(1, l_max=4)
-    return AndersoNN(model, dtype="float64", tol=1e-22, warm_start=False, compile=False)
+    """Random weights, others whose equilibrium is hard to find, and features with tensors."""
+    return AndersoNN(MODELS[request.param](), dtype="float64", tol=1e-22, warm_start=False, compile=False)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -41,6 +43,15 @@ def test_forces_are_finite_differences_of_the_energy(structure: str, calc: Ander
 @pytest.mark.parametrize("structure", [silicon, skewed])
 def test_stress_is_a_finite_difference_of_the_energy(structure: Callable[[], Atoms], calc: AndersoNN) -> None:
     assert stress_error(calc, structure(), strain=1e-3) <= 1e-6
+
+
+@pytest.mark.parametrize("tol", [1e-4, 1e-20])
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+@pytest.mark.parametrize("structure", ["bulk", "molecule"])
+def test_rotations_and_reflections_at_any_rank_and_tolerance(structure: str, rank: int, tol: float) -> None:
+    """The solver turns with the structure: its residuals are lengths of rows, which no rotation changes."""
+    calc = AndersoNN(cartesian_model(3, rank), dtype="float64", tol=tol, warm_start=False, compile=False)
+    LAWS["rotation"](calc, STRUCTURES[structure](), tol=1e-10)
 
 
 def test_molecules_apart(calc: AndersoNN) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from small_models import ethanol, silicon, skewed
+from small_models import cartesian_model, ethanol, silicon, skewed
 from tiled_models import CASES, CUTOFF, MODEL, TIGHT, chain_of_molecules, energy, results, same, sheet, tiled, whole
 
 from ase_andersonn.models.equilibrium import SolveOptions
@@ -35,6 +35,27 @@ def test_it_comes_near_to_the_untiled_energy_with_the_context(name: str) -> None
 def test_one_tile_that_holds_everything_is_the_untiled_energy() -> None:
     for atoms in (ethanol(), chain_of_molecules()):
         same(results(tiled(focus=50.0, context=CUTOFF), atoms), results(whole(), atoms), 1e-12)
+
+
+def test_features_with_tensors_are_tiled_like_others() -> None:
+    """Near to the untiled energy with the context, and its forces the derivatives of what it is."""
+    model, atoms = cartesian_model(), CASES["open"]()
+    expected = results(whole(model), atoms)
+    errors = []
+    for context in (4.0, 16.0):
+        given = results(tiled(context=context, model=model), atoms)
+        errors.append(max(float(np.abs(given[key] - expected[key]).max()) for key in ("energy", "forces")))
+    assert errors[0] > 1e-5
+    same(given, expected, 1e-11)
+    tiles, h = tiled(context=4.0, model=model), 1e-5
+    direction = np.random.default_rng(0).normal(size=atoms.positions.shape)
+    sides = []
+    for sign in (h, -h):
+        moved = atoms.copy()
+        moved.positions += sign * direction
+        sides.append(energy(tiles, moved))
+    along = float((results(tiles, atoms)["forces"] * direction).sum())
+    assert (sides[1] - sides[0]) / (2 * h) == pytest.approx(along, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("context", [4.0, 6.5])

@@ -1,0 +1,189 @@
+"""Acetylacetone: errors at the temperature of the training and above it, and two paths that no frame of it shows.
+
+    python benchmarks/acac.py --data FOLDER --work WORK                      # train what is not trained, then all parts
+    python benchmarks/acac.py --data FOLDER --work WORK --models cartesian --minutes 120
+    python benchmarks/acac.py --data FOLDER --work WORK --part errors time
+
+FOLDER holds the extended XYZ files of Batatia et al., arXiv 2205.06643 (github.com/davkovacs/BOTNet-datasets, MIT),
+compressed or not: train_300K, test_MD_300K, test_MD_600K, test_dihedral, test_H_transfer. Each model is trained for
+`--minutes` on 450 of the 500 frames at 300 K, the other 50 choosing its best epoch; a second call goes on with what
+WORK holds.
+
+- errors: RMSE of the molecule's energy and of the forces on the MD test frames, beside published ones;
+- curves: relative energies along the dihedral and the hydrogen transfer, beside DFT;
+- time: energy and forces of one molecule in the batch, CPU time an atom on one thread, all models in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from ase import Atoms
+from common import RESULTS, figure, interleaved, machine, markdown_machine, markdown_table, write_results
+
+from ase_andersonn import AndersoNN, load_model
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.training import TrainConfig, evaluate_dataset, train
+from ase_andersonn.training.frames import read_file
+
+SIZES: dict[str, Any] = {"n_edge": 16, "n_token": 32, "n_channels": 32, "n_hidden": 192}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention": ("DEQAttention", SIZES),
+    "cartesian": ("DEQCartesian", SIZES | {"rank": 2, "n_tensors": 8, "n_products": 8}),
+}
+PUBLISHED = {"MACE": {"300K": (0.9, 5.1), "600K": (4.6, 22.4)}, "NequIP": {"300K": (0.81, 5.90), "600K": (6.04, 27.8)}}
+"""RMSE, meV and meV/Å, trained on the same 450 + 50 frames: Batatia et al., arXiv 2206.07697, table 3."""
+CURVES = {"dihedral": "dihedral angle, degrees", "H_transfer": "image"}
+PARTS = ("errors", "curves", "time")
+
+
+def file_of(folder: Path, name: str) -> Path:
+    for suffix in (".extxyz", ".xyz", ".extxyz.xz", ".xyz.xz"):
+        if (folder / f"{name}{suffix}").exists():
+            return folder / f"{name}{suffix}"
+    raise FileNotFoundError(f"{folder} has no {name}.extxyz, also not compressed.")
+
+
+def trained(name: str, options: argparse.Namespace) -> EnergyModel:
+    """The best model of the run, which is gone on with until it has had its minutes."""
+    architecture, sizes = MODELS[name]
+    config = TrainConfig(
+        train=(str(file_of(options.data, "train_300K")),),
+        output=str(options.work / name),
+        validation_fraction=0.1,
+        architecture=architecture,
+        model=sizes,
+        max_minutes=options.minutes,
+        batch_atoms=75,
+        learning_rate=3e-3,
+        energy_weight=20.0,
+        energy_weight_final=200.0,
+        energy_ramp_start=0.4,
+        stress_weight=0.0,
+        compile="auto",
+    )
+    run = train(config, resume=True)
+    model = load_model(run.folder / "best.safetensors")
+    assert isinstance(model, EnergyModel)
+    return model
+
+
+def errors(model: EnergyModel, folder: Path) -> dict[str, tuple[float, float]]:
+    """RMSE of the molecule's energy, meV, and of the forces, meV/Å."""
+    found = {}
+    for temperature in ("300K", "600K"):
+        frames = read_file(file_of(folder, f"test_MD_{temperature}"))
+        report = evaluate_dataset(model, frames, tolerance=1e-8).errors["all"]
+        found[temperature] = 1e3 * len(frames[0]) * report.energy.rmse, 1e3 * report.forces.rmse
+    return found
+
+
+def curve(model: EnergyModel, frames: list[Atoms]) -> dict[str, list[float]]:
+    """Energies of the frames less their lowest, eV, of DFT and of the model."""
+    ours = np.array([result["energy"] for result in AndersoNN(model, compile=False).evaluate(frames, forces=False)])
+    dft = np.array([atoms.get_potential_energy() for atoms in frames])
+    lowest = int(dft.argmin())
+    return {"DFT": (dft - dft[lowest]).tolist(), "model": (ours - ours[lowest]).tolist()}
+
+
+def times(models: dict[str, EnergyModel], folder: Path, repeats: int, copies: int = 20) -> dict[str, float]:
+    """Microseconds of CPU time an atom of energy and forces, of a batch of molecules that do not feel each other."""
+    torch.set_num_threads(1)
+    start, rng = read_file(file_of(folder, "test_MD_300K"))[0], np.random.default_rng(0)
+
+    def call(calc: AndersoNN) -> None:
+        batch = [start.copy() for _ in range(copies)]
+        for atoms in batch:
+            atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
+        calc.evaluate(batch)
+
+    functions = {name: partial(call, AndersoNN(model, compile=True)) for name, model in models.items()}
+    measured = interleaved(functions, repeats=repeats, warm=3)
+    return {name: 1e6 * time.cpu_median / (copies * len(start)) for name, time in measured.items()}
+
+
+def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
+    figure_, axes = plt.subplots(1, len(CURVES), figsize=(10, 3.6), layout="constrained")
+    for axis, (name, label) in zip(axes, CURVES.items(), strict=True):
+        data = curves[name]
+        axis.plot(data["x"], data["DFT"], "ko", ms=3, label="DFT")
+        for model, energies in data["models"].items():
+            axis.plot(data["x"], energies, label=model)
+        axis.set(xlabel=label, ylabel="energy, eV")
+        axis.legend()
+    figure_.savefig(path, dpi=120)
+    plt.close(figure_)
+
+
+def report(data: dict[str, Any]) -> str:
+    lines = ["# Acetylacetone", "", markdown_machine(data["machine"]), ""]
+    if "errors" in data:
+        header = [
+            "trained at 300 K",
+            "minutes",
+            "energy, 300 K",
+            "forces, 300 K",
+            "energy, 600 K",
+            "forces, 600 K",
+        ]
+        rows = [
+            [name, figure(own.get("minutes"), 3), *(figure(x, 3) for t in ("300K", "600K") for x in own[t])]
+            for name, own in data["errors"].items()
+        ]
+        rows += [[name, "published", *(x for t in ("300K", "600K") for x in own[t])] for name, own in PUBLISHED.items()]
+        lines += ["RMSE of the molecule's energy, meV, and of the forces, meV/Å.", "", markdown_table(header, rows), ""]
+    if "curves" in data:
+        rows = [
+            [name, model, figure(1e3 * float(np.abs(np.subtract(energies, own["DFT"])).max()), 3)]
+            for name, own in data["curves"].items()
+            for model, energies in own["models"].items()
+        ]
+        header = ["curve", "model", "largest error of the relative energy, meV"]
+        lines += ["![Curves](acac.png)", "", markdown_table(header, rows), ""]
+    if "time" in data:
+        rows = [[name, figure(value, 3)] for name, value in data["time"].items()]
+        lines += [markdown_table(["energy and forces, one thread", "CPU time, µs/atom"], rows), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--minutes", type=float, default=60.0, help="of training, each model")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--repeats", type=int, default=15)
+    options = parser.parse_args()
+    path = RESULTS / "acac.json"
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    data["machine"] = machine()
+    models = {name: trained(name, options) for name in options.models}
+    if "errors" in options.part:
+        for name, model in models.items():
+            own = {"minutes": model.card["training"]["minutes"], **errors(model, options.data)}
+            data.setdefault("errors", {})[name] = own
+    if "curves" in options.part:
+        for name in CURVES:
+            frames = read_file(file_of(options.data, f"test_{name}"))
+            x = [atoms.info["dihedral_angle"] for atoms in frames] if name == "dihedral" else list(range(len(frames)))
+            found = {model: curve(own, frames) for model, own in models.items()}
+            entry = data.setdefault("curves", {}).setdefault(name, {"models": {}})
+            entry.update(x=x, DFT=next(iter(found.values()))["DFT"])
+            entry["models"].update({model: own["model"] for model, own in found.items()})
+        picture(data["curves"], RESULTS / "acac.png")
+    if "time" in options.part:
+        data["time"] = times(models, options.data, options.repeats)
+    write_results("acac", data, report(data))
+    print(report(data))
+
+
+if __name__ == "__main__":
+    main()

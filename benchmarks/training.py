@@ -1,0 +1,213 @@
+"""What does a training step take, and does its memory grow with the iterations of the solver?
+
+    python benchmarks/training.py --data FRAMES --peer PYTHON
+
+- step: time of one step on a batch of molecules, and structures a second, of this project's networks and of MACE at two
+  sizes on the same frames (extended XYZ with energies and forces), one thread, in turn; PYTHON is the interpreter of an
+  environment with mace-torch (see speed.py in README.md);
+- memory: peak memory of a loss of energy and forces with its gradient in the weights against the number of iterations
+  of the solver, beside back-propagation through the unrolled iterations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.build import bulk
+from ase.io import write
+from common import (
+    REPOSITORY,
+    RESULTS,
+    figure,
+    machine,
+    markdown_machine,
+    markdown_table,
+    rotated,
+    single_thread_environment,
+    write_results,
+)
+from speed_worker import peak_mib, resident_mib
+from training_worker import MACE, OURS
+
+from ase_andersonn.inputs.graph import Graph, graph_from_atoms
+from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.models.derivatives import evaluate, forces_from
+from ase_andersonn.nn.deq import apply_cell
+from ase_andersonn.solvers.picard import Picard
+from ase_andersonn.training.frames import read_file
+
+WORKER = Path(__file__).resolve().with_name("training_worker.py")
+PARTS = ("step", "memory")
+ITERATIONS = (5, 10, 20, 40, 80)
+
+
+class Worker:
+    """A network's process."""
+
+    def __init__(self, name: str, python: str, frames: Path, batch: int) -> None:
+        environment = single_thread_environment()
+        if name in OURS:
+            environment["PYTHONPATH"] = str(REPOSITORY)
+        self.process = subprocess.Popen(
+            [python, str(WORKER), name, str(frames), str(batch)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self.facts = self._answer()
+        self.times: list[dict[str, float]] = []
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        raise RuntimeError("a network's process ended; run training_worker.py by itself to see why.")
+
+    def go(self, steps: int) -> None:
+        """Take steps and keep their times."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        self.times.append(self._answer())
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure_steps(options: argparse.Namespace) -> list[dict[str, Any]]:
+    names = [*OURS, *(MACE if options.peer else ())]
+    with tempfile.TemporaryDirectory() as folder:
+        frames = Path(folder) / "frames.extxyz"
+        write(frames, read_file(options.data))  # also of a compressed file, which MACE's environment reads slowly
+        workers = {
+            name: Worker(name, sys.executable if name in OURS else options.peer, frames, options.batch)
+            for name in names
+        }
+        for turn in range(options.repeats):
+            for name in rotated(names, turn):
+                workers[name].go(options.steps)
+        for worker in workers.values():
+            worker.stop()
+    return [
+        {
+            "name": name,
+            "weights": worker.facts["weights"],
+            "cpu_s": statistics.median(t["cpu_s"] for t in worker.times),
+            "wall_s": statistics.median(t["wall_s"] for t in worker.times),
+            "mib": max(t["peak_mib"] for t in worker.times) - worker.facts["resident_mib"],
+            "resident_mib": worker.facts["resident_mib"],
+        }
+        for name, worker in workers.items()
+    ]
+
+
+def problem() -> tuple[DEQAttention, Graph]:
+    """A model whose iteration is slow, and a crystal of 64 atoms."""
+    torch.manual_seed(0)
+    model = DEQAttention(DEQAttentionConfig(elements=(14,), contraction=0.97)).double()
+    with torch.no_grad():
+        for weight in model.cell.parameters():
+            weight.mul_(3.0)
+    atoms = bulk("Si", cubic=True) * 2
+    atoms.rattle(0.1, seed=0)
+    return model, graph_from_atoms(atoms, model.cutoff, dtype=torch.float64)
+
+
+def implicit(model: DEQAttention, graph: Graph, steps: int) -> None:
+    """This project's gradient, its features and adjoint from so many plain steps."""
+    found = evaluate(model, graph, forces=True, tol=1e-300, solver=Picard(), max_steps=steps)
+    assert found.forces is not None
+    (found.energy.sum() + found.forces.square().sum()).backward()
+
+
+def unrolled(model: DEQAttention, graph: Graph, steps: int) -> None:
+    """Back-propagation through the steps, twice."""
+    species, vectors = model.species(graph.numbers), graph.vectors.clone().requires_grad_()
+    injection = model.encode(vectors, species, species[graph.neighbors], graph.mask)
+    z, weights = injection.u, model.cell_weights()
+    for _ in range(steps):
+        z = apply_cell(z, injection, graph.neighbors, weights)
+    energy = model.readout(z, species).sum()
+    (gradient,) = torch.autograd.grad(energy, vectors, create_graph=True)
+    (energy + forces_from(gradient, graph).square().sum()).backward()
+
+
+def peak(kind: str, steps: int) -> float:
+    """MiB that a gradient takes at most, in a process of its own."""
+    model, graph = problem()
+    before = resident_mib()
+    {"implicit": implicit, "unrolled": unrolled}[kind](model, graph, steps)
+    return peak_mib() - before
+
+
+def measure_memory() -> list[dict[str, float]]:
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return [
+            {"iterations": steps, **{kind: pool.apply(peak, (kind, steps)) for kind in ("implicit", "unrolled")}}
+            for steps in ITERATIONS
+        ]
+
+
+def report(data: dict[str, Any]) -> str:
+    lines = ["# Training", "", markdown_machine(data["machine"]), ""]
+    if "step" in data:
+        header = ["network", "weights", "CPU time a step, ms", "structures a second", "memory of a step, MiB"]
+        rows = [
+            [
+                own["name"],
+                f"{own['weights']:,}",
+                figure(1e3 * own["cpu_s"]),
+                figure(data["batch"] / own["cpu_s"]),
+                figure(own["mib"]),
+            ]
+            for own in data["step"]
+        ]
+        lines += [f"Steps on batches of {data['batch']} molecules, one thread, float32, energy and forces.", ""]
+        lines += [markdown_table(header, rows), ""]
+    if "memory" in data:
+        rows = [[row["iterations"], figure(row["implicit"]), figure(row["unrolled"])] for row in data["memory"]]
+        header = ["iterations", "implicit gradient, MiB", "unrolled, MiB"]
+        lines += ["Peak memory of a gradient of energy and forces in the weights, 64 atoms, float64.", ""]
+        lines += [markdown_table(header, rows), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--data", type=Path, help="frames with energies and forces, all of one molecule, for the steps")
+    parser.add_argument("--peer", help="interpreter of an environment with mace-torch")
+    parser.add_argument("--batch", type=int, default=5, help="structures in a batch")
+    parser.add_argument("--steps", type=int, default=5, help="steps in a turn")
+    parser.add_argument("--repeats", type=int, default=7, help="turns")
+    options = parser.parse_args()
+    path = RESULTS / "training.json"
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    data["machine"] = machine()
+    if "memory" in options.part:
+        data["memory"] = measure_memory()
+    if "step" in options.part:
+        if options.data is None:
+            parser.error("the steps need --data FRAMES")
+        data |= {"batch": options.batch, "step": measure_steps(options)}
+    write_results("training", data, report(data))
+    print(report(data))
+
+
+if __name__ == "__main__":
+    main()
