@@ -160,7 +160,7 @@ class NeighborAttention(nn.Module):
 
     def message_weights(self, token: Tensor, inside: Tensor) -> Tensor:
         """`a_k = f_k exp(w_k) / (1 + Σ f exp(w))` [n_atoms, n_neighbors, 1]."""
-        weight = (2.0 * self.weight(token).tanh()).exp() * inside[..., None]
+        weight: Tensor = (2.0 * self.weight(token).tanh()).exp() * inside[..., None]
         return weight / (1.0 + weight.sum(1, keepdim=True))
 
     def spread(self, alpha: Tensor, x: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ def gate_cotangent(messages: Tensor, sent: Tensor, gates: Tensor, neighbors: Ten
     def received(gates: Tensor) -> Tensor:
         return aggregate(gates, sent, neighbors, weights.shape)
 
-    cotangent: Tensor = torch.func.vjp(received, gates)[1](messages)[0]  # type: ignore[misc]
+    cotangent: Tensor = torch.func.vjp(received, gates)[1](messages)[0]
     return cotangent
 
 

@@ -91,7 +91,8 @@ def _coefficients(gates: Tensor, shape: Shape) -> _Coefficients:
     n, l_max = shape.n_tensors, shape.l_max
     sizes = [shape.n_scalars, l_max * n, (l_max + 1) * n, (l_max + 1) * n, (l_max + 1) ** 2 - 1]
     scale, carry, emit, read, y = gates.split(sizes, -1)
-    return _Coefficients(scale, *(x.unflatten(-1, (-1, n)) for x in (carry, emit, read)), y)
+    carry, emit, read = (x.unflatten(-1, (-1, n)) for x in (carry, emit, read))
+    return _Coefficients(scale, carry, emit, read, y)
 
 
 def _sent(sent: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
