@@ -127,7 +127,7 @@ def report(data: dict[str, Any]) -> str:
     if "errors" in data:
         header = [
             "trained at 300 K",
-            "minutes",
+            "best epoch after, min",
             "energy, 300 K",
             "forces, 300 K",
             "energy, 600 K",
@@ -180,7 +180,7 @@ def main() -> None:
             entry["models"].update({model: own["model"] for model, own in found.items()})
         picture(data["curves"], RESULTS / "acac.png")
     if "time" in options.part:
-        data["time"] = times(models, options.data, options.repeats)
+        data.setdefault("time", {}).update(times(models, options.data, options.repeats))
     write_results("acac", data, report(data))
     print(report(data))
 

@@ -61,7 +61,6 @@ class Worker:
             [python, str(WORKER), name, str(frames), str(batch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
             env=environment,
         )
@@ -129,7 +128,7 @@ def problem() -> tuple[DEQAttention, Graph]:
 
 
 def implicit(model: DEQAttention, graph: Graph, steps: int) -> None:
-    """This project's gradient, its features and adjoint from so many plain steps."""
+    """This project's gradient, its features from so many plain steps, its adjoint from as many or GMRES after them."""
     found = evaluate(model, graph, forces=True, tol=1e-300, solver=Picard(), max_steps=steps)
     assert found.forces is not None
     (found.energy.sum() + found.forces.square().sum()).backward()

@@ -10,7 +10,7 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from ase_andersonn.nn.angular import L_MAX
-from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
+from ase_andersonn.nn.attention import NeighborAttention, Seen
 from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
 from ase_andersonn.nn.messages import Shape
@@ -124,20 +124,20 @@ class DEQAttention(EnergyModel):
 
     def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
         """See `EnergyModel.encode`."""
-        features, gates = self.neighborhood(vectors, species, neighbor_species, mask)
+        seen = self.look(vectors, species, neighbor_species, mask)
         first, second, last = self.inject
-        x = squashed((features - self.typical[species]) / self.spread[species], UNUSUAL)
+        x = squashed((seen.features - self.typical[species]) / self.spread[species], UNUSUAL)
         x = silu(first(x, species))
         x = x + silu(second(x, species))
         u, v = last(x, species).chunk(2, -1)
-        return Injection(u, v, gates)
+        return Injection(u, v, self.attention.message_gates(seen.token, seen.inside))
 
-    def neighborhood(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Neighborhood:
+    def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
         """What the attention sees of each atom's surroundings; arguments as in `encode`."""
         r = distances(vectors, mask)
-        seen = floored(r, self.closest[species[:, None], neighbor_species])
-        found: Neighborhood = self.attention(seen, vectors / r[..., None], species, neighbor_species, mask)
-        return found
+        near = floored(r, self.closest[species[:, None], neighbor_species])
+        center, other = self.attention.center[species][:, None], self.attention.other[neighbor_species]
+        return self.attention.look(near, vectors / r[..., None], center, other, mask)
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -177,12 +177,19 @@ class DEQAttention(EnergyModel):
         In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
         unscaled, training is slow.
         """
-        seen = [(self.neighborhood(*geometry).features.double(), geometry[1]) for geometry in geometries]
-        features, species = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        seen = [(*self.measured(*geometry), geometry[1]) for geometry in geometries]
+        *measured, species = (torch.cat(parts) for parts in zip(*seen, strict=True))
         for index in species.unique().tolist():
-            own = features[species == index]
-            self.typical[index] = own.mean(0)
-            self.spread[index] = own.std(0, correction=0) + ALIKE
+            self.set_units(index, *(rows[species == index].double() for rows in measured))
+
+    def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """What is to be seen in units of its spread, a row for each atom; arguments as in `encode`."""
+        return (self.look(vectors, species, neighbor_species, mask).features,)
+
+    def set_units(self, index: int, features: Tensor) -> None:
+        """Set the units of one species by what was measured of its atoms [n_atoms, n_features]."""
+        self.typical[index] = features.mean(0)
+        self.spread[index] = features.std(0, correction=0) + ALIKE
 
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """See `EnergyModel.set_closest`."""

@@ -7,18 +7,16 @@ through the bonds (`nn/messages.py`), until all are at their equilibrium.
 Source: Zaverkin et al., arXiv 2405.14253 (products of irreducible Cartesian tensors in potentials).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ase_andersonn.nn.attention import NeighborAttention, Seen
+from ase_andersonn.nn.attention import Seen
 from ase_andersonn.nn.blocks import Affine, SpeciesLinear, silu, squashed
 from ase_andersonn.nn.cartesian import RANK_MAX, Product
 from ase_andersonn.nn.deq import ContractiveCell, Injection
 from ase_andersonn.nn.messages import Shape
-from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.ranks import join, split, width
 
 from .deq_attention import ALIKE, UNUSUAL, DEQAttention, DEQAttentionConfig
@@ -111,14 +109,6 @@ class DEQCartesian(DEQAttention):
         us, vs = zip(*(part.chunk(2, -1) for part in (last(x, species), *mixed)), strict=True)
         return Injection(join(us), join(vs), self.gates(seen))
 
-    def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
-        """What the attention sees; arguments as in `encode`."""
-        r = distances(vectors, mask)
-        near = floored(r, self.closest[species[:, None], neighbor_species])
-        attention: NeighborAttention = self.attention
-        center, other = attention.center[species][:, None], attention.other[neighbor_species]
-        return attention.look(near, vectors / r[..., None], center, other, mask)
-
     def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The products' scalars [n_atoms, n_scalars]; of each rank density and products [n_atoms, 2l + 1, n_found].
 
@@ -162,22 +152,22 @@ class DEQCartesian(DEQAttention):
         x = self.hidden(torch.cat([scalars, *lengths], -1), species)
         return self.scale[species] * (self.output[species] * silu(x)).sum(-1)
 
-    @torch.no_grad()
-    def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
-        """See `DEQAttention.calibrate`; the products' scalars likewise, and the lengths of the tensors."""
-        geometries = list(geometries)
-        super().calibrate(geometries)
+    def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """See `DEQAttention.measured`; also the products' scalars and the squared lengths of the tensors."""
         if not self.shape.l_max:
-            return
-        seen = [(self.many_body(self.look(*geometry).density), geometry[1]) for geometry in geometries]
-        scalars = torch.cat([found[0].double() for found, _ in seen])
-        lengths = torch.cat([torch.stack([t.double().square().sum(1) for t in found[1]], 1) for found, _ in seen])
-        species = torch.cat([species for _, species in seen])
-        for index in species.unique().tolist():
-            own = species == index
-            self.typical_products[index] = scalars[own].mean(0)
-            self.spread_products[index] = scalars[own].std(0, correction=0) + ALIKE
-            self.length[index] = lengths[own].mean(0).sqrt() + ALIKE
+            return super().measured(vectors, species, neighbor_species, mask)
+        seen = self.look(vectors, species, neighbor_species, mask)
+        scalars, tensors = self.many_body(seen.density)
+        return seen.features, scalars, torch.stack([t.square().sum(1) for t in tensors], 1)
+
+    def set_units(self, index: int, features: Tensor, *products: Tensor) -> None:
+        """See `DEQAttention.set_units`; products' scalars [n_atoms, n_scalars], squares [n_atoms, rank, n_found]."""
+        super().set_units(index, features)
+        if products:
+            scalars, squares = products
+            self.typical_products[index] = scalars.mean(0)
+            self.spread_products[index] = scalars.std(0, correction=0) + ALIKE
+            self.length[index] = squares.mean(0).sqrt() + ALIKE
 
 
 class WeightedProduct(nn.Module):
@@ -195,5 +185,5 @@ class WeightedProduct(nn.Module):
 
 
 def _shortened(tensors: Tensor) -> Tensor:
-    """`t / √(1 + |t|²/l²)` [n, 2l + 1, n_channels]: unknown surroundings stay within bounds."""
+    """`t / √(1 + |t|²/limit²)` [n, 2l + 1, n_channels]: unknown surroundings stay within bounds."""
     return tensors * (1.0 + tensors.square().sum(1, keepdim=True) / UNUSUAL**2).rsqrt()

@@ -53,8 +53,8 @@ class Linearized(NamedTuple):
     """The cell at its solution.
 
     Attributes:
-        sent: `W₀ z` [n_atoms, n_channels].
-        slope: derivative of the nonlinearity [n_atoms, n_channels].
+        sent: `W₀ z` [n_atoms, width of a message].
+        slope: of the nonlinearity, see `ranks.activation_slope` [n_atoms, n_channels].
         weights: the cell's matrices.
     """
 

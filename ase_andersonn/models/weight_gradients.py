@@ -20,12 +20,13 @@ from torch.autograd.function import once_differentiable
 
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.deq import reverse_gates
-from ase_andersonn.solvers.base import TINY
+from ase_andersonn.solvers.base import TINY, Solution
 from ase_andersonn.solvers.gmres import solve_linear
 
 from .base import EnergyModel
 from .equilibrium import Equilibrium, SolveOptions, per_system
 from .operators import Operators
+from .potential import ConvergenceError
 from .training_functions import Solved, Topology, tangent_source
 
 TANGENT_STEPS = (8, 8)
@@ -129,12 +130,26 @@ def _tangents(job: _Job, found: Equilibrium, direction: Tensor, topology: Topolo
     geometry = operators.training.encode_tangent(graph.vectors, direction, topology)
     source = tangent_source(geometry, solved, neighbors)
     settings = job.options.settings(graph)
-    tangent = solve_linear(
-        lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), plain.z, **settings
-    ).value
+    tangent = _reached(
+        solve_linear(
+            lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), plain.z, **settings
+        )
+    )
     adjoint_source = operators.training.adjoint_source(tangent, geometry, solved, topology)
     gates = reverse_gates(injection.gates, graph.reverse)
-    adjoint_tangent = solve_linear(
-        lambda t: adjoint_source + operators.pull(t, slope, gates, neighbors, weights), plain.adjoint, **settings
-    ).value
+    adjoint_tangent = _reached(
+        solve_linear(
+            lambda t: adjoint_source + operators.pull(t, slope, gates, neighbors, weights), plain.adjoint, **settings
+        )
+    )
     return tangent, adjoint_tangent
+
+
+def _reached(found: Solution) -> Tensor:
+    if not bool(found.converged.all()):
+        raise ConvergenceError(
+            f"the gradient in the weights was not reached: residual {float(found.residual.max()):.1e} of a tangent; "
+            "ask for a larger tolerance, or for dtype='float64'."
+        )
+    value: Tensor = found.value
+    return value

@@ -18,6 +18,7 @@ Source: Zaverkin et al., arXiv 2405.14253 (products of irreducible Cartesian ten
 
 import itertools
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,6 +136,13 @@ class Product(nn.Module):
         self.register_buffer("tables", torch.from_numpy(tables.reshape(n * n, -1)), persistent=False)
         self.register_buffer("collected", torch.from_numpy(collected), persistent=False)
         self.register_buffer("of_path", torch.from_numpy(of_path), persistent=False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Product":
+        """Keep the tables in float64, whatever the precision of the rest: what single precision loses is gone."""
+        tables = self.tables
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.tables = tables.to(self.tables.device)
+        return self
 
     def forward(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
         """The weighted products.

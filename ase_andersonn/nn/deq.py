@@ -184,7 +184,7 @@ def _ranks(weights: CellWeights) -> tuple[int, int]:
 
 
 def reverse_gates(gates: Tensor, reverse: Tensor) -> Tensor:
-    """The gates of the same pairs seen from their other end [n_atoms, n_neighbors, n_channels].
+    """The gates of the same pairs seen from their other end [n_atoms, n_neighbors, n_gates].
 
     `reverse` is its own inverse, so every gate may be put where its partner stands: a compiler turns the reading of the
     partners' gates into a part of every sum that needs them, which is five times slower.

@@ -73,11 +73,11 @@ def equilibrium(
     segments: Segments,
     solver: CellSolver,
 ) -> Tensor:
-    """`z* = f(z*)` [n_atoms, n_channels], differentiable once in `injection` and `weights`.
+    """`z* = f(z*)` [n_atoms, n_channels] of scalar features, differentiable once in `injection` and `weights`.
 
     Args:
         injection: what the geometry gives.
-        weights: matrices of the cell.
+        weights: matrices of the cell, of scalars alone.
         neighbors, reverse: [n_atoms, n_neighbors], as in `inputs.graph.Graph`.
         segments: structure of each atom.
         solver: how it is solved; holds what the last solve did.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .angular import degrees
+from .ranks import join, split
 
 
 class Shape(NamedTuple):
@@ -65,38 +65,31 @@ def aggregate(gates: Tensor, sent: Tensor, neighbors: Tensor, shape: Shape, *, t
         return (gates * sent[neighbors]).sum(1)
     c = _coefficients(gates, shape)
     emit, read = (c.read, c.emit) if transposed else (c.emit, c.read)
-    plain, others, tensors = _sent(sent, shape)
-    plain, others, tensors = plain[neighbors], others[neighbors], tensors[neighbors]
-    rank = torch.tensor(degrees(shape.l_max)[1:], device=sent.device)
-    y = c.y[..., None]
-    seen = read[..., 0, :] * others + (read[..., rank, :] * y * tensors).sum(2)
-    received = c.carry[..., rank - 1, :] * tensors + emit[..., rank, :] * y * seen[..., None, :]
-    return torch.cat(
-        [(c.scale * plain).sum(1), (emit[..., 0, :] * seen).sum(1), received.sum(1).flatten(1)],
-        -1,
-    )
+    scalars, *tensors = split(sent[neighbors], shape.n_sent, shape.l_max)
+    plain, others = scalars.split([shape.n_scalars, shape.n_tensors], -1)
+    seen = read[0] * others
+    for r, y, tensor in zip(read[1:], c.y, tensors, strict=True):
+        seen = seen + r * (y * tensor).sum(2)
+    received = [
+        (w[:, :, None] * tensor + y * (e * seen)[:, :, None]).sum(1)
+        for w, e, y, tensor in zip(c.carry, emit[1:], c.y, tensors, strict=True)
+    ]
+    return join([torch.cat([(c.scale * plain).sum(1), (emit[0] * seen).sum(1)], -1), *received])
 
 
 class _Coefficients(NamedTuple):
-    """`a` [..., n_scalars], `w`, `e`, `r` [..., n_ranks, n_tensors], the last two with rank 0, and `Y`."""
+    """`a`, and of each rank `w`, `e`, `r` [..., n_tensors], the last two from rank 0 on, and `Y` [..., 2l + 1, 1]."""
 
     scale: Tensor
-    carry: Tensor
-    emit: Tensor
-    read: Tensor
-    y: Tensor
+    carry: tuple[Tensor, ...]
+    emit: tuple[Tensor, ...]
+    read: tuple[Tensor, ...]
+    y: list[Tensor]
 
 
 def _coefficients(gates: Tensor, shape: Shape) -> _Coefficients:
     n, l_max = shape.n_tensors, shape.l_max
     sizes = [shape.n_scalars, l_max * n, (l_max + 1) * n, (l_max + 1) * n, (l_max + 1) ** 2 - 1]
     scale, carry, emit, read, y = gates.split(sizes, -1)
-    carry, emit, read = (x.unflatten(-1, (-1, n)) for x in (carry, emit, read))
-    return _Coefficients(scale, carry, emit, read, y)
-
-
-def _sent(sent: Tensor, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """`h` [n, n_scalars], `s'` [n, n_tensors] and tensors of all ranks [n, (l_max + 1)² − 1, n_tensors]."""
-    sizes = [shape.n_scalars, shape.n_tensors, shape.n_tensors * ((shape.l_max + 1) ** 2 - 1)]
-    plain, others, tensors = sent.split(sizes, -1)
-    return plain, others, tensors.unflatten(-1, (-1, shape.n_tensors))
+    harmonics = y[..., None].split([2 * rank + 1 for rank in range(1, l_max + 1)], -2)
+    return _Coefficients(scale, carry.split(n, -1), emit.split(n, -1), read.split(n, -1), list(harmonics))

@@ -14,8 +14,9 @@ ROW_ARRAYS = 60
 """Arrays of the size of the features: windows of both solves, and what their steps take."""
 EDGE_ARRAYS = 3
 """Arrays of the size of the gates while forces are found, beside these."""
-TAPE_PER_EDGE = 900
-"""Numbers kept for each edge where the derivatives of the encoding are kept, about."""
+TAPE_PER_EDGE = 720
+"""Numbers kept for each edge where the derivatives of the encoding are kept, about, beside those of the gates."""
+TAPE_PER_GATE = 2.5
 PER_ATOM = {"energies": 8, "positions": 24, "bins": 16, "forces": 24, "stresses": 72}
 """Bytes of what is kept for each atom of the whole structure."""
 
@@ -36,7 +37,7 @@ def row_bytes(model: EnergyModel, n_neighbors: float, *, forces: bool) -> float:
 
 def tape_bytes(model: EnergyModel, n_neighbors: float) -> float:
     """Memory of one atom's derivatives of the encoding where they are kept, about."""
-    return n_neighbors * TAPE_PER_EDGE * next(model.parameters()).element_size()
+    return n_neighbors * (TAPE_PER_EDGE + TAPE_PER_GATE * model.n_gates) * next(model.parameters()).element_size()
 
 
 def atom_bytes(*, forces: bool, stress: bool) -> int:

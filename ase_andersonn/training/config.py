@@ -99,8 +99,6 @@ class TrainConfig:
 
 
 MAY_CHANGE_ON_RESUME = (
-    "train",
-    "validation",
     "output",
     "max_epochs",
     "max_minutes",
@@ -109,10 +107,7 @@ MAY_CHANGE_ON_RESUME = (
     "device",
     "compile",
 )
-"""Fields that a resumed run may change (files may move; that they hold the same frames is seen from their hash).
-
-All others belong to what the checkpoint holds.
-"""
+"""Fields that a resumed run may change; all others belong to what the checkpoint holds."""
 
 LARGE = float("inf")
 RANGES = (

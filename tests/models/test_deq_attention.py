@@ -159,7 +159,7 @@ def test_calibrated_features_have_mean_zero_and_spread_one() -> None:
         species = model.species(graph.numbers)
         geometries.append((graph.vectors, species, species[graph.neighbors], graph.mask))
     model.calibrate(geometries)
-    seen = torch.cat([model.neighborhood(*geometry).features for geometry in geometries])
+    seen = torch.cat([model.look(*geometry).features for geometry in geometries])
     species = torch.cat([geometry[1] for geometry in geometries])
     scaled = (seen - model.typical[species]) / model.spread[species]
     for index in range(len(ELEMENTS)):

@@ -1,5 +1,7 @@
 """The DEQ-Cartesian model: what tensors add, and that without them it is the attention model."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from ase import Atoms
@@ -7,22 +9,19 @@ from small_models import ELEMENTS, STRUCTURES, cartesian_model, small_model
 
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
+from ase_andersonn.models.at_once import evaluate_at_once
+from ase_andersonn.models.checkpoint import load_model, save_model
 from ase_andersonn.models.deq_attention import DEQAttention
 from ase_andersonn.models.deq_cartesian import DEQCartesian, DEQCartesianConfig
 from ase_andersonn.models.derivatives import evaluate
-from ase_andersonn.nn.deq import apply_cell
-from ase_andersonn.nn.ranks import split
+from ase_andersonn.nn.messages import aggregate
+from ase_andersonn.nn.ranks import split, width
 
-CUTOFF, GAMMA = 4.0, 0.7
+CUTOFF = 4.0
 
 
 def energy(model: DEQAttention, atoms: Atoms) -> float:
     return float(evaluate(model, graph_from_atoms(atoms, CUTOFF, dtype=torch.float64), tol=1e-24).energy)
-
-
-def encoded(model: DEQAttention, graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    species = model.species(graph.numbers)
-    return model.encode(graph.vectors, species, species[graph.neighbors], graph.mask)
 
 
 def test_rank_0_is_the_attention_model() -> None:
@@ -34,17 +33,20 @@ def test_rank_0_is_the_attention_model() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_cell_is_a_contraction(rank: int, seed: int) -> None:
-    """Whatever the weights and the geometry."""
-    model = cartesian_model(seed, rank, noise=2.0, contraction=GAMMA)
-    for structure in STRUCTURES.values():
-        graph = graph_from_atoms(structure(), CUTOFF, dtype=torch.float64)
-        injection = model.encode(*_arguments(model, graph))
-        generator = torch.Generator().manual_seed(seed)
-        z, y = (torch.randn(injection.u.shape, dtype=torch.float64, generator=generator) for _ in range(2))
-        images = [apply_cell(x, injection, graph.neighbors, model.cell_weights()) for x in (z, y)]
-        assert (images[0] - images[1]).norm(dim=1).max() <= GAMMA * (z - y).norm(dim=1).max() * (1 + 1e-12)
+@pytest.mark.parametrize("seed", range(2))
+def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> None:
+    """Whatever the weights and the geometry; each bond's operator is written out as a matrix."""
+    model = cartesian_model(seed, rank, noise=3.0)
+    assert isinstance(model, DEQCartesian)
+    size = width(model.shape.n_sent, model.shape.n_tensors, rank)
+    eye, places = torch.eye(size, dtype=torch.float64), torch.arange(size)[:, None]
+    for name in ("bulk", "skewed", "molecule"):
+        graph = graph_from_atoms(STRUCTURES[name](), CUTOFF, dtype=torch.float64)
+        gates = model.encode(*_arguments(model, graph)).gates[0]
+        norms = [
+            torch.linalg.matrix_norm(aggregate(bond.expand(size, 1, -1), eye, places, model.shape), 2) for bond in gates
+        ]
+        assert 0.3 < float(torch.stack(norms).sum()) <= 1.0
 
 
 def _arguments(model: DEQAttention, graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,16 +66,19 @@ def test_vectors_vanish_where_a_centre_of_inversion_forbids_them() -> None:
 
 
 @pytest.mark.parametrize("correlation", [1, 2, 3])
-def test_products_see_what_densities_of_lower_correlation_cannot(correlation: int) -> None:
-    """Of four neighbours at right places the scalars of `A ∘ A` know pairs, those of `(A ∘ A) ∘ A` triples."""
+def test_the_correlation_is_the_number_of_factors(correlation: int) -> None:
+    """A product of n densities that are twice as large is 2ⁿ times as large."""
     model = cartesian_model(2, correlation=correlation)
     assert isinstance(model, DEQCartesian)
     graph = graph_from_atoms(STRUCTURES["molecule"](), CUTOFF, dtype=torch.float64)
-    scalars, tensors = model.many_body(model.look(*_arguments(model, graph)).density)
-    n = model.config.n_products
+    density, n = model.look(*_arguments(model, graph)).density, model.config.n_products
+    scalars, tensors = model.many_body(density)
+    _, doubled = model.many_body(2.0 * density)
+    factors = torch.tensor([2.0**k for k in range(1, correlation + 1)], dtype=torch.float64).repeat_interleave(n)
+    for once, twice in zip(tensors, doubled, strict=True):
+        torch.testing.assert_close(twice, factors * once)
     assert scalars.shape == (graph.n_atoms, max(correlation - 1, 1) * n)
     assert [t.shape[1:] for t in tensors] == [(3, correlation * n), (5, correlation * n)]
-    assert energy(model, STRUCTURES["molecule"]()) != 0.0
 
 
 def test_calibration_gives_features_of_order_one() -> None:
@@ -93,6 +98,33 @@ def test_calibration_gives_features_of_order_one() -> None:
     assert bool(seen.any())
     mean = torch.cat(lengths)[silicon].mean(0)[seen]
     torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0.1, atol=0)
+
+
+def test_precision_is_not_lost_on_the_way_through_single_precision() -> None:
+    """The tables of the products, unlike the weights, are the same afterwards."""
+    model = cartesian_model(3, rank=3)
+    assert isinstance(model, DEQCartesian)
+    before = [product.product.tables.clone() for product in model.products]
+    model.float().double()
+    assert all(torch.equal(p.product.tables, table) for p, table in zip(model.products, before, strict=True))
+
+
+def test_models_are_saved_with_all_that_was_measured(tmp_path: Path) -> None:
+    model, atoms = cartesian_model(6), STRUCTURES["bulk"]()
+    save_model(model, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert isinstance(loaded, DEQCartesian)
+    assert energy(loaded.double(), atoms) == energy(model.float().double(), atoms)
+
+
+def test_at_once_is_the_same_equilibrium() -> None:
+    model = cartesian_model(7, contraction=0.3)
+    graph = graph_from_atoms(STRUCTURES["molecule"](), CUTOFF, dtype=torch.float64)
+    found = evaluate_at_once(model, graph, forces=True, stress=False, tol=1e-6, compile=False)
+    expected = evaluate(model, graph, forces=True, tol=1e-24)
+    assert found is not None
+    assert float(found.energy - expected.energy) == pytest.approx(0.0, abs=1e-6 * graph.n_atoms)
+    torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-2)
 
 
 def test_configs_come_back() -> None:

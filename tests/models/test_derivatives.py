@@ -10,6 +10,7 @@ import torch
 from small_models import STRUCTURES, cartesian_model, ethanol, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
+from ase_andersonn.models import weight_gradients
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.derivatives import evaluate, forces_from, stresses_from
 from ase_andersonn.models.equilibrium import Start
@@ -88,9 +89,35 @@ def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
             assert error <= 1e-9 * max(float(reference.norm()), 1e-6 * scale), f"{name}: {error}"
 
 
-def test_weight_gradient_is_a_finite_difference_of_the_loss() -> None:
+@pytest.mark.parametrize("make", [small_model, cartesian_model])
+def test_plain_steps_alone_give_the_weight_gradient(
+    make: Callable[[int], EnergyModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in training, where the solver is not asked."""
+
+    def refuse(*_args: object, **_settings: object) -> None:
+        raise AssertionError("the solver was asked")
+
+    model, graph = make(4).requires_grad_(True), graph_of("bulk", "skewed")
+    evaluation = evaluate(model, graph, forces=True, stress=True, tol=TIGHT)
+    assert evaluation.forces is not None
+    assert evaluation.stress is not None
+    given = loss_of(evaluation.energy, evaluation.forces, evaluation.stress, graph, "efs")
+    expected = loss_of(*unrolled(model, graph), graph, "efs")
+    references = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
+    monkeypatch.setattr(weight_gradients, "TANGENT_STEPS", (120, 120))
+    monkeypatch.setattr(weight_gradients, "solve_linear", refuse)
+    gradients = torch.autograd.grad(given, list(model.parameters()))
+    scale = max(float(r.norm()) for r in references if r is not None)
+    for gradient, reference in zip(gradients, references, strict=True):
+        error = float((gradient - (0.0 if reference is None else reference)).norm())
+        assert error <= 1e-9 * scale
+
+
+@pytest.mark.parametrize("make", [small_model, cartesian_model])
+def test_weight_gradient_is_a_finite_difference_of_the_loss(make: Callable[[int], EnergyModel]) -> None:
     """Independent of any back-propagation through the model."""
-    model, graph = small_model(5).requires_grad_(True), graph_of("skewed", "molecule")
+    model, graph = make(5).requires_grad_(True), graph_of("skewed", "molecule")
 
     def loss() -> torch.Tensor:
         evaluation = evaluate(model, graph, forces=True, stress=True, tol=TIGHT)

@@ -87,6 +87,16 @@ def test_cell_is_a_contraction(rank: int, seed: int, size: float, distance: floa
     assert norm(images[0] - images[1]) <= contraction * norm(z - y) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
+def test_norms_of_the_matrices_are_bounded(rank: int, size: float) -> None:
+    """Of every rank: a random pair of features would not notice a bound that is too large."""
+    weights = random_cell(2, size, 0.7, rank).weights()
+    for matrices, bound in ((weights.send, 1.0), (weights.mix, 0.5**0.5), (weights.out, 0.7)):
+        assert len(matrices) == rank + 1
+        assert all(float(torch.linalg.matrix_norm(m, 2)) <= bound * (1 + 1e-12) for m in matrices)
+
+
 def test_bound_is_reached() -> None:
     """The norms are not held smaller than they need to be: identities at slope 1 expand by γ."""
     cell = ContractiveCell(0.7, Shape(N_CHANNELS, 0, 0)).double()
