@@ -47,7 +47,8 @@ from ase_andersonn.training.frames import read_file
 
 WORKER = Path(__file__).resolve().with_name("training_worker.py")
 PARTS = ("step", "memory")
-ITERATIONS = (5, 10, 20, 40, 80)
+TOLERANCES = (1e-1, 1e-3, 1e-6, 1e-12, 1e-24)
+"""eV/atom, which the solver takes more and more iterations to reach."""
 
 
 class Worker:
@@ -127,15 +128,20 @@ def problem() -> tuple[DEQAttention, Graph]:
     return model, graph_from_atoms(atoms, model.cutoff, dtype=torch.float64)
 
 
-def implicit(model: DEQAttention, graph: Graph, steps: int) -> None:
-    """This project's gradient, its features from so many plain steps, its adjoint from as many or GMRES after them."""
-    found = evaluate(model, graph, forces=True, tol=1e-300, solver=Picard(), max_steps=steps)
+def implicit(tol: float) -> tuple[float, int]:
+    """This project's gradient, iterated plainly to a tolerance: MiB at most, and applications of the cell."""
+    model, graph = problem()
+    before = resident_mib()
+    found = evaluate(model, graph, forces=True, tol=tol, solver=Picard(), max_steps=1000)
     assert found.forces is not None
     (found.energy.sum() + found.forces.square().sum()).backward()
+    return peak_mib() - before, found.equilibrium.evaluations[0]
 
 
-def unrolled(model: DEQAttention, graph: Graph, steps: int) -> None:
-    """Back-propagation through the steps, twice."""
+def unrolled(steps: int) -> float:
+    """Back-propagation through so many steps, twice: MiB at most."""
+    model, graph = problem()
+    before = resident_mib()
     species, vectors = model.species(graph.numbers), graph.vectors.clone().requires_grad_()
     injection = model.encode(vectors, species, species[graph.neighbors], graph.mask)
     z, weights = injection.u, model.cell_weights()
@@ -144,22 +150,17 @@ def unrolled(model: DEQAttention, graph: Graph, steps: int) -> None:
     energy = model.readout(z, species).sum()
     (gradient,) = torch.autograd.grad(energy, vectors, create_graph=True)
     (energy + forces_from(gradient, graph).square().sum()).backward()
-
-
-def peak(kind: str, steps: int) -> float:
-    """MiB that a gradient takes at most, in a process of its own."""
-    model, graph = problem()
-    before = resident_mib()
-    {"implicit": implicit, "unrolled": unrolled}[kind](model, graph, steps)
     return peak_mib() - before
 
 
 def measure_memory() -> list[dict[str, float]]:
+    """Every figure in a process of its own."""
+    rows = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        return [
-            {"iterations": steps, **{kind: pool.apply(peak, (kind, steps)) for kind in ("implicit", "unrolled")}}
-            for steps in ITERATIONS
-        ]
+        for tol in TOLERANCES:
+            mib, steps = pool.apply(implicit, (tol,))
+            rows.append({"tol": tol, "iterations": steps, "implicit": mib, "unrolled": pool.apply(unrolled, (steps,))})
+    return rows
 
 
 def report(data: dict[str, Any]) -> str:
