@@ -171,7 +171,12 @@ class DEQCartesian(DEQAttention):
 
 
 class WeightedProduct(nn.Module):
-    """`Σ_paths w_path ∘ (x ∘ y)_path`."""
+    """`Σ_paths w_path (x ∘ y)_path` with weights to be learnt, each channel by itself.
+
+    Args:
+        rank: highest rank of the factors and of the result.
+        n_channels: channels of both.
+    """
 
     def __init__(self, rank: int, n_channels: int) -> None:
         super().__init__()
@@ -179,7 +184,7 @@ class WeightedProduct(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_channels, len(self.product.paths)))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """[n, n_channels, (rank + 1)²] each."""
+        """Factors and result are [n_atoms, n_channels, (rank + 1)²]."""
         found: Tensor = self.product(x, y, self.weight)
         return found
 

@@ -19,7 +19,14 @@ from .base import EnergyModel
 
 
 class Topology(NamedTuple):
-    """Which atoms are neighbours: fields of `inputs.graph.Graph`, and species [n_atoms]."""
+    """Which atoms are neighbours; as in `inputs.graph.Graph`.
+
+    Attributes:
+        species: [n_atoms].
+        neighbors: [n_atoms, n_neighbors].
+        mask: true where a neighbour exists [n_atoms, n_neighbors].
+        reverse: place of the reversed edges [n_atoms, n_neighbors].
+    """
 
     species: Tensor
     neighbors: Tensor
@@ -28,7 +35,15 @@ class Topology(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """The solution, and what it was found with; names as in `equilibrium.Equilibrium`."""
+    """The solution, and what it was found with; names as in `equilibrium.Equilibrium`.
+
+    Attributes:
+        z: features [n_atoms, width].
+        adjoint: λ [n_atoms, width], eV.
+        slope: of the nonlinearity at `z` [n_atoms, width].
+        injection: the geometry's part of the cell.
+        weights: the cell's matrices.
+    """
 
     z: Tensor
     adjoint: Tensor
