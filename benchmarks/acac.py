@@ -33,7 +33,7 @@ from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.training import TrainConfig, evaluate_dataset, train
 from ase_andersonn.training.frames import read_file
 
-SIZES: dict[str, Any] = {"n_edge": 16, "n_token": 32, "n_channels": 32, "n_hidden": 192}
+SIZES: dict[str, Any] = {"n_edge": 32, "n_pairs": 8, "n_token": 32, "n_channels": 32, "n_hidden": 192}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("DEQAttention", SIZES),
     "cartesian": ("DEQCartesian", SIZES | {"rank": 2, "n_tensors": 8, "n_products": 8}),

@@ -1,10 +1,13 @@
-"""What does a training step take, and does its memory grow with the iterations of the solver?
+"""What does a training step take, what does an error take, and does memory grow with the iterations of the solver?
 
-    python benchmarks/training.py --data FRAMES --peer PYTHON
+    python benchmarks/training.py --data FRAMES --peer PYTHON --run RUN --mace-log LOG
 
 - step: time of one step on a batch of molecules, and structures a second, of this project's networks and of MACE at two
   sizes on the same frames (extended XYZ with energies and forces), one thread, in turn; PYTHON is the interpreter of an
   environment with mace-torch (see speed.py in README.md);
+- error: CPU time until the forces of the validation frames are as good as a level, of a run of this project (its
+  folder RUN) and of one of `mace_run_train` on the same frames with batches of as many molecules (its output LOG): the
+  epochs that each took, times the steps of an epoch, times the step's time of the part above;
 - memory: peak memory of a loss of energy and forces with its gradient in the weights against the number of iterations
   of the solver, beside back-propagation through the unrolled iterations.
 """
@@ -14,10 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +51,12 @@ from ase_andersonn.solvers.picard import Picard
 from ase_andersonn.training.frames import read_file
 
 WORKER = Path(__file__).resolve().with_name("training_worker.py")
-PARTS = ("step", "memory")
+PARTS = ("step", "error", "memory")
 TOLERANCES = (1e-1, 1e-3, 1e-6, 1e-12, 1e-24)
 """eV/atom, which the solver takes more and more iterations to reach."""
+LEVELS = (100.0, 70.0, 50.0, 40.0, 30.0, 25.0, 20.0, 15.0, 12.0, 10.0)
+"""RMSE of the validation frames' forces, meV/Å."""
+MACE_EPOCH = re.compile(r"Epoch (\d+): .*RMSE_F=\s*([\d.]+) meV")
 
 
 class Worker:
@@ -163,6 +171,30 @@ def measure_memory() -> list[dict[str, float]]:
     return rows
 
 
+def epochs_to(levels: Sequence[float], errors: list[float]) -> list[int | None]:
+    """Epochs after which the error was first at or below each level."""
+    return [next((epoch for epoch, error in enumerate(errors, 1) if error <= level), None) for level in levels]
+
+
+def measure_errors(options: argparse.Namespace, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each network the steps of an epoch, the epochs to each level and the seconds these take."""
+    records = [json.loads(line) for line in (options.run / "metrics.jsonl").read_text().splitlines()]
+    architecture = json.loads((options.run / "last.json").read_text())["architecture"]
+    ours = next(name for name, (known, _) in OURS.items() if known == architecture)
+    curves = {
+        ours: [1e3 * r["validation"]["errors"]["all"]["forces"]["rmse"] for r in records],
+        "mace-128x0e": [float(error) for _, error in MACE_EPOCH.findall(options.mace_log.read_text())],
+    }
+    per_epoch = records[0]["step"]
+    cpu = {own["name"]: own["cpu_s"] for own in steps}
+    found: dict[str, Any] = {}
+    for name, errors in curves.items():
+        epochs = epochs_to(LEVELS, errors)
+        minutes = [None if n is None else n * per_epoch * cpu[name] / 60.0 for n in epochs]
+        found[name] = {"epochs": epochs, "minutes": minutes, "last": errors[-1], "n_epochs": len(errors)}
+    return found
+
+
 def report(data: dict[str, Any]) -> str:
     lines = ["# Training", "", markdown_machine(data["machine"]), ""]
     if "step" in data:
@@ -179,6 +211,15 @@ def report(data: dict[str, Any]) -> str:
         ]
         lines += [f"Steps on batches of {data['batch']} molecules, one thread, float32, energy and forces.", ""]
         lines += [markdown_table(header, rows), ""]
+    if "error" in data:
+        curves = [own[key] for own in data["error"].values() for key in ("epochs", "minutes")]
+        header = ["forces, meV/Å", *(f"{name}, {unit}" for name in data["error"] for unit in ("epochs", "min"))]
+        rows = [
+            [figure(level), *("not reached" if curve[i] is None else figure(curve[i]) for curve in curves)]
+            for i, level in enumerate(LEVELS)
+        ]
+        lines += ["CPU time until the RMSE of the validation frames' forces is at a level.", ""]
+        lines += [markdown_table(header, rows), ""]
     if "memory" in data:
         rows = [[row["iterations"], figure(row["implicit"]), figure(row["unrolled"])] for row in data["memory"]]
         header = ["iterations", "implicit gradient, MiB", "unrolled, MiB"]
@@ -192,6 +233,8 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--data", type=Path, help="frames with energies and forces, all of one molecule, for the steps")
     parser.add_argument("--peer", help="interpreter of an environment with mace-torch")
+    parser.add_argument("--run", type=Path, help="folder of a training run of this project")
+    parser.add_argument("--mace-log", type=Path, help="what mace_run_train wrote")
     parser.add_argument("--batch", type=int, default=5, help="structures in a batch")
     parser.add_argument("--steps", type=int, default=5, help="steps in a turn")
     parser.add_argument("--repeats", type=int, default=7, help="turns")
@@ -205,6 +248,10 @@ def main() -> None:
         if options.data is None:
             parser.error("the steps need --data FRAMES")
         data |= {"batch": options.batch, "step": measure_steps(options)}
+    if "error" in options.part:
+        if options.run is None or options.mace_log is None or "step" not in data:
+            parser.error("the errors need --run, --mace-log and the times of the steps")
+        data["error"] = measure_errors(options, data["step"])
     write_results("training", data, report(data))
     print(report(data))
 

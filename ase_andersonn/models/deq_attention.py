@@ -40,6 +40,8 @@ class DEQAttentionConfig:
         n_heads: attention heads.
         n_hidden: width of the atoms' injection network.
         contraction: γ, the bound on the cell's Lipschitz constant.
+        n_pairs: products of every channel of the density in the power spectrum, at most `n_edge // 2 + 1`, where they
+            are all there are: with itself and the ones before it.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -55,6 +57,7 @@ class DEQAttentionConfig:
     n_heads: int = 4
     n_hidden: int = 128
     contraction: float = 0.7
+    n_pairs: int = 2
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)
@@ -70,6 +73,10 @@ class DEQAttentionConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it has to be a multiple of n_heads, {self.n_heads}."
                 )
+        if not 1 <= self.n_pairs <= self.n_edge // 2 + 1:
+            raise ValueError(
+                f"n_pairs is {self.n_pairs}; it has to be in 1 to {self.n_edge // 2 + 1}, n_edge // 2 + 1."
+            )
         if not 0 <= self.l_max <= L_MAX:
             raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
         if not 0.0 < self.contraction < 1.0:
@@ -96,6 +103,7 @@ class DEQAttention(EnergyModel):
             n_token=config.n_token,
             n_heads=config.n_heads,
             n_channels=c,
+            n_pairs=config.n_pairs,
         )
         self.inject = nn.ModuleList(
             [

@@ -60,6 +60,7 @@ class NeighborAttention(nn.Module):
         n_token: channels after the attention; a multiple of `n_heads`.
         n_heads: attention heads.
         n_channels: channels of the message gates.
+        n_pairs: products of every channel of the density in the power spectrum: with itself and the ones before it.
     """
 
     def __init__(
@@ -73,10 +74,11 @@ class NeighborAttention(nn.Module):
         n_token: int,
         n_heads: int,
         n_channels: int,
+        n_pairs: int = 2,
     ) -> None:
         super().__init__()
-        self.cutoff, self.n_radial, self.l_max, self.n_heads = cutoff, n_radial, l_max, n_heads
-        self.n_features = n_token + n_heads + 2 * (l_max + 1) * n_edge
+        self.cutoff, self.n_radial, self.l_max, self.n_heads, self.n_pairs = cutoff, n_radial, l_max, n_heads, n_pairs
+        self.n_features = n_token + n_heads + n_pairs * (l_max + 1) * n_edge
         if n_species:
             self.center = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
             self.other = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
@@ -148,8 +150,8 @@ class NeighborAttention(nn.Module):
         return y @ wide
 
     def power_spectrum(self, density: Tensor) -> Tensor:
-        """`Σ_m A_lmc A_lmc` and `Σ_m A_lmc A_lm,c+1` [n_atoms, 2 (l_max + 1) n_edge]."""
-        product = torch.cat([density * density, density * density.roll(1, -1)], -1)
+        """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1 [n_atoms, (l_max + 1) n_pairs n_edge]."""
+        product = torch.cat([density * density.roll(k, -1) for k in range(self.n_pairs)], -1)
         parts = torch.split(product, [2 * degree + 1 for degree in range(self.l_max + 1)], 1)
         return torch.cat([part.sum(1) for part in parts], -1)
 

@@ -16,8 +16,9 @@ seeds = st.integers(0, 2**31)
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def attention(seed: int = 0, n_edge: int = 6, n_token: int = 10) -> NeighborAttention:
+def attention(seed: int = 0, n_edge: int = 6, n_token: int = 10, n_pairs: int = 2) -> NeighborAttention:
     sizes: dict[str, Any] = {"n_radial": 5, "l_max": L_MAX, "n_edge": n_edge, "n_token": n_token, "n_heads": 2}
+    sizes["n_pairs"] = n_pairs
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         module = NeighborAttention(n_species=N_SPECIES, cutoff=CUTOFF, n_channels=7, **sizes)
@@ -73,8 +74,8 @@ def pairwise(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
     attended = torch.einsum("ijkl,lc,ikc->ijc", polynomials, module.angular, wide)
     token = silu(module.attended(module.query(x) * attended) + module.direct(x))
     pooled = (alpha[..., head_of_token] * token).sum(1)
-    shifted = weighted.roll(1, -1)
-    spectra = [torch.einsum("ijc,ijkl,ikc->ilc", weighted, polynomials, other) for other in (weighted, shifted)]
+    others = [weighted.roll(k, -1) for k in range(module.n_pairs)]
+    spectra = [torch.einsum("ijc,ijkl,ikc->ilc", weighted, polynomials, other) for other in others]
     weight = f * (2 * torch.tanh(module.weight(token))).exp()
     gates = module.gate(token).tanh() * weight / (1 + weight.sum(1, keepdim=True))
     return Neighborhood(torch.cat([pooled, total.log1p(), torch.cat(spectra, -1).flatten(1)], -1), gates)
@@ -85,9 +86,9 @@ def same(a: Neighborhood, b: Neighborhood, tol: float = 1e-12) -> None:
     torch.testing.assert_close(a.gates, b.gates, rtol=tol, atol=tol)
 
 
-@pytest.mark.parametrize(("n_edge", "n_token"), [(6, 10), (8, 8), (6, 4)])
-def test_linear_attention_is_the_sum_over_pairs_of_neighbors(n_edge: int, n_token: int) -> None:
-    module, inputs = attention(1, n_edge, n_token), neighborhoods(2)
+@pytest.mark.parametrize(("n_edge", "n_token", "n_pairs"), [(6, 10, 2), (8, 8, 5), (6, 4, 1)])
+def test_linear_attention_is_the_sum_over_pairs_of_neighbors(n_edge: int, n_token: int, n_pairs: int) -> None:
+    module, inputs = attention(1, n_edge, n_token, n_pairs), neighborhoods(2)
     same(run(module, inputs), pairwise(module, inputs))
 
 
