@@ -6,6 +6,7 @@ cells at tolerances from loose to tight.
 
     python benchmarks/nve.py [--model NAME_OR_PATH] [--elements Si Cu] [--steps 20000] [--cold-steps 5000]
     python benchmarks/nve.py --part curve [--curve-steps 2000]
+    python benchmarks/nve.py --model MODEL --structure FILE --part long --name nve-NAME    # of any structure
 
 A run can be ended at any time (Ctrl-C): it is saved once a minute in `--work`, the same command goes on where it
 stopped, and what was measured until then is reported. After going on, the first step starts cold.
@@ -45,6 +46,7 @@ from common import RESULTS, figure, machine, markdown_machine, markdown_table, w
 from ase_andersonn import AndersoNN
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
+from ase_andersonn.training.frames import read_file
 
 DT = 1.0 * units.fs
 TEMPERATURE = 600.0
@@ -72,11 +74,16 @@ class Run:
     @property
     def name(self) -> str:
         start = "warm" if self.warm else "cold"
-        return f"{self.part}-{self.symbol}-{self.n_atoms}-{start}-{self.tol:.0e}-{self.dtype}"
+        return f"{self.part}-{Path(self.symbol).stem}-{self.n_atoms}-{start}-{self.tol:.0e}-{self.dtype}"
 
 
 def crystal(symbol: str, n_atoms: int) -> Atoms:
-    """Cubic conventional cells, repeated to at least so many atoms; primitive fcc cells for exactly 1,000."""
+    """Cubic conventional cells, repeated to at least so many atoms; primitive fcc cells for exactly 1,000.
+
+    For the name of a file what it holds.
+    """
+    if Path(symbol).suffix:
+        return read_file(Path(symbol))[0]
     if n_atoms == 1000 and len(bulk(symbol)) == 1:
         return bulk(symbol).repeat(10)
     atoms = bulk(symbol, cubic=True)
@@ -91,7 +98,7 @@ def calculator(model: EnergyModel, run: Run, compile_mode: Any) -> AndersoNN:
 def equilibrated(model: EnergyModel, run: Run, work: Path, compile_mode: Any) -> Atoms:
     """The structure all runs of this size begin with, with its velocities; made once."""
     atoms = crystal(run.symbol, run.n_atoms)
-    path = work / f"start-{run.symbol}-{len(atoms)}.npz"
+    path = work / f"start-{Path(run.symbol).stem}-{len(atoms)}.npz"
     if not path.exists():
         rng = np.random.default_rng(0)
         atoms.calc = calculator(model, run, compile_mode)
@@ -229,7 +236,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     header = ["run", "tol, eV/atom", "start", "ps", "T, K", "drift", "drift, shadow", "scatter", "f", "fᵀ", "µs/atom"]
     lines = [
         [
-            f"{row['symbol']} {row['n_atoms']}",
+            f"{Path(row['symbol']).stem} {row['n_atoms']}",
             f"{row['tol']:.0e}",
             "warm" if row["warm"] else "cold",
             f"{row['done_steps'] / 1000:g}" + ("" if row["done_steps"] == row["n_steps"] else " (not finished)"),
@@ -277,7 +284,7 @@ def picture(rows: list[dict[str, Any]], name: str) -> None:
     for row in (row for row in rows if row["part"] == "long"):
         t, e = np.array(row["shadow_trace"]).T
         style = "-" if row["warm"] else ":"
-        label = f"{row['symbol']}, {'warm' if row['warm'] else 'cold'} starts"
+        label = f"{Path(row['symbol']).stem}, {'warm' if row['warm'] else 'cold'} starts"
         left.plot(t, 1e6 * (e - e[0]), style, color=colors[row["symbol"]], lw=0.9, label=label)
     left.set(xlabel="time, ps", ylabel="change of the shadow energy, 10⁻⁶ eV/atom")
     left.set_visible(left.has_data())
@@ -291,7 +298,7 @@ def picture(rows: list[dict[str, Any]], name: str) -> None:
                 drift = [1e6 * abs(r["shadow"]["drift"]) for r in chosen]
                 error = [1e6 * r["shadow"]["error"] for r in chosen]
                 tol = [r["tol"] for r in chosen]
-                label = f"{symbol}, {'warm' if warm else 'cold'} starts"
+                label = f"{Path(symbol).stem}, {'warm' if warm else 'cold'} starts"
                 right.errorbar(tol, drift, error, fmt=style, color=color, mfc="none", ms=4, lw=1, label=label)
     right.set_visible(right.has_data())
     if right.has_data():
@@ -324,6 +331,7 @@ def main() -> None:
     parser.add_argument(
         "--elements", nargs="+", default=["Si", "Cu"], help="those the model does not know are left out"
     )
+    parser.add_argument("--structure", help="file with the structure that takes the place of the elements' crystals")
     parser.add_argument("--part", choices=["long", "curve", "all"], default="all")
     parser.add_argument("--atoms", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20_000, help="of the long run with warm starts")
@@ -340,6 +348,8 @@ def main() -> None:
     torch.set_num_threads(1)
     model = load_model(options.model).requires_grad_(False)
     options.elements = [symbol for symbol in options.elements if symbol in symbols(model)]
+    if options.structure:
+        options.elements = [options.structure]
     work: Path = options.work or Path(tempfile.gettempdir()) / f"ase-andersonn-nve-{fingerprint(model)}"
     work.mkdir(parents=True, exist_ok=True)
     mode = {"auto": "auto", "yes": True, "no": False}[options.compile]
