@@ -19,6 +19,7 @@ import torch
 
 from ase_andersonn import load_model
 from ase_andersonn.config import write_config
+from ase_andersonn.models.deq_attention import DEQAttention
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, run, train
 from ase_andersonn.training.losses import LossTerms
 from ase_andersonn.training.setup import Experiment, build_model
@@ -253,6 +254,16 @@ def test_elements_of_the_validation_set_have_to_be_known(config: TrainConfig) ->
     model = build_model(config, (28, 29))
     with pytest.raises(ValueError, match="validation frames contain N,"):
         Experiment.from_frames(config, model, metals, frames)
+
+
+def test_distances_are_seen_a_little_below_the_shortest_of_the_frames(config: TrainConfig) -> None:
+    experiment = Experiment.from_config(config)
+    model = experiment.model
+    assert isinstance(model, DEQAttention)
+    for pair, shortest in experiment.train.closest().items():
+        first, second = (model.elements.index(z) for z in pair)
+        for seen in (model.closest[first, second], model.closest[second, first]):
+            assert float(seen) == pytest.approx(0.9 * shortest)
 
 
 def test_the_users_random_numbers_are_left_alone(config: TrainConfig) -> None:
