@@ -127,6 +127,7 @@ def report(data: dict[str, Any]) -> str:
     if "errors" in data:
         header = [
             "trained at 300 K",
+            "weights",
             "best epoch after, min",
             "energy, 300 K",
             "forces, 300 K",
@@ -134,10 +135,17 @@ def report(data: dict[str, Any]) -> str:
             "forces, 600 K",
         ]
         rows = [
-            [name, figure(own.get("minutes"), 3), *(figure(x, 3) for t in ("300K", "600K") for x in own[t])]
+            [
+                name,
+                f"{own['weights']:,}",
+                figure(own["minutes"], 3),
+                *(figure(x, 3) for t in ("300K", "600K") for x in own[t]),
+            ]
             for name, own in data["errors"].items()
         ]
-        rows += [[name, "published", *(x for t in ("300K", "600K") for x in own[t])] for name, own in PUBLISHED.items()]
+        rows += [
+            [name, "", "published", *(x for t in ("300K", "600K") for x in own[t])] for name, own in PUBLISHED.items()
+        ]
         lines += ["RMSE of the molecule's energy, meV, and of the forces, meV/Å.", "", markdown_table(header, rows), ""]
     if "curves" in data:
         rows = [
@@ -168,7 +176,8 @@ def main() -> None:
     models = {name: trained(name, options) for name in options.models}
     if "errors" in options.part:
         for name, model in models.items():
-            own = {"minutes": model.card["training"]["minutes"], **errors(model, options.data)}
+            weights = sum(p.numel() for p in model.parameters())
+            own = {"minutes": model.card["training"]["minutes"], "weights": weights, **errors(model, options.data)}
             data.setdefault("errors", {})[name] = own
     if "curves" in options.part:
         for name in CURVES:

@@ -85,7 +85,7 @@ class EnergyModel(Potential):
 
     @abstractmethod
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
-        """Set the shortest distance (Å) at which each pair of elements is known; below, pairs repel.
+        """Set the distance (Å) of each pair of elements down to which it is known well enough; below, pairs repel.
 
         Keys are pairs of atomic numbers; for a pair without one it is the sum of the covalent radii.
         """

@@ -40,8 +40,9 @@ class DEQAttentionConfig:
         n_heads: attention heads.
         n_hidden: width of the atoms' injection network.
         contraction: γ, the bound on the cell's Lipschitz constant.
-        n_pairs: products of every channel of the density in the power spectrum, at most `n_edge // 2 + 1`, where they
-            are all there are: with itself and the ones before it.
+        n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
+            cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair. Models of before this
+            field have 2.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -156,7 +157,7 @@ class DEQAttention(EnergyModel):
         return self.scale[species] * (self.output[species] * silu(self.hidden(z, species))).sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """The nuclear repulsion, which ends at the pair's shortest known distance [n_rows], eV."""
+        """The nuclear repulsion, which ends at the pair's `closest` distance [n_rows], eV."""
         reach = self.closest[species[:, None], neighbor_species].clamp(max=self.cutoff)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
         return zbl_energy(distances(vectors, mask), *charges, reach, mask)

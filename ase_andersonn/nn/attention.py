@@ -60,7 +60,8 @@ class NeighborAttention(nn.Module):
         n_token: channels after the attention; a multiple of `n_heads`.
         n_heads: attention heads.
         n_channels: channels of the message gates.
-        n_pairs: products of every channel of the density in the power spectrum: with itself and the ones before it.
+        n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
+            cyclically: `c`, `c − 1`, …
     """
 
     def __init__(
@@ -150,7 +151,11 @@ class NeighborAttention(nn.Module):
         return y @ wide
 
     def power_spectrum(self, density: Tensor) -> Tensor:
-        """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1 [n_atoms, (l_max + 1) n_pairs n_edge]."""
+        """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1.
+
+        The density is [n_atoms, (l_max + 1)², n_edge], the result [n_atoms, (l_max + 1) n_pairs n_edge]: by degree, then
+        by k, then by channel.
+        """
         product = torch.cat([density * density.roll(k, -1) for k in range(self.n_pairs)], -1)
         parts = torch.split(product, [2 * degree + 1 for degree in range(self.l_max + 1)], 1)
         return torch.cat([part.sum(1) for part in parts], -1)

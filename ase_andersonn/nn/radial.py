@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 BLIND = 0.8
-"""Share of a pair's shortest known distance below which a network does not see the distance."""
+"""Share of a pair's `closest` distance below which a network does not see the distance."""
 
 
 def distances(vectors: Tensor, mask: Tensor) -> Tensor:
@@ -37,12 +37,12 @@ def floored(r: Tensor, closest: Tensor) -> Tensor:
     """`r` down to `closest`, then bending over to a constant below `BLIND · closest`.
 
     With `t = (r/closest − b) / (1 − b)`, b = BLIND, the slope is the smooth step `t³ (10 − 15t + 6t²)`, so that the
-    function has three continuous derivatives. A network that is given it feels no pull between atoms closer than it
-    ever saw.
+    function has three continuous derivatives. A network that is given it feels no pull between atoms far closer than
+    it ever saw.
 
     Args:
         r: distances [...], Å.
-        closest: shortest known distance of the pair [...], Å.
+        closest: distance of the pair down to which the network sees [...], Å.
     """
     t = ((r / closest - BLIND) / (1.0 - BLIND)).clamp(min=0.0, max=1.0)
     bent = 0.5 * (1.0 + BLIND) + (1.0 - BLIND) * t * t * t * t * (2.5 + t * (t - 3.0))

@@ -19,9 +19,10 @@ from .frames import read_frames
 from .reference import elements_of, force_scales, reference_energies
 
 NEARER = 0.9
-"""Share of the shortest distance among the training frames down to which the network sees distances as they are.
+"""`closest` is this share of the shortest distance of a pair among the training frames.
 
-Seldom, motion brings atoms nearer than all frames did: a network goes on well for a little, a bend would not.
+Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
+at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
 """
 
 

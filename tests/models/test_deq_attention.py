@@ -123,6 +123,13 @@ def test_configs_come_back() -> None:
     assert from_dict(DEQAttentionConfig, to_dict(config)) == config
 
 
+def test_configs_of_before_there_were_more_pairs() -> None:
+    """Published models have no such field, and two pairs."""
+    fields = to_dict(DEQAttentionConfig(elements=(6, 14)))
+    del fields["n_pairs"]
+    assert from_dict(DEQAttentionConfig, fields).n_pairs == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

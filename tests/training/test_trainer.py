@@ -20,6 +20,7 @@ import torch
 from ase_andersonn import load_model
 from ase_andersonn.config import write_config
 from ase_andersonn.models.deq_attention import DEQAttention
+from ase_andersonn.nn.radial import floored
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, run, train
 from ase_andersonn.training.losses import LossTerms
 from ase_andersonn.training.setup import Experiment, build_model
@@ -92,6 +93,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 SLOW_RUN = """
 import sys, time
 from ase_andersonn.config import read_config
+from ase_andersonn.nn.radial import floored
 from ase_andersonn.training import TrainConfig, Trainer
 
 class SlowTrainer(Trainer):
@@ -264,6 +266,8 @@ def test_distances_are_seen_a_little_below_the_shortest_of_the_frames(config: Tr
         first, second = (model.elements.index(z) for z in pair)
         for seen in (model.closest[first, second], model.closest[second, first]):
             assert float(seen) == pytest.approx(0.9 * shortest)
+            near = torch.tensor(0.92 * shortest)
+            assert floored(near, seen) == near
 
 
 def test_the_users_random_numbers_are_left_alone(config: TrainConfig) -> None:
