@@ -153,8 +153,8 @@ class NeighborAttention(nn.Module):
     def power_spectrum(self, density: Tensor) -> Tensor:
         """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1.
 
-        The density is [n_atoms, (l_max + 1)², n_edge], the result [n_atoms, (l_max + 1) n_pairs n_edge]: by degree, then
-        by k, then by channel.
+        The density is [n_atoms, (l_max + 1)², n_edge], the result [n_atoms, (l_max + 1) n_pairs n_edge] by degree,
+        then by k, then by channel.
         """
         product = torch.cat([density * density.roll(k, -1) for k in range(self.n_pairs)], -1)
         parts = torch.split(product, [2 * degree + 1 for degree in range(self.l_max + 1)], 1)
