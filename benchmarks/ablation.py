@@ -13,19 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from acac import SIZES, file_of
-from common import RESULTS, figure, interleaved, machine, markdown_machine, markdown_table, write_results
+from acac import config_of, errors, times
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from training_worker import SIZES
 
-from ase_andersonn import AndersoNN, load_model
+from ase_andersonn import load_model
+from ase_andersonn.config import to_dict
 from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.training import TrainConfig, evaluate_dataset, train
-from ase_andersonn.training.frames import read_file
+from ase_andersonn.models.deq_attention import DEQAttentionConfig
+from ase_andersonn.training import train
 
 CHANGES: dict[str, list[Any]] = {
     "n_pairs": [2, 4, 17],
@@ -38,59 +38,31 @@ CHANGES: dict[str, list[Any]] = {
     "n_channels": [64],
     "contraction": [0.01, 0.3, 0.9],
 }
-"""Of each size the values beside that of `acac.SIZES`."""
+"""Of each size the values beside that of `training_worker.SIZES`."""
 VARIANTS: dict[str, dict[str, Any]] = {"base": {}} | {
     f"{name}={value}": {name: value} for name, values in CHANGES.items() for value in values
 }
 
 
-def config_of(variant: str, options: argparse.Namespace) -> TrainConfig:
-    changes = VARIANTS[variant]
-
-    return TrainConfig(
-        train=(str(file_of(options.data, "train_300K")),),
-        output=str(options.work / variant),
-        validation_fraction=0.1,
-        model=SIZES | changes,
-        max_epochs=options.epochs,
-        batch_atoms=75,
-        learning_rate=3e-3,
-        energy_weight=20.0,
-        energy_weight_final=200.0,
-        energy_ramp_start=0.4,
-        stress_weight=0.0,
-        compile="auto",
-    )
+def folder(variant: str, options: argparse.Namespace) -> Path:
+    """Of a variant's run; one of more epochs is another, whose learning rate falls more slowly."""
+    return Path(options.work) / f"{variant}-{options.epochs}"
 
 
 def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train what is not trained, and the errors: RMSE of the molecule's energy, meV, and of the forces, meV/Å."""
     torch.set_num_threads(1)
-    run = train(config_of(variant, options), resume=True)
-    model = load_model(run.folder / "last.safetensors")
+    sizes = SIZES | VARIANTS[variant]
+    config = config_of(options.data, folder(variant, options), "DEQAttention", sizes, max_epochs=options.epochs)
+    train(config, resume=True)
+    model = last_of(folder(variant, options))
+    return {"weights": sum(p.numel() for p in model.parameters()), **errors(model, options.data)}
+
+
+def last_of(run: Path) -> EnergyModel:
+    model = load_model(run / "last.safetensors")
     assert isinstance(model, EnergyModel)
-    found: dict[str, Any] = {"weights": sum(p.numel() for p in model.parameters())}
-    for temperature in ("300K", "600K"):
-        frames = read_file(file_of(options.data, f"test_MD_{temperature}"))
-        own = evaluate_dataset(model, frames, tolerance=1e-8).errors["all"]
-        found[temperature] = 1e3 * len(frames[0]) * own.energy.rmse, 1e3 * own.forces.rmse
-    return found
-
-
-def times(variants: list[str], options: argparse.Namespace, copies: int = 40) -> dict[str, float]:
-    """Microseconds of CPU time an atom."""
-    torch.set_num_threads(1)
-    start, rng = read_file(file_of(options.data, "test_MD_300K"))[0], np.random.default_rng(0)
-
-    def call(calc: AndersoNN) -> None:
-        batch = [start.copy() for _ in range(copies)]
-        for atoms in batch:
-            atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
-        calc.evaluate(batch)
-
-    calcs = {name: AndersoNN(options.work / name / "last.safetensors", compile=False) for name in variants}
-    measured = interleaved({name: partial(call, calc) for name, calc in calcs.items()}, repeats=9, warm=2)
-    return {name: 1e6 * time.cpu_median / (copies * len(start)) for name, time in measured.items()}
+    return model
 
 
 def report(data: dict[str, Any]) -> str:
@@ -128,14 +100,20 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=25)
     options = parser.parse_args()
     path = RESULTS / "ablation.json"
-    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"variants": {}}
-    data |= {"machine": machine(), "base": SIZES, "epochs": options.epochs}
+    base = {
+        name: value for name, value in to_dict(DEQAttentionConfig((1, 6, 8), **SIZES)).items() if name != "elements"
+    }
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if (data.get("base"), data.get("epochs")) != (base, options.epochs):
+        data = {"base": base, "epochs": options.epochs, "variants": {}}
+    data["machine"] = machine()
     for variant in options.variants:
         # Of its own process: compiled functions of models of other sizes would pile up.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             data["variants"].setdefault(variant, {}).update(pool.apply(measure, (variant, options)))
         write_results("ablation", data, report(data))
-    for variant, time in times(options.variants, options).items():
+    models = {variant: last_of(folder(variant, options)) for variant in data["variants"]}
+    for variant, time in times(models, options.data, 9, compiled=False).items():
         data["variants"][variant]["time"] = time
     write_results("ablation", data, report(data))
     print(report(data))

@@ -27,21 +27,19 @@ import numpy as np
 import torch
 from ase import Atoms
 from common import RESULTS, figure, interleaved, machine, markdown_machine, markdown_table, write_results
+from training_worker import OURS
 
 from ase_andersonn import AndersoNN, load_model
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.training import TrainConfig, evaluate_dataset, train
 from ase_andersonn.training.frames import read_file
 
-SIZES: dict[str, Any] = {"n_edge": 32, "n_pairs": 8, "n_token": 32, "n_channels": 32, "n_hidden": 192}
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "attention": ("DEQAttention", SIZES),
-    "cartesian": ("DEQCartesian", SIZES | {"rank": 2, "n_tensors": 8, "n_products": 8}),
-}
 PUBLISHED = {"MACE": {"300K": (0.9, 5.1), "600K": (4.6, 22.4)}, "NequIP": {"300K": (0.81, 5.90), "600K": (6.04, 27.8)}}
 """RMSE, meV and meV/Å, trained on the same 450 + 50 frames: Batatia et al., arXiv 2206.07697, table 3."""
 CURVES = {"dihedral": "dihedral angle, degrees", "H_transfer": "image"}
 PARTS = ("errors", "curves", "time")
+COPIES = 20
+"""Molecules in the batch that is timed."""
 
 
 def file_of(folder: Path, name: str) -> Path:
@@ -51,16 +49,14 @@ def file_of(folder: Path, name: str) -> Path:
     raise FileNotFoundError(f"{folder} has no {name}.extxyz, also not compressed.")
 
 
-def trained(name: str, options: argparse.Namespace) -> EnergyModel:
-    """The best model of the run, which is gone on with until it has had its minutes."""
-    architecture, sizes = MODELS[name]
-    config = TrainConfig(
-        train=(str(file_of(options.data, "train_300K")),),
-        output=str(options.work / name),
+def config_of(data: Path, output: Path, architecture: str, sizes: dict[str, Any], **length: Any) -> TrainConfig:
+    """Of a run on the frames at 300 K; `length` is `max_minutes` or `max_epochs`."""
+    return TrainConfig(
+        train=(str(file_of(data, "train_300K")),),
+        output=str(output),
         validation_fraction=0.1,
         architecture=architecture,
         model=sizes,
-        max_minutes=options.minutes,
         batch_atoms=75,
         learning_rate=3e-3,
         energy_weight=20.0,
@@ -68,7 +64,13 @@ def trained(name: str, options: argparse.Namespace) -> EnergyModel:
         energy_ramp_start=0.4,
         stress_weight=0.0,
         compile="auto",
+        **length,
     )
+
+
+def trained(name: str, options: argparse.Namespace) -> EnergyModel:
+    """The best model of the run, which is gone on with until it has had its minutes."""
+    config = config_of(options.data, options.work / name, *OURS[name], max_minutes=options.minutes)
     run = train(config, resume=True)
     model = load_model(run.folder / "best.safetensors")
     assert isinstance(model, EnergyModel)
@@ -93,20 +95,20 @@ def curve(model: EnergyModel, frames: list[Atoms]) -> dict[str, list[float]]:
     return {"DFT": (dft - dft[lowest]).tolist(), "model": (ours - ours[lowest]).tolist()}
 
 
-def times(models: dict[str, EnergyModel], folder: Path, repeats: int, copies: int = 20) -> dict[str, float]:
-    """Microseconds of CPU time an atom of energy and forces, of a batch of molecules that do not feel each other."""
+def times(models: dict[str, EnergyModel], folder: Path, repeats: int, *, compiled: bool) -> dict[str, float]:
+    """Microseconds of CPU time an atom of energy and forces, of a batch of molecules, each call a cold start."""
     torch.set_num_threads(1)
     start, rng = read_file(file_of(folder, "test_MD_300K"))[0], np.random.default_rng(0)
 
     def call(calc: AndersoNN) -> None:
-        batch = [start.copy() for _ in range(copies)]
+        batch = [start.copy() for _ in range(COPIES)]
         for atoms in batch:
             atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
         calc.evaluate(batch)
 
-    functions = {name: partial(call, AndersoNN(model, compile=True)) for name, model in models.items()}
+    functions = {name: partial(call, AndersoNN(model, compile=compiled)) for name, model in models.items()}
     measured = interleaved(functions, repeats=repeats, warm=3)
-    return {name: 1e6 * time.cpu_median / (copies * len(start)) for name, time in measured.items()}
+    return {name: 1e6 * time.cpu_median / (COPIES * len(start)) for name, time in measured.items()}
 
 
 def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
@@ -165,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=OURS, default=list(OURS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each model")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=15)
@@ -189,7 +191,7 @@ def main() -> None:
             entry["models"].update({model: own["model"] for model, own in found.items()})
         picture(data["curves"], RESULTS / "acac.png")
     if "time" in options.part:
-        data.setdefault("time", {}).update(times(models, options.data, options.repeats))
+        data.setdefault("time", {}).update(times(models, options.data, options.repeats, compiled=True))
     write_results("acac", data, report(data))
     print(report(data))
 

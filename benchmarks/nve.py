@@ -80,10 +80,10 @@ class Run:
 def crystal(symbol: str, n_atoms: int) -> Atoms:
     """Cubic conventional cells, repeated to at least so many atoms; primitive fcc cells for exactly 1,000.
 
-    For the name of a file what it holds.
+    For the name of a file its first structure.
     """
-    if Path(symbol).suffix:
-        return read_file(Path(symbol))[0]
+    if Path(symbol).is_file():
+        return read_file(symbol)[0]
     if n_atoms == 1000 and len(bulk(symbol)) == 1:
         return bulk(symbol).repeat(10)
     atoms = bulk(symbol, cubic=True)
@@ -253,7 +253,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, lines)
 
 
-def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str) -> str:
+def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str, name: str) -> str:
     lines = [
         "# Energy conservation in molecular dynamics",
         "",
@@ -270,7 +270,7 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str) -> str
         chosen = [row for row in rows if row["part"] == part]
         if chosen:
             lines += ["", f"## {title}", "", table(chosen)]
-    return "\n".join([*lines, "", "![energy](nve.png)"])
+    return "\n".join([*lines, "", f"![energy]({name}.png)"])
 
 
 def picture(rows: list[dict[str, Any]], name: str) -> None:
@@ -331,7 +331,7 @@ def main() -> None:
     parser.add_argument(
         "--elements", nargs="+", default=["Si", "Cu"], help="those the model does not know are left out"
     )
-    parser.add_argument("--structure", help="file with the structure that takes the place of the elements' crystals")
+    parser.add_argument("--structure", help="file whose first structure takes the place of the elements' crystals")
     parser.add_argument("--part", choices=["long", "curve", "all"], default="all")
     parser.add_argument("--atoms", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20_000, help="of the long run with warm starts")
@@ -349,7 +349,9 @@ def main() -> None:
     model = load_model(options.model).requires_grad_(False)
     options.elements = [symbol for symbol in options.elements if symbol in symbols(model)]
     if options.structure:
-        options.elements = [options.structure]
+        if options.part != "long" or not Path(options.structure).is_file():
+            parser.error("--structure needs a file that exists, and --part long")
+        options.elements, options.atoms = [options.structure], len(crystal(options.structure, 0))
     work: Path = options.work or Path(tempfile.gettempdir()) / f"ase-andersonn-nve-{fingerprint(model)}"
     work.mkdir(parents=True, exist_ok=True)
     mode = {"auto": "auto", "yes": True, "no": False}[options.compile]
@@ -363,7 +365,7 @@ def main() -> None:
             recorded.go_on(stop)
             rows, facts = results_of(work), machine()
             data = {"machine": facts, "model": name_of(model), "rows": rows}
-            write_results(options.name, data, report(rows, facts, name_of(model)))
+            write_results(options.name, data, report(rows, facts, name_of(model), options.name))
             if rows:
                 picture(rows, options.name)
             print(run.name, f"{len(recorded.rows)} of {run.n_steps} steps", flush=True)

@@ -19,7 +19,6 @@ import json
 import multiprocessing
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -30,18 +29,17 @@ import torch
 from ase.build import bulk
 from ase.io import write
 from common import (
-    REPOSITORY,
     RESULTS,
     figure,
     machine,
     markdown_machine,
     markdown_table,
     rotated,
-    single_thread_environment,
     write_results,
 )
 from speed_worker import peak_mib, resident_mib
 from training_worker import MACE, OURS
+from worker import Worker
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
@@ -50,7 +48,6 @@ from ase_andersonn.nn.deq import apply_cell
 from ase_andersonn.solvers.picard import Picard
 from ase_andersonn.training.frames import read_file
 
-WORKER = Path(__file__).resolve().with_name("training_worker.py")
 PARTS = ("step", "error", "memory")
 TOLERANCES = (1e-1, 1e-3, 1e-6, 1e-12, 1e-24)
 """eV/atom, which the solver takes more and more iterations to reach."""
@@ -59,65 +56,35 @@ LEVELS = (100.0, 70.0, 50.0, 40.0, 30.0, 25.0, 20.0, 15.0, 12.0, 10.0)
 MACE_EPOCH = re.compile(r"Epoch (\d+): .*RMSE_F=\s*([\d.]+) meV")
 
 
-class Worker:
-    """A network's process."""
-
-    def __init__(self, name: str, python: str, frames: Path, batch: int) -> None:
-        environment = single_thread_environment()
-        if name in OURS:
-            environment["PYTHONPATH"] = str(REPOSITORY)
-        self.process = subprocess.Popen(
-            [python, str(WORKER), name, str(frames), str(batch)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.facts = self._answer()
-        self.times: list[dict[str, float]] = []
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        raise RuntimeError("a network's process ended; run training_worker.py by itself to see why.")
-
-    def go(self, steps: int) -> None:
-        """Take steps and keep their times."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        self.times.append(self._answer())
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def measure_steps(options: argparse.Namespace) -> list[dict[str, Any]]:
-    names = [*OURS, *(MACE if options.peer else ())]
+    names = [name for name in options.networks if name in OURS or options.peer]
     with tempfile.TemporaryDirectory() as folder:
         frames = Path(folder) / "frames.extxyz"
         write(frames, read_file(options.data))  # also of a compressed file, which MACE's environment reads slowly
         workers = {
-            name: Worker(name, sys.executable if name in OURS else options.peer, frames, options.batch)
+            name: Worker(
+                sys.executable if name in OURS else options.peer,
+                "training_worker.py",
+                name,
+                frames,
+                options.batch,
+                own=name in OURS,
+            )
             for name in names
         }
+        times: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for turn in range(options.repeats):
             for name in rotated(names, turn):
-                workers[name].go(options.steps)
+                times[name].append(workers[name].ask(options.steps))
         for worker in workers.values():
             worker.stop()
     return [
         {
             "name": name,
             "weights": worker.facts["weights"],
-            "cpu_s": statistics.median(t["cpu_s"] for t in worker.times),
-            "wall_s": statistics.median(t["wall_s"] for t in worker.times),
-            "mib": max(t["peak_mib"] for t in worker.times) - worker.facts["resident_mib"],
+            "cpu_s": statistics.median(t["cpu_s"] for t in times[name]),
+            "wall_s": statistics.median(t["wall_s"] for t in times[name]),
+            "mib": max(t["peak_mib"] for t in times[name]) - worker.facts["resident_mib"],
             "resident_mib": worker.facts["resident_mib"],
         }
         for name, worker in workers.items()
@@ -171,27 +138,38 @@ def measure_memory() -> list[dict[str, float]]:
     return rows
 
 
-def epochs_to(levels: Sequence[float], errors: list[float]) -> list[int | None]:
-    """Epochs after which the error was first at or below each level."""
-    return [next((epoch for epoch, error in enumerate(errors, 1) if error <= level), None) for level in levels]
+def first_at(levels: Sequence[float], curve: list[tuple[int, float]]) -> list[int | None]:
+    """Steps after which the error was first at or below each level, of (steps, error)."""
+    return [next((steps for steps, error in curve if error <= level), None) for level in levels]
 
 
-def measure_errors(options: argparse.Namespace, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each network the steps of an epoch, the epochs to each level and the seconds these take."""
+def measure_errors(options: argparse.Namespace, data: dict[str, Any]) -> dict[str, Any]:
+    """Of each network the steps to each level and the minutes these take, and its last error.
+
+    Raises:
+        ValueError: for a run of other sizes or batches than those whose steps were timed.
+    """
+    card = json.loads((options.run / "last.json").read_text())
+    sizes, config = card["config"], card["card"]["training"]["config"]
+    names = [
+        name
+        for name, (architecture, own) in OURS.items()
+        if architecture == card["architecture"] and all(sizes[key] == value for key, value in own.items())
+    ]
+    n_atoms = len(read_file(options.data)[0])
+    if not names or config["batch_atoms"] // n_atoms != data["batch"]:
+        raise ValueError(f"{options.run} has other sizes or batches than those whose steps were timed.")
     records = [json.loads(line) for line in (options.run / "metrics.jsonl").read_text().splitlines()]
-    architecture = json.loads((options.run / "last.json").read_text())["architecture"]
-    ours = next(name for name, (known, _) in OURS.items() if known == architecture)
-    curves = {
-        ours: [1e3 * r["validation"]["errors"]["all"]["forces"]["rmse"] for r in records],
-        "mace-128x0e": [float(error) for _, error in MACE_EPOCH.findall(options.mace_log.read_text())],
-    }
-    per_epoch = records[0]["step"]
-    cpu = {own["name"]: own["cpu_s"] for own in steps}
+    ours = [(r["step"], 1e3 * r["validation"]["errors"]["all"]["forces"]["rmse"]) for r in records if "validation" in r]
+    per_epoch = records[0]["step"]  # of as many frames in batches of the same size
+    log = MACE_EPOCH.findall(options.mace_log.read_text())
+    curves = {names[0]: ours, "mace-128x0e": [((int(epoch) + 1) * per_epoch, float(error)) for epoch, error in log]}
+    cpu = {own["name"]: own["cpu_s"] for own in data["step"]}
     found: dict[str, Any] = {}
-    for name, errors in curves.items():
-        epochs = epochs_to(LEVELS, errors)
-        minutes = [None if n is None else n * per_epoch * cpu[name] / 60.0 for n in epochs]
-        found[name] = {"epochs": epochs, "minutes": minutes, "last": errors[-1], "n_epochs": len(errors)}
+    for name, curve in curves.items():
+        steps = first_at(LEVELS, curve)
+        minutes = [None if n is None else n * cpu[name] / 60.0 for n in steps]
+        found[name] = {"steps": steps, "minutes": minutes, "last": curve[-1]}
     return found
 
 
@@ -212,13 +190,23 @@ def report(data: dict[str, Any]) -> str:
         lines += [f"Steps on batches of {data['batch']} molecules, one thread, float32, energy and forces.", ""]
         lines += [markdown_table(header, rows), ""]
     if "error" in data:
-        curves = [own[key] for own in data["error"].values() for key in ("epochs", "minutes")]
-        header = ["forces, meV/Å", *(f"{name}, {unit}" for name in data["error"] for unit in ("epochs", "min"))]
+        own = data["error"]
+        curves = [own[name][key] for name in own for key in ("steps", "minutes")]
+        header = ["forces, meV/Å", *(f"{name}, {unit}" for name in own for unit in ("steps", "min"))]
         rows = [
             [figure(level), *("not reached" if curve[i] is None else figure(curve[i]) for curve in curves)]
             for i, level in enumerate(LEVELS)
         ]
-        lines += ["CPU time until the RMSE of the validation frames' forces is at a level.", ""]
+        last = (
+            f"{name} {figure(error)} after {steps:,}" for name, (steps, error) in ((n, own[n]["last"]) for n in own)
+        )
+        lines += [
+            "Steps until the RMSE of the validation frames' forces (50 of 500, drawn by each program) was first at a"
+        ]
+        lines += [
+            "level, and the CPU time these steps take by the table above; without validation and reading of data, of"
+        ]
+        lines += [f"MACE without its averaged weights. At the end of the runs: {'; '.join(last)} steps.", ""]
         lines += [markdown_table(header, rows), ""]
     if "memory" in data:
         rows = [[row["iterations"], figure(row["implicit"]), figure(row["unrolled"])] for row in data["memory"]]
@@ -230,8 +218,9 @@ def report(data: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=["step", "memory"])
     parser.add_argument("--data", type=Path, help="frames with energies and forces, all of one molecule, for the steps")
+    parser.add_argument("--networks", nargs="+", choices=[*OURS, *MACE], default=[*OURS, *MACE], help="of the steps")
     parser.add_argument("--peer", help="interpreter of an environment with mace-torch")
     parser.add_argument("--run", type=Path, help="folder of a training run of this project")
     parser.add_argument("--mace-log", type=Path, help="what mace_run_train wrote")
@@ -241,17 +230,17 @@ def main() -> None:
     options = parser.parse_args()
     path = RESULTS / "training.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if {"step", "error"} & set(options.part) and options.data is None:
+        parser.error("steps and errors need --data FRAMES")
+    if "error" in options.part and not (options.run and options.mace_log and (options.peer or "step" in data)):
+        parser.error("the errors need --run, --mace-log and the times of MACE's steps")
     data["machine"] = machine()
     if "memory" in options.part:
         data["memory"] = measure_memory()
     if "step" in options.part:
-        if options.data is None:
-            parser.error("the steps need --data FRAMES")
         data |= {"batch": options.batch, "step": measure_steps(options)}
     if "error" in options.part:
-        if options.run is None or options.mace_log is None or "step" not in data:
-            parser.error("the errors need --run, --mace-log and the times of the steps")
-        data["error"] = measure_errors(options, data["step"])
+        data["error"] = measure_errors(options, data)
     write_results("training", data, report(data))
     print(report(data))
 
