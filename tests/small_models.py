@@ -20,7 +20,6 @@ SIZES: dict[str, Any] = {
     "n_edge": 8,
     "n_token": 12,
     "n_heads": 2,
-    "n_pairs": 3,
     "n_hidden": 16,
 }
 TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}

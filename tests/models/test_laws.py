@@ -54,6 +54,15 @@ def test_rotations_and_reflections_at_any_rank_and_tolerance(structure: str, ran
     LAWS["rotation"](calc, STRUCTURES[structure](), tol=1e-10)
 
 
+@pytest.mark.parametrize("n_pairs", [1, 5])
+def test_any_number_of_pairs_of_channels(n_pairs: int) -> None:
+    """Every channel with itself alone, and with all others."""
+    calc = AndersoNN(small_model(3, n_pairs=n_pairs), dtype="float64", tol=1e-22, warm_start=False, compile=False)
+    for law in ("rotation", "permutation", "no_net_force"):
+        LAWS[law](calc, slab(), tol=1e-10)
+    assert force_error(calc, slab(), indices=range(3)) <= 1e-6
+
+
 def test_molecules_apart(calc: AndersoNN) -> None:
     separation(calc, ethanol(), CUTOFF)
 
