@@ -181,6 +181,7 @@ def summary(run: Run, rows: np.ndarray, n_atoms: int) -> dict[str, Any]:
     potential, kinetic, shadow, cell, transposed, seconds = rows.T
     total = (potential + kinetic) / n_atoms
     return asdict(run) | {
+        "symbol": Path(run.symbol).stem,
         "n_atoms": n_atoms,
         "done_steps": len(rows),
         "temperature": float(kinetic.mean() / (1.5 * units.kB * n_atoms)),
@@ -236,7 +237,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     header = ["run", "tol, eV/atom", "start", "ps", "T, K", "drift", "drift, shadow", "scatter", "f", "fᵀ", "µs/atom"]
     lines = [
         [
-            f"{Path(row['symbol']).stem} {row['n_atoms']}",
+            f"{row['symbol']} {row['n_atoms']}",
             f"{row['tol']:.0e}",
             "warm" if row["warm"] else "cold",
             f"{row['done_steps'] / 1000:g}" + ("" if row["done_steps"] == row["n_steps"] else " (not finished)"),
@@ -284,7 +285,7 @@ def picture(rows: list[dict[str, Any]], name: str) -> None:
     for row in (row for row in rows if row["part"] == "long"):
         t, e = np.array(row["shadow_trace"]).T
         style = "-" if row["warm"] else ":"
-        label = f"{Path(row['symbol']).stem}, {'warm' if row['warm'] else 'cold'} starts"
+        label = f"{row['symbol']}, {'warm' if row['warm'] else 'cold'} starts"
         left.plot(t, 1e6 * (e - e[0]), style, color=colors[row["symbol"]], lw=0.9, label=label)
     left.set(xlabel="time, ps", ylabel="change of the shadow energy, 10⁻⁶ eV/atom")
     left.set_visible(left.has_data())
@@ -298,7 +299,7 @@ def picture(rows: list[dict[str, Any]], name: str) -> None:
                 drift = [1e6 * abs(r["shadow"]["drift"]) for r in chosen]
                 error = [1e6 * r["shadow"]["error"] for r in chosen]
                 tol = [r["tol"] for r in chosen]
-                label = f"{Path(symbol).stem}, {'warm' if warm else 'cold'} starts"
+                label = f"{symbol}, {'warm' if warm else 'cold'} starts"
                 right.errorbar(tol, drift, error, fmt=style, color=color, mfc="none", ms=4, lw=1, label=label)
     right.set_visible(right.has_data())
     if right.has_data():
