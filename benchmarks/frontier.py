@@ -3,9 +3,9 @@
     python benchmarks/frontier.py --data FOLDER --ours small=a.safetensors wide=b.safetensors \
         --mace "128x0e=c.model" --peer ENVIRONMENTS/mace/bin/python
 
-FOLDER is that of acac.py; the models are trained on its frames at 300 K, as long as the call's author had them trained:
-published errors of longer training stand beside. Each model has a process and one thread. Time is CPU time an atom of
-energy and forces of twenty molecules together, all moved by about 0.02 Å at every call, in turn, the median.
+FOLDER is that of acac.py; the models were trained on its frames at 300 K, for as long as is said beside the figures;
+published errors, of longer training, stand in the table. Each model has a process and one thread. Time is CPU time an
+atom of energy and forces of twenty molecules together, all moved by about 0.02 Å at every call, in turn, the median.
 """
 
 from __future__ import annotations
@@ -20,15 +20,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from acac import PUBLISHED, file_of
 from ase.io import write
-from common import (
-    RESULTS,
-    figure,
-    machine,
-    markdown_machine,
-    markdown_table,
-    rotated,
-    write_results,
-)
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, rotated, write_results
 from worker import Worker
 
 from ase_andersonn.training.frames import read_file

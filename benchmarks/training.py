@@ -28,15 +28,7 @@ from typing import Any
 import torch
 from ase.build import bulk
 from ase.io import write
-from common import (
-    RESULTS,
-    figure,
-    machine,
-    markdown_machine,
-    markdown_table,
-    rotated,
-    write_results,
-)
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, rotated, write_results
 from speed_worker import peak_mib, resident_mib
 from training_worker import MACE, OURS
 from worker import Worker
@@ -201,12 +193,12 @@ def report(data: dict[str, Any]) -> str:
             f"{name} {figure(error)} after {steps:,}" for name, (steps, error) in ((n, own[n]["last"]) for n in own)
         )
         lines += [
-            "Steps until the RMSE of the validation frames' forces (50 of 500, drawn by each program) was first at a"
+            "Steps until the RMSE of the validation frames' forces (50 of 500, each program's own choice) was first"
         ]
         lines += [
-            "level, and the CPU time these steps take by the table above; without validation and reading of data, of"
+            "at a level, and the CPU time of so many steps by the table above, without validation, reading of data"
         ]
-        lines += [f"MACE without its averaged weights. At the end of the runs: {'; '.join(last)} steps.", ""]
+        lines += [f"and MACE's averaging of weights. At the end of the runs: {'; '.join(last)} steps.", ""]
         lines += [markdown_table(header, rows), ""]
     if "memory" in data:
         rows = [[row["iterations"], figure(row["implicit"]), figure(row["unrolled"])] for row in data["memory"]]

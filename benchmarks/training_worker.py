@@ -49,7 +49,7 @@ def ours(name: str, frames: str, batch: int) -> tuple[Step, int]:
 
 
 def mace(irreps: str, frames: str, batch: int) -> tuple[Step, int]:
-    """A step of MACE as its own trainer takes it: energy and forces loss, AMSGrad, float32."""
+    """A step of MACE with the blocks of `mace_run_train`: energy and forces loss, AMSGrad, float32, no averages."""
     from mace import data, modules, tools  # isort: skip
     from mace.tools import torch_geometric  # isort: skip
 
@@ -74,7 +74,7 @@ def mace(irreps: str, frames: str, batch: int) -> tuple[Step, int]:
         num_polynomial_cutoff=5,
         max_ell=3,
         interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
-        interaction_cls_first=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+        interaction_cls_first=modules.interaction_classes["RealAgnosticInteractionBlock"],
         num_interactions=2,
         num_elements=len(numbers),
         hidden_irreps=o3.Irreps(irreps),
