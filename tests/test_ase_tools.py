@@ -124,6 +124,16 @@ def test_a_warm_start_saves_applications_of_the_cell() -> None:
     assert np.mean(counts[-4:]) < 0.7 * counts[0]
 
 
+def test_a_history_that_does_not_reach_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Atoms that move far in a step: cold starts, whose remainders do not lag behind the motion."""
+    monkeypatch.setattr(whole, "SMALL", 0)
+    calc, cold = make(tol=1e-8), make(tol=1e-8, warm_start=False)
+    for seed in range(8):
+        atoms = rattled(ethanol(), 0.1, seed=seed)
+        np.testing.assert_allclose(calc.get_forces(atoms), cold.get_forces(atoms), rtol=0, atol=1e-12)
+        assert calc.diagnostics["evaluations"] == cold.diagnostics["evaluations"]
+
+
 # ASE's tools
 
 

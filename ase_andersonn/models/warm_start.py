@@ -1,5 +1,6 @@
 """Starting the solves of one geometry from those of the geometries before it."""
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +20,9 @@ class WarmStart:
     """
 
     def __init__(self, residual_tol: float, history: int = 6) -> None:
-        self.predictor = Predictor(history, noise=0.3 * residual_tol)
+        # A guess with more than half of the digits still to find saves little, and what the solve leaves of its error
+        # lags behind the motion and heats MD: a cold start's remainder is a function of the geometry, and does not.
+        self.predictor = Predictor(history, noise=0.3 * residual_tol, reach=math.sqrt(residual_tol))
         self._states: tuple[Any, Any] = (None, None)
 
     @property
@@ -28,7 +31,8 @@ class WarmStart:
         return len(self.predictor) == 0
 
     def begin(self, injection: Tensor) -> Start:
-        """Where to start for a geometry with the injection `u` [n_atoms, n_channels]."""
+        """Where to start for a geometry with the injection `u` [n_atoms, n_channels]: cold where the history does not
+        reach it."""
         guess = self.predictor.guess(injection)
         if guess is None:
             return COLD

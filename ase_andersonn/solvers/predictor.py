@@ -10,6 +10,7 @@ Comput. 17, 6965 (2021).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -46,7 +47,8 @@ class _History:
 
 def _products(steps: tuple[Tensor, ...], with_: Tensor) -> Tensor:
     """Inner products with every step, float64 [len(steps)]."""
-    return torch.stack([step.dot(with_) for step in steps]).double()
+    products = [step.dot(with_) for step in steps]
+    return torch.stack(products).double() if products else with_.new_zeros(0, dtype=torch.float64)
 
 
 class Predictor:
@@ -55,17 +57,19 @@ class Predictor:
     Args:
         history: number of steps kept; 4 to 8 is usual.
         noise: relative error of the stored solutions. Larger values damp its amplification by the coefficients.
+        reach: largest relative error of the fit, `|u - sum_k a_k u_k| / |u|`, with which a guess is given.
 
     Raises:
-        ValueError: for a history below 1 or a negative noise.
+        ValueError: for a history below 1, a negative noise or a negative reach.
     """
 
-    def __init__(self, history: int = 6, noise: float = 3e-4) -> None:
+    def __init__(self, history: int = 6, noise: float = 3e-4, reach: float = math.inf) -> None:
         if history < 1:
             raise ValueError(f"history is {history}; it must be at least 1")
-        if not noise >= 0:
-            raise ValueError(f"noise is {noise}; it must be >= 0")
-        self.history, self.noise = history, noise
+        for name, value in (("noise", noise), ("reach", reach)):
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; it must be >= 0")
+        self.history, self.noise, self.reach = history, noise, reach
         self._kept = _History()
 
     def __len__(self) -> int:
@@ -73,13 +77,14 @@ class Predictor:
 
     @torch.no_grad()
     def guess(self, u: Tensor) -> tuple[Tensor, ...] | None:
-        """Solutions extrapolated to the injection ``u``; None without a history of this shape, dtype and device."""
+        """Solutions extrapolated to the injection ``u``; None without a history of this shape, dtype and device that
+        reaches it."""
         entries = self._kept.entries
         if not entries or not entries[0].like(u):
             return None
-        if len(entries) == 1:
-            return entries[0].solutions
-        coefficients = self._coefficients(u)
+        coefficients, error = self._fit(u)
+        if error > self.reach:
+            return None
         guesses = []
         for k, solution in enumerate(entries[0].solutions):
             guess = (1 - sum(coefficients)) * solution
@@ -88,17 +93,20 @@ class Predictor:
             guesses.append(guess)
         return tuple(guesses)
 
-    def _coefficients(self, u: Tensor) -> list[float]:
-        """c, newest first; u_k - u_new is minus the sum of the first k steps."""
+    def _fit(self, u: Tensor) -> tuple[list[float], float]:
+        """c, newest first, and the fit's relative error; u_k - u_new is minus the sum of the first k steps."""
         steps, gram = self._kept.steps, self._kept.gram
         target = (u - self._kept.entries[0].injection).reshape(-1)
         sums = -torch.ones_like(gram).tril()
         normal = sums @ gram @ sums.T
-        ridge = self.noise**2 * u.reshape(-1).dot(u.reshape(-1)).double()
-        ridge = ridge + 1e-14 * normal.diagonal().sum() + torch.finfo(torch.float64).tiny
-        normal.diagonal().add_(ridge)
-        coefficients: list[float] = torch.linalg.solve_ex(normal, sums @ _products(steps, target))[0].tolist()
-        return coefficients
+        size, moved = (v.dot(v).double() for v in (u.reshape(-1), target))
+        ridge = self.noise**2 * size + 1e-14 * normal.diagonal().sum() + torch.finfo(torch.float64).tiny
+        regular = normal + ridge * torch.eye(len(steps), dtype=normal.dtype, device=normal.device)
+        projected = sums @ _products(steps, target)
+        c = torch.linalg.solve_ex(regular, projected)[0]
+        left = (moved - c @ (2 * projected - normal @ c)).clamp(min=0)
+        *coefficients, error = torch.cat((c, (left / (size + ridge)).sqrt()[None])).tolist()
+        return coefficients, error
 
     @torch.no_grad()
     def update(self, u: Tensor, *solutions: Tensor) -> None:

@@ -71,6 +71,20 @@ def test_one_entry_is_returned_as_it_is_and_none_without():
     assert len(predictor) == 0
 
 
+@given(seed=st.integers(0, 2**31), n=st.integers(1, 6), distance=st.floats(1e-4, 1.0))
+def test_no_guess_is_given_beyond_the_reach(seed, n, distance):
+    """The fit's error is the distance from the kept injections' affine hull, relative to the new one."""
+    rows = torch.linalg.qr(normal(seed, 8, n + 1)).Q.T
+    kept, away = rows[:n], rows[n]
+    u = kept.mean(0) + distance * away
+    error = distance / u.norm().item()
+    for reach, there in ((1.01 * error, True), (0.99 * error, False)):
+        predictor = Predictor(noise=0.0, reach=reach)
+        for row in kept:
+            predictor.update(row, row)
+        assert (predictor.guess(u) is not None) == there
+
+
 def test_a_repeated_injection_does_no_harm():
     predictor = Predictor()
     u, z = normal(0, 3, 2), normal(1, 3, 2)
@@ -118,7 +132,7 @@ def test_guesses_carry_no_graph():
     assert not predictor.guess(normal(9, 3, 2).requires_grad_())[0].requires_grad
 
 
-@pytest.mark.parametrize("arguments", [{"history": 0}, {"noise": -1.0}, {"noise": float("nan")}])
+@pytest.mark.parametrize("arguments", [{"history": 0}, {"noise": -1.0}, {"noise": float("nan")}, {"reach": -1.0}])
 def test_senseless_settings_are_errors(arguments):
     with pytest.raises(ValueError, match="must"):
         Predictor(**arguments)
