@@ -1,0 +1,219 @@
+"""Errors on data sets whose errors others have published.
+
+    python benchmarks/published.py --data FOLDER --work WORK --sets rmd17-aspirin water --minutes 30
+    python benchmarks/published.py --data FOLDER --work WORK --sets all --minutes 0       # of what is trained already
+
+Each set gets a model of its own, trained for `--minutes` on the training frames alone (a share of them chooses the best
+epoch); a second call with more minutes goes on with what WORK holds. FOLDER has a folder for each of
+
+- rmd17: revised MD17, `MOLECULE_train01.npz` and `MOLECULE_test01.npz` (numbers, positions, energy, forces; Å and eV),
+  split 01, 950 + 50 frames (Christensen and von Lilienfeld 2020, CC0);
+- water_dpmd: liquid water of DeePMD-kit, `water_train.extxyz`, `water_test.extxyz`;
+- graphene_dft: Dong et al., J. Appl. Phys. 135, 161101 (2024), `graphene_*.extxyz`, the test frames with the
+  predictions of the authors' NEP;
+- alloys_fitsnap: InP (Cusentino et al. 2020) and W–Be (Wood et al. 2019) of FitSNAP, `InP_*.extxyz`, `WBe_*.extxyz`.
+
+Extended XYZ may be compressed by xz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from acac import file_of
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from training_worker import OURS
+
+from ase_andersonn import load_model
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.training import TrainConfig, evaluate_dataset, train
+from ase_andersonn.training.frames import read_file
+
+RMD17 = {
+    "aspirin": (2.2, 6.6),
+    "azobenzene": (1.2, 3.0),
+    "benzene": (0.4, 0.3),
+    "ethanol": (0.4, 2.1),
+    "malonaldehyde": (0.8, 4.1),
+    "naphthalene": (0.5, 1.6),
+    "paracetamol": (1.3, 4.8),
+    "salicylic": (0.9, 3.1),
+    "toluene": (0.5, 1.5),
+    "uracil": (0.5, 2.1),
+}
+"""MAE of MACE, meV and meV/Å: Batatia et al., arXiv 2206.07697, table 1."""
+Frames = list[Atoms]
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set and what others reached on it.
+
+    Attributes:
+        folder: below the data's folder.
+        name: of its files.
+        statistic: `mae` or `rmse`.
+        others: errors of energy and forces by method, meV/atom (meV of a molecule) and meV/Å.
+        molecule: whether energies are of the whole molecule.
+        batch_atoms: atoms in a batch.
+        validation: share of the training frames that choose the best epoch.
+        stress_weight: weight of the stress in the loss.
+    """
+
+    folder: str
+    name: str
+    statistic: str
+    others: dict[str, Pair] = field(default_factory=dict)
+    molecule: bool = False
+    batch_atoms: int = 220
+    validation: float = 0.05
+    stress_weight: float = 0.0
+
+
+SETS = {
+    f"rmd17-{name}": DataSet("rmd17", name, "mae", {"MACE": errors}, molecule=True, batch_atoms=105)
+    for name, errors in RMD17.items()
+} | {
+    "water": DataSet("water_dpmd", "water", "rmse"),
+    "graphene": DataSet("graphene_dft", "graphene", "rmse"),
+    "InP": DataSet("alloys_fitsnap", "InP", "mae", {"SNAP, its training frames": (3.31, 67.5)}, stress_weight=0.1),
+    "W-Be": DataSet("alloys_fitsnap", "WBe", "mae", {"SNAP, its training frames": (117.0, 307.0)}),
+}
+
+
+def of_arrays(path: Path) -> Frames:
+    """Frames of a file of arrays: `numbers` [n_atoms], `positions`, `energy`, `forces` [n_frames, ...]."""
+    with np.load(path) as arrays:
+        numbers, positions, energies, forces = (arrays[name] for name in ("numbers", "positions", "energy", "forces"))
+    frames = []
+    for x, energy, force in zip(positions, energies, forces, strict=True):
+        atoms = Atoms(numbers, positions=x.astype(float))
+        atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=force.astype(float))
+        frames.append(atoms)
+    return frames
+
+
+def frames_of(data: Path, chosen: DataSet, split: str) -> Frames:
+    folder = data / chosen.folder
+    if chosen.molecule:
+        return of_arrays(folder / f"{chosen.name}_{split}01.npz")
+    return read_file(file_of(folder, f"{chosen.name}_{split}"))
+
+
+def trained(name: str, options: argparse.Namespace) -> EnergyModel:
+    """The best model of the set's run, which is gone on with until it has had its minutes."""
+    folder = options.work / name
+    if options.minutes > 0:
+        chosen, (architecture, sizes) = SETS[name], OURS["attention"]
+        frames = folder / "train.extxyz"
+        if not frames.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write(frames, frames_of(options.data, chosen, "train"))
+        config = TrainConfig(
+            train=(str(frames),),
+            output=str(folder / "run"),
+            validation_fraction=chosen.validation,
+            architecture=architecture,
+            model=sizes,
+            batch_atoms=chosen.batch_atoms,
+            learning_rate=3e-3,
+            energy_weight=20.0,
+            energy_weight_final=200.0,
+            energy_ramp_start=0.4,
+            stress_weight=chosen.stress_weight,
+            compile="auto",
+            max_minutes=options.minutes,
+        )
+        train(config, resume=True)
+    model = load_model(folder / "run" / "best.safetensors")
+    assert isinstance(model, EnergyModel)
+    return model
+
+
+def errors(model: EnergyModel, frames: Frames, chosen: DataSet) -> dict[str, Pair]:
+    """MAE and RMSE of energy and forces, meV/atom (meV of a molecule) and meV/Å."""
+    row = evaluate_dataset(model, frames, tolerance=1e-8).errors["all"]
+    atoms = len(frames[0]) if chosen.molecule else 1
+    return {s: (1e3 * atoms * getattr(row.energy, s), 1e3 * getattr(row.forces, s)) for s in ("mae", "rmse")}
+
+
+def errors_of_nep(frames: Frames) -> Pair:
+    """RMSE of the predictions that come with the frames, meV/atom and meV/Å."""
+    energy = [(a.info["nep_energy"] - a.get_potential_energy()) / len(a) for a in frames]
+    forces = np.concatenate([(a.arrays["nep_forces"] - a.get_forces()).ravel() for a in frames])
+    return 1e3 * float(np.sqrt(np.mean(np.square(energy)))), 1e3 * float(np.sqrt(np.mean(np.square(forces))))
+
+
+def far_from_training(frames: Frames) -> Frames:
+    """Frames farther than 0.3 Å from every training frame: the published split holds near copies."""
+    return [atoms for atoms in frames if atoms.info["train_nn_distance"] > 0.3]
+
+
+SELECTIONS: dict[str, dict[str, Callable[[Frames], Frames]]] = {"graphene": {"graphene, > 0.3 Å": far_from_training}}
+
+
+def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Errors of a set's model on its test frames, and on selections of them."""
+    model, chosen = trained(name, options), SETS[name]
+    found = {}
+    for title, select in {name: list, **SELECTIONS.get(name, {})}.items():
+        frames = select(frames_of(options.data, chosen, "test"))
+        others = dict(chosen.others)
+        if "nep_energy" in frames[0].info:
+            others["NEP, same frames"] = errors_of_nep(frames)
+        found[title] = {
+            "minutes": model.card["training"]["minutes"],
+            "frames": len(frames),
+            "statistic": chosen.statistic,
+            "molecule": chosen.molecule,
+            **errors(model, frames, chosen),
+            "others": others,
+        }
+    return found
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    header = ["test set", "frames", "best epoch after, min", "error", "energy", "forces", "others: energy, forces"]
+    lines = []
+    for name, row in rows.items():
+        energy, forces = row[row["statistic"]]
+        others = "; ".join(f"{other}: {figure(e)}, {figure(f)}" for other, (e, f) in row["others"].items())
+        unit = "meV" if row["molecule"] else "meV/atom"
+        own = [f"{figure(energy)} {unit}", figure(forces), others or "none published"]
+        lines.append([name, row["frames"], figure(row["minutes"], 3), row["statistic"].upper(), *own])
+    return markdown_table(header, lines)
+
+
+def sets_of(names: Sequence[str]) -> list[str]:
+    return list(SETS) if "all" in names else list(names)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--sets", nargs="+", choices=[*SETS, "all"], default=["all"])
+    parser.add_argument("--minutes", type=float, default=60.0, help="of training, each set")
+    options = parser.parse_args()
+    path = RESULTS / "published.json"
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"sets": {}}
+    for name in sets_of(options.sets):
+        data["sets"].update(measured(name, options))
+        data["machine"] = machine()
+        text = ["# Published data sets", markdown_machine(data["machine"]), "Forces in meV/Å.", table(data["sets"])]
+        write_results("published", data, "\n\n".join(text))
+    print(table(data["sets"]))
+
+
+if __name__ == "__main__":
+    main()
