@@ -131,7 +131,7 @@ def trained(name: str, options: argparse.Namespace) -> EnergyModel:
             energy_weight_final=200.0,
             energy_ramp_start=0.4,
             stress_weight=chosen.stress_weight,
-            compile="auto",
+            compile=options.compile,
             max_minutes=options.minutes,
         )
         train(config, resume=True)
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--sets", nargs="+", choices=[*SETS, "all"], default=["all"])
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each set")
+    parser.add_argument("--compile", action="store_true", help="pays where a training takes more than an hour")
     options = parser.parse_args()
     path = RESULTS / "published.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"sets": {}}

@@ -1,0 +1,337 @@
+"""An organic potential beside GFN2-xTB, on molecules that it has not seen.
+
+    python benchmarks/organic.py --model organic --work WORK [--test FRAMES ...]         # all parts
+    python benchmarks/organic.py --model organic --work WORK --part torsions bonds
+    python benchmarks/organic.py --model organic --work WORK --part md --ps 100
+
+- errors: of the labelled frames of `--test`, whole and by their `kind`;
+- torsions: every rotatable bond of ten molecules turned in steps of 15°, the rest rigid as GFN2-xTB left it; energies
+  above the curve's lowest, of points within 2 eV of it;
+- bonds: every bond between two heavy atoms outside rings drawn from 0.85 to 2 times its length, what hangs on it moved
+  along; energies above that of the relaxed molecule;
+- md: Langevin dynamics at 300 K (step 0.5 fs, friction 0.01 / fs) of all ten at once, 40 Å apart, for `--ps`
+  picoseconds: whether no bond changed by more than 0.5 Å, and the errors of forces and energies of frames on the way.
+  It can be ended at any time and goes on where WORK has it, saved once a minute.
+
+Needs RDKit and tblite. The molecules are in no set that the packaged model was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from ase import Atoms, units
+from ase.io import read, write
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.optimize import BFGS
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from rdkit import Chem
+from rdkit.Chem import AllChem, rdMolTransforms
+from stability import BROKEN, SAVE_SECONDS, Bonds
+from tblite.ase import TBLite
+
+from ase_andersonn import AndersoNN, load_model
+from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.training import evaluate_dataset
+from ase_andersonn.training.frames import read_frames
+
+MOLECULES = {
+    "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
+    "paracetamol": "CC(=O)Nc1ccc(O)cc1",
+    "alanine dipeptide": "CC(=O)N[C@@H](C)C(=O)NC",
+    "dopamine": "NCCc1ccc(O)c(O)c1",
+    "nicotine": "CN1CCC[C@H]1c1cccnc1",
+    "sulfanilamide": "Nc1ccc(cc1)S(N)(=O)=O",
+    "methionine": "CSCC[C@H](N)C(=O)O",
+    "trimethyl phosphate": "COP(=O)(OC)OC",
+    "bromophenylethanol": "OCCc1ccc(Br)cc1",
+    "enflurane": "FC(F)OC(F)(F)C(F)Cl",
+}
+ROTATABLE = Chem.MolFromSmarts("[!$([D1])&!$(*#*)]-&!@[!$([D1])&!$(*#*)]")
+"""Single bonds outside rings, between atoms that have other neighbours."""
+ANGLES = np.arange(0.0, 360.0, 15.0)
+FACTORS = np.linspace(0.85, 2.0, 24)
+WITHIN = 2.0
+"""eV above a torsion's lowest point up to which its points count."""
+APART = 40.0
+"""Å between the molecules in dynamics."""
+TEMPERATURE, STEP, EVERY = 300.0, 0.5 * units.fs, 200
+"""K; steps between two looks at the bonds."""
+SAMPLE_PS = 1.0
+"""Between two frames that are labelled."""
+PARTS = ("errors", "torsions", "bonds", "md")
+KCAL = units.kcal / units.mol
+
+
+def xtb() -> TBLite:
+    return TBLite(method="GFN2-xTB", verbosity=0, max_iterations=500)
+
+
+def relaxed(smiles: str) -> Chem.Mol:
+    """The molecule in a conformer of RDKit (ETKDG, MMFF94), at rest in GFN2-xTB."""
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    if AllChem.EmbedMolecule(molecule, randomSeed=1) != 0 or AllChem.MMFFOptimizeMolecule(molecule, maxIters=5000) < 0:
+        raise RuntimeError(f"RDKit has no geometry for {smiles}")
+    atoms = geometry(molecule)
+    atoms.calc = xtb()
+    with BFGS(atoms, logfile=None) as search:
+        search.run(fmax=0.01, steps=500)
+    for k, position in enumerate(atoms.positions):
+        molecule.GetConformer().SetAtomPosition(k, position)
+    return molecule
+
+
+def geometry(molecule: Chem.Mol) -> Atoms:
+    return Atoms([a.GetAtomicNum() for a in molecule.GetAtoms()], molecule.GetConformer().GetPositions())
+
+
+def torsions(molecule: Chem.Mol) -> Iterator[tuple[str, list[Atoms]]]:
+    """The molecule with each rotatable bond turned, by the bond's name."""
+    for first, second in molecule.GetSubstructMatches(ROTATABLE):
+        quadruple = (neighbor(molecule, first, second), first, second, neighbor(molecule, second, first))
+        turned = Chem.Mol(molecule)
+        start = rdMolTransforms.GetDihedralDeg(turned.GetConformer(), *quadruple)
+        frames = []
+        for angle in ANGLES:
+            rdMolTransforms.SetDihedralDeg(turned.GetConformer(), *quadruple, float(start + angle))
+            frames.append(geometry(turned))
+        yield name_of(molecule, first, second), frames
+
+
+def stretches(molecule: Chem.Mol) -> Iterator[tuple[str, list[Atoms]]]:
+    """The molecule with each bond of two heavy atoms outside rings drawn out, by the bond's name; first at rest."""
+    for bond in molecule.GetBonds():
+        ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        if bond.IsInRing() or 1 in (bond.GetBeginAtom().GetAtomicNum(), bond.GetEndAtom().GetAtomicNum()):
+            continue
+        drawn, frames = Chem.Mol(molecule), [geometry(molecule)]
+        length = rdMolTransforms.GetBondLength(drawn.GetConformer(), *ends)
+        for factor in FACTORS:
+            rdMolTransforms.SetBondLength(drawn.GetConformer(), *ends, float(factor * length))
+            frames.append(geometry(drawn))
+        yield name_of(molecule, *ends), frames
+
+
+def neighbor(molecule: Chem.Mol, here: int, there: int) -> int:
+    return int(next(n.GetIdx() for n in molecule.GetAtomWithIdx(here).GetNeighbors() if n.GetIdx() != there))
+
+
+def name_of(molecule: Chem.Mol, first: int, second: int) -> str:
+    return "–".join(f"{molecule.GetAtomWithIdx(k).GetSymbol()}{k}" for k in (first, second))
+
+
+def energies(frames: Sequence[Atoms], calc: AndersoNN) -> tuple[np.ndarray, np.ndarray]:
+    """Of GFN2-xTB and of the model, eV."""
+    reference = []
+    for atoms in frames:
+        labelled = atoms.copy()
+        labelled.calc = xtb()
+        reference.append(labelled.get_potential_energy())
+    ours = [result["energy"] for result in calc.evaluate(list(frames), forces=False)]
+    return np.array(reference), np.array(ours)
+
+
+def torsion_curve(frames: Sequence[Atoms], calc: AndersoNN) -> dict[str, list[float]]:
+    reference, ours = energies(frames, calc)
+    lowest = int(reference.argmin())
+    return curve(ANGLES, reference - reference[lowest], ours - ours[lowest], reference - reference[lowest] <= WITHIN)
+
+
+def bond_curve(frames: Sequence[Atoms], calc: AndersoNN) -> dict[str, list[float]]:
+    reference, ours = energies(frames, calc)
+    reference, ours = reference[1:] - reference[0], ours[1:] - ours[0]
+    return curve(FACTORS, reference, ours, np.isfinite(reference))
+
+
+def curve(x: np.ndarray, reference: np.ndarray, ours: np.ndarray, chosen: np.ndarray) -> dict[str, list[float]]:
+    names = ("x", "xtb", "model")
+    return {name: v[chosen].tolist() for name, v in zip(names, (x, reference, ours), strict=True)}
+
+
+Scan = Callable[[Chem.Mol], Iterator[tuple[str, list[Atoms]]]]
+Curve = Callable[[Sequence[Atoms], AndersoNN], dict[str, list[float]]]
+SCANS: dict[str, tuple[Scan, Curve]] = {"torsions": (torsions, torsion_curve), "bonds": (stretches, bond_curve)}
+
+
+def scanned(part: str, molecules: dict[str, Chem.Mol], calc: AndersoNN) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Curves by molecule and bond."""
+    scan, curve_of = SCANS[part]
+    return {name: {bond: curve_of(frames, calc) for bond, frames in scan(m)} for name, m in molecules.items()}
+
+
+def of_frames(model: EnergyModel, patterns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """MAE of energy, meV/atom, and forces, meV/Å, of all frames and of each `kind`."""
+    frames = read_frames(patterns)
+    kinds: dict[str, list[Atoms]] = {"all": frames}
+    for atoms in frames:
+        kinds.setdefault(atoms.info.get("kind", "at rest"), []).append(atoms)
+    found = {}
+    for kind, chosen in kinds.items():
+        row = evaluate_dataset(model, chosen).errors["all"]
+        found[kind] = {"frames": len(chosen), "energy": 1e3 * row.energy.mae, "forces": 1e3 * row.forces.mae}
+    return found
+
+
+class Dynamics:
+    """All molecules in one run, apart from one another; saved in a folder and gone on with."""
+
+    def __init__(self, molecules: dict[str, Chem.Mol], model: str, folder: Path) -> None:
+        self.folder, self.names = folder, list(molecules)
+        parts = [geometry(molecule) for molecule in molecules.values()]
+        self.slices = [slice(*ends) for ends in pairwise(np.cumsum([0, *map(len, parts)]))]
+        self.bonds = [Bonds(part) for part in parts]
+        self.state: dict[str, Any] = {"steps": 0, "largest": [0.0] * len(parts), "samples": []}
+        if (folder / "state.json").exists():
+            self.state = json.loads((folder / "state.json").read_text())
+            self.atoms: Any = read(folder / "atoms.traj")
+        else:
+            self.atoms = Atoms()
+            for k, part in enumerate(parts):
+                part.translate([APART * k, 0.0, 0.0])
+                self.atoms += part
+            thermalize_momenta(self.atoms, TEMPERATURE, rng=np.random.default_rng(0))
+        self.atoms.calc = AndersoNN(model)
+
+    @property
+    def ps(self) -> float:
+        return float(self.state["steps"] * STEP / (1000 * units.fs))
+
+    def save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(self.folder / "atoms.traj", self.atoms)
+        (self.folder / "state.json").write_text(json.dumps(self.state))
+
+    def run(self, ps: float) -> None:
+        """Until that time, or until a bond breaks."""
+        rng, saved = np.random.default_rng((0, self.state["steps"])), time.monotonic()
+        kwargs: dict[str, Any] = {"temperature_K": TEMPERATURE, "friction": 0.01 / units.fs, "fixcm": False, "rng": rng}
+        dynamics = Langevin(self.atoms, STEP, **kwargs)
+        while self.ps < ps and max(self.state["largest"]) <= BROKEN:
+            dynamics.run(EVERY)
+            self.state["steps"] += EVERY
+            self._look()
+            if self.ps >= (len(self.state["samples"]) + 1) * SAMPLE_PS:
+                self.state["samples"].append(self._sample())
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def _look(self) -> None:
+        changes = [bonds.change(self.atoms[part]) for bonds, part in zip(self.bonds, self.slices, strict=True)]
+        self.state["largest"] = [max(pair) for pair in zip(self.state["largest"], changes, strict=True)]
+
+    def _sample(self) -> list[list[float]]:
+        """Of each molecule the mean error of the force components, and the energy of GFN2-xTB and of the model, eV."""
+        forces, own = self.atoms.get_forces(), self.atoms.get_potential_energies()
+        found = []
+        for part in self.slices:
+            labelled = self.atoms[part]
+            labelled.calc = xtb()
+            error = float(np.abs(labelled.get_forces() - forces[part]).mean())
+            found.append([error, float(labelled.get_potential_energy()), float(own[part].sum())])
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """By molecule: largest change of a bond, MAE of the forces, and of the energy about its mean, eV."""
+        samples = np.array(self.state["samples"])
+        found = {}
+        for k, name in enumerate(self.names):
+            forces, reference, ours = samples[:, k].T
+            error = (ours - reference) - (ours - reference).mean()
+            found[name] = {"largest": self.state["largest"][k], "forces": forces.mean(), "energy": np.abs(error).mean()}
+        return {"ps": self.ps, "samples": len(samples), "molecules": found}
+
+
+def scan_table(curves: dict[str, dict[str, dict[str, list[float]]]]) -> str:
+    rows, everything = [], []
+    for name, own in curves.items():
+        errors = [np.subtract(c["model"], c["xtb"]) for c in own.values()]
+        if not errors:
+            continue
+        everything += errors
+        rows.append([name, len(own), *statistics(np.concatenate(errors))])
+    rows.append(["all", len(everything), *statistics(np.concatenate(everything))])
+    return markdown_table(["molecule", "bonds", "MAE, meV", "MAE, kcal/mol", "largest error, meV"], rows)
+
+
+def statistics(errors: np.ndarray) -> list[str]:
+    mean = float(np.abs(errors).mean())
+    return [figure(1e3 * mean), figure(mean / KCAL), figure(1e3 * float(np.abs(errors).max()))]
+
+
+def picture(curves: dict[str, dict[str, dict[str, list[float]]]], label: str, path: Path) -> None:
+    """The first three curves of every molecule."""
+    figure_, axes = plt.subplots(2, 5, figsize=(15, 5.4), layout="constrained")
+    for axis, (name, own) in zip(axes.flat, curves.items(), strict=True):
+        for color, data in zip(("C0", "C1", "C2"), own.values(), strict=False):
+            axis.plot(data["x"], data["xtb"], f"{color}o", ms=3)
+            axis.plot(data["x"], data["model"], color)
+        axis.set(title=name, xlabel=label, ylabel="eV")
+    figure_.suptitle("points: GFN2-xTB, lines: model")
+    figure_.savefig(path, dpi=90)
+    plt.close(figure_)
+
+
+def report(data: dict[str, Any]) -> str:
+    parts = ["# The organic potential beside GFN2-xTB", f"{data['model']}. {markdown_machine(data['machine'])}"]
+    if "errors" in data:
+        rows = [[k, own["frames"], figure(own["energy"]), figure(own["forces"])] for k, own in data["errors"].items()]
+        parts += ["## Errors of molecules not trained on (MAE)"]
+        parts += [markdown_table(["frames", "number", "energy, meV/atom", "forces, meV/Å"], rows)]
+    for name, title in (("torsions", "Torsions"), ("bonds", "Bonds drawn out")):
+        if name in data:
+            parts += [f"## {title}", f"![{title}](organic-{name}.png)", scan_table(data[name])]
+    if "md" in data:
+        md = data["md"]
+        rows = [
+            [name, figure(own["largest"]), figure(1e3 * own["forces"]), figure(1e3 * own["energy"])]
+            for name, own in md["molecules"].items()
+        ]
+        header = ["molecule", "largest change of a bond, Å", "forces, MAE, meV/Å", "energy about its mean, MAE, meV"]
+        parts += [f"## Molecular dynamics at 300 K, {md['ps']:.1f} ps, {md['samples']} frames labelled"]
+        parts += [markdown_table(header, rows)]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="organic", help="name or path")
+    parser.add_argument("--work", type=Path, required=True, help="folder in which the dynamics is kept")
+    parser.add_argument("--test", nargs="*", default=[], help="labelled frames, files or patterns, for the errors")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--ps", type=float, default=100.0)
+    options = parser.parse_args()
+    path = RESULTS / "organic.json"
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    data |= {"model": Path(options.model).name, "machine": machine()}
+    if "errors" in options.part and options.test:
+        model = load_model(options.model)
+        assert isinstance(model, EnergyModel)
+        data["errors"] = of_frames(model, options.test)
+    chosen = {"torsions", "bonds", "md"} & set(options.part)
+    molecules = {name: relaxed(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
+    calc = AndersoNN(options.model, dtype="float64", compile=False)
+    for part in sorted(chosen & set(SCANS)):
+        data[part] = scanned(part, molecules, calc)
+        label = "angle, degrees" if part == "torsions" else "length / length at rest"
+        picture(data[part], label, RESULTS / f"organic-{part}.png")
+    if "md" in chosen:
+        dynamics = Dynamics(molecules, options.model, options.work)
+        dynamics.run(options.ps)
+        data["md"] = dynamics.summary()
+    write_results("organic", data, report(data))
+    print(report(data))
+
+
+if __name__ == "__main__":
+    main()
