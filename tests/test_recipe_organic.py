@@ -54,4 +54,4 @@ def test_tables_become_frames_with_labels(
 def test_the_config_is_one_of_a_model() -> None:
     config = read_config(TrainConfig, RECIPE / "config.yaml")
     model = build_model(config, (1, 6, 7, 8, 9, 15, 16, 17, 35))
-    assert type(model).__name__ == config.architecture == "DEQCartesian"
+    assert type(model).__name__ == config.architecture == "DEQAttention"
