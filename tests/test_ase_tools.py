@@ -124,7 +124,7 @@ def test_a_warm_start_saves_applications_of_the_cell() -> None:
     assert np.mean(counts[-4:]) < 0.7 * counts[0]
 
 
-def test_a_history_that_does_not_reach_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_unlike_the_new_geometry_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Atoms that move far in a step: cold starts, whose remainders do not lag behind the motion."""
     monkeypatch.setattr(whole, "SMALL", 0)
     calc, cold = make(tol=1e-8), make(tol=1e-8, warm_start=False)

@@ -20,9 +20,10 @@ class WarmStart:
     """
 
     def __init__(self, residual_tol: float, history: int = 6) -> None:
-        # A guess with more than half of the digits still to find saves little, and what the solve leaves of its error
-        # lags behind the motion and heats MD: a cold start's remainder is a function of the geometry, and does not.
-        self.predictor = Predictor(history, noise=0.3 * residual_tol, reach=math.sqrt(residual_tol))
+        # From a guess with more than half of the digits still to find little is saved, and the error that is left after
+        # the solve depends on earlier steps: the forces have no energy, and MD heats. After a cold start it depends on
+        # the geometry alone.
+        self.predictor = Predictor(history, noise=0.3 * residual_tol, max_error=math.sqrt(residual_tol))
         self._states: tuple[Any, Any] = (None, None)
 
     @property
@@ -31,8 +32,7 @@ class WarmStart:
         return len(self.predictor) == 0
 
     def begin(self, injection: Tensor) -> Start:
-        """Where to start for a geometry with the injection `u` [n_atoms, n_channels]: cold where the history does not
-        reach it."""
+        """Where to start for an injection `u` [n_atoms, n_channels]; cold for one unlike those before."""
         guess = self.predictor.guess(injection)
         if guess is None:
             return COLD

@@ -11,6 +11,7 @@ Comput. 17, 6965 (2021).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -51,25 +52,34 @@ def _products(steps: tuple[Tensor, ...], with_: Tensor) -> Tensor:
     return torch.stack(products).double() if products else with_.new_zeros(0, dtype=torch.float64)
 
 
+def _combined(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
+    """`sum_k w_k x_k`, of at least one tensor."""
+    result = weights[0] * tensors[0]
+    for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
+        result.add_(tensor, alpha=weight)
+    return result
+
+
 class Predictor:
     """min_c |(u - u_new) - sum_k c_k (u_k - u_new)|^2 + (noise |u|)^2 |c|^2 over the kept steps; u_new is the newest.
 
     Args:
         history: number of steps kept; 4 to 8 is usual.
         noise: relative error of the stored solutions. Larger values damp its amplification by the coefficients.
-        reach: largest relative error of the fit, `|u - sum_k a_k u_k| / |u|`, with which a guess is given.
+        max_error: largest error of the fit with which a guess is given: that of the row (the atom) where it is worst,
+            relative to the root mean square of the rows of `u`.
 
     Raises:
-        ValueError: for a history below 1, a negative noise or a negative reach.
+        ValueError: for a history below 1, a negative noise or a negative error.
     """
 
-    def __init__(self, history: int = 6, noise: float = 3e-4, reach: float = math.inf) -> None:
+    def __init__(self, history: int = 6, noise: float = 3e-4, max_error: float = math.inf) -> None:
         if history < 1:
             raise ValueError(f"history is {history}; it must be at least 1")
-        for name, value in (("noise", noise), ("reach", reach)):
+        for name, value in (("noise", noise), ("max_error", max_error)):
             if not value >= 0:
                 raise ValueError(f"{name} is {value}; it must be >= 0")
-        self.history, self.noise, self.reach = history, noise, reach
+        self.history, self.noise, self.max_error = history, noise, max_error
         self._kept = _History()
 
     def __len__(self) -> int:
@@ -77,36 +87,37 @@ class Predictor:
 
     @torch.no_grad()
     def guess(self, u: Tensor) -> tuple[Tensor, ...] | None:
-        """Solutions extrapolated to the injection ``u``; None without a history of this shape, dtype and device that
-        reaches it."""
+        """Solutions extrapolated to the injection `u` [n_atoms, n_channels], each of its stored shape.
+
+        None without a history of this shape, dtype and device, and where the history does not fit `u` to `max_error`.
+        """
         entries = self._kept.entries
         if not entries or not entries[0].like(u):
             return None
-        coefficients, error = self._fit(u)
-        if error > self.reach:
+        coefficients = self._coefficients(u)
+        weights = [1 - sum(coefficients), *coefficients]
+        if not self._fits(u, _combined(weights, [entry.injection for entry in entries])):
             return None
-        guesses = []
-        for k, solution in enumerate(entries[0].solutions):
-            guess = (1 - sum(coefficients)) * solution
-            for c, entry in zip(coefficients, entries[1:], strict=True):
-                guess.add_(entry.solutions[k], alpha=c)
-            guesses.append(guess)
-        return tuple(guesses)
+        return tuple(_combined(weights, stored) for stored in zip(*(e.solutions for e in entries), strict=True))
 
-    def _fit(self, u: Tensor) -> tuple[list[float], float]:
-        """c, newest first, and the fit's relative error; u_k - u_new is minus the sum of the first k steps."""
+    def _fits(self, u: Tensor, fitted: Tensor) -> bool:
+        """Whether the worst row of the fit is good enough; not where it is not a number."""
+        if self.max_error == math.inf:
+            return True
+        left, size = ((v * v).sum(-1) for v in (fitted - u, u))
+        return bool(left.max() <= self.max_error**2 * size.mean())
+
+    def _coefficients(self, u: Tensor) -> list[float]:
+        """c, newest first, one fewer than entries; u_k - u_new is minus the sum of the first k steps."""
         steps, gram = self._kept.steps, self._kept.gram
         target = (u - self._kept.entries[0].injection).reshape(-1)
         sums = -torch.ones_like(gram).tril()
         normal = sums @ gram @ sums.T
-        size, moved = (v.dot(v).double() for v in (u.reshape(-1), target))
-        ridge = self.noise**2 * size + 1e-14 * normal.diagonal().sum() + torch.finfo(torch.float64).tiny
-        regular = normal + ridge * torch.eye(len(steps), dtype=normal.dtype, device=normal.device)
-        projected = sums @ _products(steps, target)
-        c = torch.linalg.solve_ex(regular, projected)[0]
-        left = (moved - c @ (2 * projected - normal @ c)).clamp(min=0)
-        *coefficients, error = torch.cat((c, (left / (size + ridge)).sqrt()[None])).tolist()
-        return coefficients, error
+        ridge = self.noise**2 * u.reshape(-1).dot(u.reshape(-1)).double()
+        ridge = ridge + 1e-14 * normal.diagonal().sum() + torch.finfo(torch.float64).tiny
+        normal.diagonal().add_(ridge)
+        coefficients: list[float] = torch.linalg.solve_ex(normal, sums @ _products(steps, target))[0].tolist()
+        return coefficients
 
     @torch.no_grad()
     def update(self, u: Tensor, *solutions: Tensor) -> None:

@@ -72,17 +72,34 @@ def test_one_entry_is_returned_as_it_is_and_none_without():
 
 
 @given(seed=st.integers(0, 2**31), n=st.integers(1, 6), distance=st.floats(1e-4, 1.0))
-def test_no_guess_is_given_beyond_the_reach(seed, n, distance):
+def test_no_guess_is_given_where_the_history_does_not_fit(seed, n, distance):
     """The fit's error is the distance from the kept injections' affine hull, relative to the new one."""
     rows = torch.linalg.qr(normal(seed, 8, n + 1)).Q.T
     kept, away = rows[:n], rows[n]
     u = kept.mean(0) + distance * away
     error = distance / u.norm().item()
-    for reach, there in ((1.01 * error, True), (0.99 * error, False)):
-        predictor = Predictor(noise=0.0, reach=reach)
+    for max_error, there in ((1.01 * error, True), (0.99 * error, False)):
+        predictor = Predictor(noise=0.0, max_error=max_error)
         for row in kept:
             predictor.update(row, row)
         assert (predictor.guess(u) is not None) == there
+
+
+def test_one_atom_that_moves_far_among_many_is_enough_for_no_guess():
+    u = normal(0, 1000, 4)
+    predictor = Predictor(max_error=0.1)
+    for k in range(4):
+        predictor.update(u + 1e-3 * normal(k + 1, 1000, 4), u)
+    assert predictor.guess(u) is not None
+    u[7] *= 2.0
+    assert predictor.guess(u) is None
+
+
+def test_what_is_not_a_number_gets_no_guess():
+    predictor = Predictor(max_error=0.1)
+    for k in range(3):
+        predictor.update(normal(k, 3, 2), normal(k, 3, 2))
+        assert predictor.guess(torch.full((3, 2), math.nan, dtype=torch.float64)) is None
 
 
 def test_a_repeated_injection_does_no_harm():
@@ -132,7 +149,9 @@ def test_guesses_carry_no_graph():
     assert not predictor.guess(normal(9, 3, 2).requires_grad_())[0].requires_grad
 
 
-@pytest.mark.parametrize("arguments", [{"history": 0}, {"noise": -1.0}, {"noise": float("nan")}, {"reach": -1.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"history": 0}, {"noise": -1.0}, {"noise": float("nan")}, {"max_error": math.nan}]
+)
 def test_senseless_settings_are_errors(arguments):
     with pytest.raises(ValueError, match="must"):
         Predictor(**arguments)
