@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from acac import config_of, errors, times
+from acac import config_of, errors, file_of, times
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
 from training_worker import SIZES
 
@@ -53,7 +53,9 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train what is not trained, and the errors: RMSE of the molecule's energy, meV, and of the forces, meV/Å."""
     torch.set_num_threads(1)
     sizes = SIZES | VARIANTS[variant]
-    config = config_of(options.data, folder(variant, options), "DEQAttention", sizes, max_epochs=options.epochs)
+    config = config_of(
+        file_of(options.data, "train_300K"), folder(variant, options), "DEQAttention", sizes, max_epochs=options.epochs
+    )
     train(config, resume=True)
     model = last_of(folder(variant, options))
     return {"weights": sum(p.numel() for p in model.parameters()), **errors(model, options.data)}

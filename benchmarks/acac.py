@@ -49,10 +49,10 @@ def file_of(folder: Path, name: str) -> Path:
     raise FileNotFoundError(f"{folder} has no {name}.extxyz, also not compressed.")
 
 
-def config_of(data: Path, output: Path, architecture: str, sizes: dict[str, Any], **length: Any) -> TrainConfig:
-    """Of a run on the frames at 300 K; `length` is `max_minutes` or `max_epochs`."""
+def config_of(frames: Path, output: Path, architecture: str, sizes: dict[str, Any], **length: Any) -> TrainConfig:
+    """Of a run on the frames of a file; `length` is `max_minutes` or `max_epochs`."""
     return TrainConfig(
-        train=(str(file_of(data, "train_300K")),),
+        train=(str(frames),),
         output=str(output),
         validation_fraction=0.1,
         architecture=architecture,
@@ -70,7 +70,8 @@ def config_of(data: Path, output: Path, architecture: str, sizes: dict[str, Any]
 
 def trained(name: str, options: argparse.Namespace) -> EnergyModel:
     """The best model of the run, which is gone on with until it has had its minutes."""
-    config = config_of(options.data, options.work / name, *OURS[name], max_minutes=options.minutes)
+    frames = file_of(options.data, "train_300K")
+    config = config_of(frames, options.work / name, *OURS[name], max_minutes=options.minutes)
     run = train(config, resume=True)
     model = load_model(run.folder / "best.safetensors")
     assert isinstance(model, EnergyModel)

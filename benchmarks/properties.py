@@ -14,6 +14,7 @@ References: Zuo et al., J. Phys. Chem. A 124, 731 (2020), PBE, the level that th
 from __future__ import annotations
 
 import argparse
+import json
 import lzma
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
-from common import figure, machine, markdown_machine, markdown_table, write_results
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
 
 from ase_andersonn import AndersoNN
 
@@ -155,12 +156,15 @@ def main() -> None:
     parser.add_argument("--phonons", type=Path, help="silicon's displacements and forces, as phonopy saves them")
     options = parser.parse_args()
     calc = AndersoNN(options.model, dtype="float64", tol=1e-10, warm_start=False, compile=False, device="cpu")
-    rows = {}
+    path, facts = RESULTS / "properties.json", machine()
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if data.get("model") != options.model:
+        data = {"model": options.model, "properties": {}}
+    rows = data["properties"]
     for symbol in options.elements:
         rows[symbol] = properties(symbol, calc)
         print(symbol, {name: round(value, 4) for name, value in rows[symbol].items()}, flush=True)
-    facts = machine()
-    data: dict[str, Any] = {"machine": facts, "model": options.model, "dft": DFT, "properties": rows}
+    data |= {"machine": facts, "dft": DFT}
     parts = [
         "# Properties of crystals",
         f"{options.model}, float64; in brackets DFT (PBE), Zuo et al., J. Phys. Chem. A 124, 731; and the error.",
@@ -169,7 +173,9 @@ def main() -> None:
     ]
     if options.phonons is not None:
         data["phonons"] = phonons(options.phonons, calc)
-        parts += ["## Phonons of silicon, THz", phonon_table(data["phonons"])]
+    if "phonons" in data:
+        parts += ["## Phonons of silicon, THz", "At the lattice constant of the DFT file, from its displacements."]
+        parts += [phonon_table(data["phonons"])]
     write_results("properties", data, "\n\n".join(parts))
 
 

@@ -20,22 +20,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from acac import file_of
+from acac import config_of, file_of
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from graphene import FAR, residuals
 from training_worker import OURS
 
 from ase_andersonn import load_model
 from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.training import TrainConfig, evaluate_dataset, train
+from ase_andersonn.training import evaluate_dataset, train
 from ase_andersonn.training.frames import read_file
 
 RMD17 = {
@@ -110,32 +111,36 @@ def frames_of(data: Path, chosen: DataSet, split: str) -> Frames:
     return read_file(file_of(folder, f"{chosen.name}_{split}"))
 
 
+def training_file(folder: Path, data: Path, chosen: DataSet) -> Path:
+    """The training frames as extended XYZ, written whole or not at all."""
+    path, partial = folder / "train.extxyz", folder / "train.partial.extxyz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write(partial, frames_of(data, chosen, "train"))
+        partial.replace(path)
+    return path
+
+
+def best(folder: Path) -> Path:
+    """Where the run of a set keeps its best model."""
+    return folder / "run" / "best.safetensors"
+
+
 def trained(name: str, options: argparse.Namespace) -> EnergyModel:
     """The best model of the set's run, which is gone on with until it has had its minutes."""
     folder = options.work / name
     if options.minutes > 0:
-        chosen, (architecture, sizes) = SETS[name], OURS["attention"]
-        frames = folder / "train.extxyz"
-        if not frames.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write(frames, frames_of(options.data, chosen, "train"))
-        config = TrainConfig(
-            train=(str(frames),),
-            output=str(folder / "run"),
+        chosen = SETS[name]
+        config = replace(
+            config_of(training_file(folder, options.data, chosen), folder / "run", *OURS["attention"]),
             validation_fraction=chosen.validation,
-            architecture=architecture,
-            model=sizes,
             batch_atoms=chosen.batch_atoms,
-            learning_rate=3e-3,
-            energy_weight=20.0,
-            energy_weight_final=200.0,
-            energy_ramp_start=0.4,
             stress_weight=chosen.stress_weight,
             compile=options.compile,
             max_minutes=options.minutes,
         )
         train(config, resume=True)
-    model = load_model(folder / "run" / "best.safetensors")
+    model = load_model(best(folder))
     assert isinstance(model, EnergyModel)
     return model
 
@@ -149,17 +154,16 @@ def errors(model: EnergyModel, frames: Frames, chosen: DataSet) -> dict[str, Pai
 
 def errors_of_nep(frames: Frames) -> Pair:
     """RMSE of the predictions that come with the frames, meV/atom and meV/Å."""
-    energy = [(a.info["nep_energy"] - a.get_potential_energy()) / len(a) for a in frames]
-    forces = np.concatenate([(a.arrays["nep_forces"] - a.get_forces()).ravel() for a in frames])
-    return 1e3 * float(np.sqrt(np.mean(np.square(energy)))), 1e3 * float(np.sqrt(np.mean(np.square(forces))))
+    row = residuals(frames, [(atoms.info["nep_energy"], atoms.arrays["nep_forces"]) for atoms in frames])
+    return row["energy_rmse"], row["forces_rmse"]
 
 
 def far_from_training(frames: Frames) -> Frames:
-    """Frames farther than 0.3 Å from every training frame: the published split holds near copies."""
-    return [atoms for atoms in frames if atoms.info["train_nn_distance"] > 0.3]
+    """The published split holds near copies of training frames."""
+    return [atoms for atoms in frames if atoms.info["train_nn_distance"] > FAR]
 
 
-SELECTIONS: dict[str, dict[str, Callable[[Frames], Frames]]] = {"graphene": {"graphene, > 0.3 Å": far_from_training}}
+SELECTIONS: dict[str, dict[str, Callable[[Frames], Frames]]] = {"graphene": {f"graphene, > {FAR} Å": far_from_training}}
 
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -172,6 +176,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]
         if "nep_energy" in frames[0].info:
             others["NEP, same frames"] = errors_of_nep(frames)
         found[title] = {
+            "machine": machine(),
             "minutes": model.card["training"]["minutes"],
             "frames": len(frames),
             "statistic": chosen.statistic,
@@ -189,13 +194,15 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         energy, forces = row[row["statistic"]]
         others = "; ".join(f"{other}: {figure(e)}, {figure(f)}" for other, (e, f) in row["others"].items())
         unit = "meV" if row["molecule"] else "meV/atom"
-        own = [f"{figure(energy)} {unit}", figure(forces), others or "none published"]
+        own = [f"{figure(energy)} {unit}", figure(forces), others or "none given here"]
         lines.append([name, row["frames"], figure(row["minutes"], 3), row["statistic"].upper(), *own])
     return markdown_table(header, lines)
 
 
-def sets_of(names: Sequence[str]) -> list[str]:
-    return list(SETS) if "all" in names else list(names)
+def sets_of(options: argparse.Namespace) -> list[str]:
+    """The sets asked for; those with a model where nothing is to be trained."""
+    names = list(SETS) if "all" in options.sets else list(options.sets)
+    return [name for name in names if options.minutes > 0 or best(options.work / name).exists()]
 
 
 def main() -> None:
@@ -208,10 +215,11 @@ def main() -> None:
     options = parser.parse_args()
     path = RESULTS / "published.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"sets": {}}
-    for name in sets_of(options.sets):
-        data["sets"].update(measured(name, options))
-        data["machine"] = machine()
-        text = ["# Published data sets", markdown_machine(data["machine"]), "Forces in meV/Å.", table(data["sets"])]
+    for name in sets_of(options):
+        found = measured(name, options)
+        data["sets"].update(found)
+        last = markdown_machine(next(iter(found.values()))["machine"])
+        text = ["# Published data sets", f"Forces in meV/Å. The last on: {last}", table(data["sets"])]
         write_results("published", data, "\n\n".join(text))
     print(table(data["sets"]))
 
