@@ -29,11 +29,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed
 from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.optimize import BFGS
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from nve import fingerprint
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdMolTransforms
 from stability import BROKEN, SAVE_SECONDS, Bonds
@@ -64,8 +66,10 @@ WITHIN = 2.0
 """eV above a torsion's lowest point up to which its points count."""
 APART = 40.0
 """Å between the molecules in dynamics."""
-TEMPERATURE, STEP, EVERY = 300.0, 0.5 * units.fs, 200
-"""K; steps between two looks at the bonds."""
+TEMPERATURE, STEP = 300.0, 0.5 * units.fs
+"""K; ASE's unit of time."""
+EVERY = 200
+"""Steps between two looks at the bonds."""
 SAMPLE_PS = 1.0
 """Between two frames that are labelled."""
 PARTS = ("errors", "torsions", "bonds", "md")
@@ -84,7 +88,8 @@ def relaxed(smiles: str) -> Chem.Mol:
     atoms = geometry(molecule)
     atoms.calc = xtb()
     with BFGS(atoms, logfile=None) as search:
-        search.run(fmax=0.01, steps=500)
+        if not search.run(fmax=0.01, steps=500):
+            raise RuntimeError(f"{smiles} was not at rest after 500 steps")
     for k, position in enumerate(atoms.positions):
         molecule.GetConformer().SetAtomPosition(k, position)
     return molecule
@@ -130,19 +135,22 @@ def name_of(molecule: Chem.Mol, first: int, second: int) -> str:
 
 
 def energies(frames: Sequence[Atoms], calc: AndersoNN) -> tuple[np.ndarray, np.ndarray]:
-    """Of GFN2-xTB and of the model, eV."""
+    """Of GFN2-xTB, not a number where it finds none, and of the model, eV."""
     reference = []
     for atoms in frames:
         labelled = atoms.copy()
         labelled.calc = xtb()
-        reference.append(labelled.get_potential_energy())
+        try:
+            reference.append(labelled.get_potential_energy())
+        except CalculationFailed:
+            reference.append(np.nan)
     ours = [result["energy"] for result in calc.evaluate(list(frames), forces=False)]
     return np.array(reference), np.array(ours)
 
 
 def torsion_curve(frames: Sequence[Atoms], calc: AndersoNN) -> dict[str, list[float]]:
     reference, ours = energies(frames, calc)
-    lowest = int(reference.argmin())
+    lowest = int(np.nanargmin(reference))
     return curve(ANGLES, reference - reference[lowest], ours - ours[lowest], reference - reference[lowest] <= WITHIN)
 
 
@@ -184,12 +192,13 @@ def of_frames(model: EnergyModel, patterns: Sequence[str]) -> dict[str, dict[str
 class Dynamics:
     """All molecules in one run, apart from one another; saved in a folder and gone on with."""
 
-    def __init__(self, molecules: dict[str, Chem.Mol], model: str, folder: Path) -> None:
+    def __init__(self, molecules: dict[str, Chem.Mol], model: EnergyModel, folder: Path) -> None:
         self.folder, self.names = folder, list(molecules)
         parts = [geometry(molecule) for molecule in molecules.values()]
         self.slices = [slice(*ends) for ends in pairwise(np.cumsum([0, *map(len, parts)]))]
         self.bonds = [Bonds(part) for part in parts]
-        self.state: dict[str, Any] = {"steps": 0, "largest": [0.0] * len(parts), "samples": []}
+        none = [None] * len(parts)
+        self.state: dict[str, Any] = {"steps": 0, "largest": [0.0] * len(parts), "broken_ps": none, "samples": []}
         if (folder / "state.json").exists():
             self.state = json.loads((folder / "state.json").read_text())
             self.atoms: Any = read(folder / "atoms.traj")
@@ -211,14 +220,16 @@ class Dynamics:
         (self.folder / "state.json").write_text(json.dumps(self.state))
 
     def run(self, ps: float) -> None:
-        """Until that time, or until a bond breaks."""
+        """Until that time, or until all have broken a bond or the energy is not a number."""
         rng, saved = np.random.default_rng((0, self.state["steps"])), time.monotonic()
         kwargs: dict[str, Any] = {"temperature_K": TEMPERATURE, "friction": 0.01 / units.fs, "fixcm": False, "rng": rng}
         dynamics = Langevin(self.atoms, STEP, **kwargs)
-        while self.ps < ps and max(self.state["largest"]) <= BROKEN:
+        while self.ps < ps and None in self.state["broken_ps"]:
             dynamics.run(EVERY)
             self.state["steps"] += EVERY
             self._look()
+            if not np.isfinite(self.atoms.get_potential_energy()):
+                break
             if self.ps >= (len(self.state["samples"]) + 1) * SAMPLE_PS:
                 self.state["samples"].append(self._sample())
             if time.monotonic() - saved > SAVE_SECONDS:
@@ -227,8 +238,11 @@ class Dynamics:
         self.save()
 
     def _look(self) -> None:
-        changes = [bonds.change(self.atoms[part]) for bonds, part in zip(self.bonds, self.slices, strict=True)]
-        self.state["largest"] = [max(pair) for pair in zip(self.state["largest"], changes, strict=True)]
+        for k, (bonds, part) in enumerate(zip(self.bonds, self.slices, strict=True)):
+            largest = float(np.fmax(self.state["largest"][k], bonds.change(self.atoms[part])))
+            self.state["largest"][k] = largest
+            if self.state["broken_ps"][k] is None and largest > BROKEN:
+                self.state["broken_ps"][k] = self.ps
 
     def _sample(self) -> list[list[float]]:
         """Of each molecule the mean error of the force components, and the energy of GFN2-xTB and of the model, eV."""
@@ -242,13 +256,19 @@ class Dynamics:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """By molecule: largest change of a bond, MAE of the forces, and of the energy about its mean, eV."""
-        samples = np.array(self.state["samples"])
+        """By molecule: the largest change of a bond, when it was too large, and the errors of the samples (MAE): of
+        the forces, eV/Å, and of the energy about its mean, eV; None without samples."""
+        samples = np.array(self.state["samples"]).reshape(-1, len(self.names), 3)
         found = {}
         for k, name in enumerate(self.names):
             forces, reference, ours = samples[:, k].T
-            error = (ours - reference) - (ours - reference).mean()
-            found[name] = {"largest": self.state["largest"][k], "forces": forces.mean(), "energy": np.abs(error).mean()}
+            error = np.abs((ours - reference) - (ours - reference).mean()) if len(samples) else None
+            found[name] = {
+                "largest": self.state["largest"][k],
+                "broken_ps": self.state["broken_ps"][k],
+                "forces": None if error is None else float(forces.mean()),
+                "energy": None if error is None else float(error.mean()),
+            }
         return {"ps": self.ps, "samples": len(samples), "molecules": found}
 
 
@@ -294,10 +314,16 @@ def report(data: dict[str, Any]) -> str:
     if "md" in data:
         md = data["md"]
         rows = [
-            [name, figure(own["largest"]), figure(1e3 * own["forces"]), figure(1e3 * own["energy"])]
+            [
+                name,
+                "yes" if own["broken_ps"] is None else f"until {own['broken_ps']:.1f} ps",
+                figure(own["largest"]),
+                *(figure(None if own[error] is None else 1e3 * own[error]) for error in ("forces", "energy")),
+            ]
             for name, own in md["molecules"].items()
         ]
-        header = ["molecule", "largest change of a bond, Å", "forces, MAE, meV/Å", "energy about its mean, MAE, meV"]
+        header = ["molecule", "kept its bonds", "largest change of a bond, Å", "forces, MAE, meV/Å"]
+        header += ["energy about its mean, MAE, meV"]
         parts += [f"## Molecular dynamics at 300 K, {md['ps']:.1f} ps, {md['samples']} frames labelled"]
         parts += [markdown_table(header, rows)]
     return "\n\n".join(parts)
@@ -308,25 +334,30 @@ def main() -> None:
     parser.add_argument("--model", default="organic", help="name or path")
     parser.add_argument("--work", type=Path, required=True, help="folder in which the dynamics is kept")
     parser.add_argument("--test", nargs="*", default=[], help="labelled frames, files or patterns, for the errors")
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--part", nargs="+", choices=PARTS, help="all where not given, errors only with --test")
     parser.add_argument("--ps", type=float, default=100.0)
     options = parser.parse_args()
-    path = RESULTS / "organic.json"
+    parts = set(options.part or (PARTS if options.test else PARTS[1:]))
+    if "errors" in parts and not options.test:
+        parser.error("--part errors needs --test")
+    model = load_model(options.model)
+    assert isinstance(model, EnergyModel)
+    weights, path = fingerprint(model), RESULTS / "organic.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    data |= {"model": Path(options.model).name, "machine": machine()}
-    if "errors" in options.part and options.test:
-        model = load_model(options.model)
-        assert isinstance(model, EnergyModel)
+    if data.get("weights") != weights:
+        data = {"model": Path(options.model).name, "weights": weights}
+    data["machine"] = machine()
+    if "errors" in parts:
         data["errors"] = of_frames(model, options.test)
-    chosen = {"torsions", "bonds", "md"} & set(options.part)
+    chosen = parts - {"errors"}
     molecules = {name: relaxed(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
-    calc = AndersoNN(options.model, dtype="float64", compile=False)
+    calc = AndersoNN(model, dtype="float64", compile=False)
     for part in sorted(chosen & set(SCANS)):
         data[part] = scanned(part, molecules, calc)
         label = "angle, degrees" if part == "torsions" else "length / length at rest"
         picture(data[part], label, RESULTS / f"organic-{part}.png")
     if "md" in chosen:
-        dynamics = Dynamics(molecules, options.model, options.work)
+        dynamics = Dynamics(molecules, model, options.work / weights)
         dynamics.run(options.ps)
         data["md"] = dynamics.summary()
     write_results("organic", data, report(data))
