@@ -181,7 +181,7 @@ def of_frames(model: EnergyModel, patterns: Sequence[str]) -> dict[str, dict[str
     frames = read_frames(patterns)
     kinds: dict[str, list[Atoms]] = {"all": frames}
     for atoms in frames:
-        kinds.setdefault(atoms.info.get("kind", "at rest"), []).append(atoms)
+        kinds.setdefault(atoms.info.get("kind", "rest"), []).append(atoms)
     found = {}
     for kind, chosen in kinds.items():
         row = evaluate_dataset(model, chosen).errors["all"]

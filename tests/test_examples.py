@@ -102,6 +102,13 @@ def test_classify(tmp_path: Path) -> None:
     assert "Cu.cif " in run("07_classify.py", tmp_path, str(out / "07_structures" / "Cu.cif"))
 
 
+@pytest.mark.skipif("organic" not in packaged_models(), reason="the model 'organic' is not packaged")
+def test_molecules(tmp_path: Path) -> None:
+    text = run("09_molecules.py", tmp_path)
+    assert "torsion of butane" in text
+    assert (tmp_path / "out" / "09_molecules.png").stat().st_size
+
+
 def test_deep_andersonn(tmp_path: Path) -> None:
     text = run("08_deep_andersonn.py", tmp_path)
     assert "accuracy" in text

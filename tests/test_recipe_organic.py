@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import yaml
 
 from ase_andersonn.config import read_config
 from ase_andersonn.training import TrainConfig, read_frames
@@ -55,3 +56,9 @@ def test_the_config_is_one_of_a_model() -> None:
     config = read_config(TrainConfig, RECIPE / "config.yaml")
     model = build_model(config, (1, 6, 7, 8, 9, 15, 16, 17, 35))
     assert type(model).__name__ == config.architecture == "DEQAttention"
+
+
+def test_the_card_says_what_the_model_is_not_for() -> None:
+    card = yaml.safe_load((RECIPE / "card.yaml").read_text(encoding="utf-8"))
+    assert card["name"] == "organic"
+    assert all(isinstance(limit, str) for limit in card["limits"])
