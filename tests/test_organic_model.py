@@ -12,12 +12,12 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.models.files import packaged_models
 from ase_andersonn.training import evaluate_dataset
 from ase_andersonn.training.frames import read_file
 
 GEOMETRIES = Path(__file__).parents[1] / "data" / "organic" / "geometries.extxyz"
-pytestmark = pytest.mark.skipif("organic" not in packaged_models(), reason="the model 'organic' is not packaged")
+POOR = pytest.mark.xfail(strict=True, reason="a limit on the card: phosphorus, and several halogens on one carbon")
+GOOD = ("CH3CH2OH", "CH3COOH", "C6H6", "CH3CN", "CH3SCH3", "CH3CONH2", "CH3Cl", "H2CCHF", "CH3SH")
 
 
 def organic(**options: object) -> AndersoNN:
@@ -38,13 +38,9 @@ def test_errors_of_geometries_that_the_project_makes() -> None:
     assert row.energy.mae < 0.022
 
 
-@pytest.mark.parametrize(
-    "name", ["CH3CH2OH", "CH3COOH", "C6H6", "CH3CN", "CH3SCH3", "CH3CONH2", "CH3Cl", "H2CCHF", "CH3SH"]
-)
+@pytest.mark.parametrize("name", [*GOOD, pytest.param("PH3", marks=POOR), pytest.param("CCl4", marks=POOR)])
 def test_molecules_keep_their_bonds_in_a_relaxation(name: str) -> None:
-    """None holds phosphorus, whose bonds the card says to be worse.
-
-    Bonds of a molecule relaxed from a rattled start are within 0.05 Å of those of MP2/6-31G*, as ASE has them."""
+    """Bonds of a molecule relaxed from a rattled start are within 0.05 Å of those of MP2/6-31G*, as ASE has them."""
     reference = molecule(name)
     atoms = reference.copy()
     atoms.rattle(0.05, seed=0)

@@ -93,7 +93,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 SLOW_RUN = """
 import sys, time
 from ase_andersonn.config import read_config
-from ase_andersonn.nn.radial import floored
 from ase_andersonn.training import TrainConfig, Trainer
 
 class SlowTrainer(Trainer):
