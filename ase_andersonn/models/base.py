@@ -84,11 +84,19 @@ class EnergyModel(Potential):
         """Set each element's reference energy (eV/atom) and scale (eV/Å); keys are atomic numbers."""
 
     @abstractmethod
+    def move_reference(self, shifts: dict[int, float]) -> None:
+        """Add to the reference energies of some elements (eV/atom); keys are atomic numbers."""
+
+    @abstractmethod
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """Set the distance (Å) of each pair of elements down to which it is known well enough; below, pairs repel.
 
         Keys are pairs of atomic numbers; for a pair without one it is the sum of the covalent radii.
         """
+
+    @abstractmethod
+    def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
+        """As `set_closest`, but for pairs alone whose distance is larger."""
 
     def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """Look at the structures to be learnt once, before training, as to scale what the network sees of them.

@@ -179,6 +179,11 @@ class DEQAttention(EnergyModel):
             self.reference[index] = energies[number]
             self.scale[index] = scales[number]
 
+    def move_reference(self, shifts: dict[int, float]) -> None:
+        """See `EnergyModel.move_reference`."""
+        for number, shift in shifts.items():
+            self.reference[self.elements.index(number)] += shift
+
     @torch.no_grad()
     def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """Measure mean and standard deviation of each species' features, so that the network sees them in these units.
@@ -202,7 +207,12 @@ class DEQAttention(EnergyModel):
 
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """See `EnergyModel.set_closest`."""
-        index = {number: i for i, number in enumerate(self.elements)}
         for (first, second), distance in distances.items():
-            i, j = index[first], index[second]
+            i, j = self.elements.index(first), self.elements.index(second)
             self.closest[i, j] = self.closest[j, i] = distance
+
+    def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
+        """See `EnergyModel.lower_closest`."""
+        for (first, second), distance in distances.items():
+            known = float(self.closest[self.elements.index(first), self.elements.index(second)])
+            self.set_closest({(first, second): min(distance, known)})

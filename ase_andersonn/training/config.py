@@ -22,6 +22,8 @@ class TrainConfig:
         labels: names of energy, forces and stress in the files.
         architecture: class name of the model.
         model: the model's config; `elements` are those of the training frames where not given.
+        initial: a packaged model's name, or the path of a model, to begin with its weights instead of random ones. What
+            is learnt may be another level of theory: its reference energies are moved to the training energies.
         reference_energies: eV per element symbol; those not given are fitted to the training energies.
         energy_weight: weight of the energy loss.
         energy_weight_final: its value at the end of the run; linear in the progress from `energy_ramp_start` on.
@@ -55,6 +57,7 @@ class TrainConfig:
     labels: LabelKeys = field(default_factory=LabelKeys)
     architecture: str = "DEQAttention"
     model: dict[str, Any] = field(default_factory=dict)
+    initial: str | None = None
     reference_energies: dict[str, float] = field(default_factory=dict)
     energy_weight: float = 4.0
     energy_weight_final: float | None = None
@@ -86,6 +89,11 @@ class TrainConfig:
         if self.max_epochs is not None and self.max_minutes is not None:
             raise ValueError(
                 f"max_epochs is {self.max_epochs} and max_minutes is {self.max_minutes}; give one of the two."
+            )
+        if self.initial is not None and (self.model or self.reference_energies):
+            raise ValueError(
+                f"initial is {self.initial!r}, which says sizes and reference energies; leave out model and "
+                "reference_energies."
             )
         for name, low, high in RANGES:
             value = getattr(self, name)

@@ -39,16 +39,38 @@ def reference_energies(
     labelled = [(atoms, energy) for atoms in frames if (energy := labels_of(atoms, keys).energy) is not None]
     if not labelled:
         return {z: fixed.get(z, 0.0) for z in elements}
-    share = np.array([[np.mean(atoms.numbers == z) for z in elements] for atoms, _ in labelled])
-    per_atom = np.array([energy / len(atoms) for atoms, energy in labelled])
-    known = np.array([z in fixed for z in elements])
-    energies = np.array([fixed.get(z, 0.0) for z in elements])
-    rest = per_atom - share @ energies
-    x = share[:, ~known]
+    numbers, energies = zip(*((atoms.numbers, energy) for atoms, energy in labelled), strict=True)
+    return energies_by_element(elements, numbers, energies, fixed)
+
+
+def energies_by_element(
+    elements: Sequence[int],
+    numbers: Sequence[np.ndarray],
+    energies: Sequence[float],
+    fixed: Mapping[int, float] | None = None,
+) -> dict[int, float]:
+    """The fit of `reference_energies`.
+
+    Args:
+        elements: atomic numbers.
+        numbers: atomic numbers of each structure's atoms.
+        energies: of each structure, eV.
+        fixed: eV by atomic number, not fitted.
+
+    Returns:
+        eV by atomic number.
+    """
+    fixed = fixed or {}
+    free = [z for z in elements if z not in fixed]
+    x = np.array([[np.mean(of_one == z) for z in free] for of_one in numbers])
+    rest = np.array(
+        [e / len(z) - np.mean([fixed.get(int(i), 0.0) for i in z]) for z, e in zip(numbers, energies, strict=True)]
+    )
     mean = rest.sum() / max(x.sum(), 1e-12)
-    normal = x.T @ x + RIDGE * len(labelled) * np.eye(x.shape[1])
-    energies[~known] = mean + np.linalg.solve(normal, x.T @ (rest - mean * x.sum(1)))
-    return {z: float(energy) for z, energy in zip(elements, energies, strict=True)}
+    normal = x.T @ x + RIDGE * len(x) * np.eye(len(free))
+    found = mean + np.linalg.solve(normal, x.T @ (rest - mean * x.sum(1)))
+    fitted = dict(zip(free, found.tolist(), strict=True))
+    return {z: fixed[z] if z in fixed else fitted[z] for z in elements}
 
 
 def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict[int, float]:

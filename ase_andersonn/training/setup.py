@@ -12,11 +12,13 @@ from torch import Tensor
 from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
 from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.checkpoint import load_model
 
 from .config import TrainConfig
 from .dataset import FrameDataset, LabelledBatch, split
-from .frames import read_frames
-from .reference import elements_of, force_scales, reference_energies
+from .frames import labels_of, read_frames
+from .metrics import evaluate_dataset
+from .reference import elements_of, energies_by_element, force_scales, reference_energies
 
 NEARER = 0.9
 """`closest` is this share of the shortest distance of a pair among the training frames.
@@ -24,6 +26,10 @@ NEARER = 0.9
 Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
 at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
 """
+
+
+SHIFT_FRAMES = 500
+"""Frames, at most about twice as many, from which the reference energies of a trained model are moved."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,10 @@ class Experiment:
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "Experiment":
-        """Read the frames, split them, make the model."""
+        """Read the frames, split them, make or load the model."""
         train, validation = frames_of(config)
+        if config.initial is not None:
+            return cls.from_trained(config, initial_model(config), train, validation)
         model = build_model(config, elements_of(train))
         return cls.from_frames(config, model, train, validation)
 
@@ -58,28 +66,40 @@ class Experiment:
         cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
     ) -> "Experiment":
         """From frames and a model with random weights, whose references are set here."""
+        found = cls._of(config, model, train, validation)
+        scales = {z: found.scales[z].item() for z in model.elements}
+        energies = reference_energies(train, config.reference_energies, config.labels)
+        model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
+        model.set_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
+        model.calibrate(_geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
+        return found
+
+    @classmethod
+    def from_trained(
+        cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
+    ) -> "Experiment":
+        """From frames and a trained model, whose scales are kept and whose reference energies are moved to the frames.
+
+        The shift of each element is the fit of `reference_energies` to labels less predictions.
+        """
+        found = cls._of(config, model, train, validation)
+        model.lower_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
+        model.move_reference(_shifts(config, model, train))
+        return found
+
+    @classmethod
+    def _of(
+        cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
+    ) -> "Experiment":
+        """With the model on its device, else as it is."""
         device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
         _check_elements(train, validation, model.elements)
-        scales = force_scales(train, config.labels)
-        energies = reference_energies(train, config.reference_energies, config.labels)
-        model.set_reference(
-            {z: energies.get(z, 0.0) for z in model.elements}, {z: scales.get(z, 1.0) for z in model.elements}
-        )
-        train_data = FrameDataset(train, model.cutoff, config.labels)
-        model.set_closest({pair: NEARER * r for pair, r in train_data.closest().items()})
-        table = torch.ones(len(chemical_symbols), dtype=dtype)
-        for z, scale in scales.items():
-            table[z] = scale
+        scales = torch.ones(len(chemical_symbols), dtype=dtype)
+        for z, scale in force_scales(train, config.labels).items():
+            scales[z] = scale
         model.to(device=device, dtype=dtype)
-        model.calibrate(_geometries(model, train_data, config.batch_atoms, device, dtype))
-        return cls(
-            model,
-            train_data,
-            FrameDataset(validation, model.cutoff, config.labels),
-            table.to(device),
-            device,
-            dtype,
-        )
+        known, held_out = (FrameDataset(frames, model.cutoff, config.labels) for frames in (train, validation))
+        return cls(model, known, held_out, scales.to(device), device, dtype)
 
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
         """Frames of a data set as a batch on the model's device."""
@@ -121,6 +141,38 @@ def build_model(config: TrainConfig, elements: Sequence[int]) -> EnergyModel:
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)
     return model
+
+
+def initial_model(config: TrainConfig) -> EnergyModel:
+    """The model that the run begins with.
+
+    Raises:
+        FileNotFoundError: if there is none of that name.
+        ValueError: if it is not of the config's architecture.
+    """
+    model = load_model(config.initial)
+    if type(model).__name__ != config.architecture or not isinstance(model, EnergyModel):
+        raise ValueError(
+            f"initial, {config.initial}, is a {type(model).__name__} and architecture is {config.architecture}; "
+            "they have to be the same, and one model that learns from energies and forces."
+        )
+    return model.train().requires_grad_(True)
+
+
+def _shifts(config: TrainConfig, model: EnergyModel, frames: Sequence[Atoms]) -> dict[int, float]:
+    """How much the labels lie above the predictions, eV by atomic number; of a sample of the frames where many."""
+    sample = [
+        atoms
+        for atoms in frames[:: max(len(frames) // SHIFT_FRAMES, 1)]
+        if labels_of(atoms, config.labels).energy is not None
+    ]
+    if not sample:
+        return {}
+    found = evaluate_dataset(
+        model, sample, keys=config.labels, batch_atoms=config.batch_atoms, tolerance=config.tolerance
+    )
+    residuals = (found.labelled.energy - found.predicted.energy).tolist()
+    return energies_by_element(elements_of(sample), [atoms.numbers for atoms in sample], residuals)
 
 
 def _geometries(

@@ -120,6 +120,8 @@ class Trainer(Run):
 def shareable(config: TrainConfig) -> dict[str, Any]:
     """The config for a model card: files by their names alone, since a model travels and folders do not."""
     values = {name: value for name, value in to_dict(config).items() if name != "output"}
+    if config.initial is not None:
+        values["initial"] = Path(config.initial).name
     return values | {name: [Path(file).name for file in values[name]] for name in ("train", "validation")}
 
 
@@ -138,12 +140,12 @@ def train(
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
     """
     go_on = may_start(config.output, resume=resume, fresh=fresh)
-    if not go_on:
-        for name in (BEST, LAST):
-            (Path(config.output) / name).unlink(missing_ok=True)
     trainer = Trainer(config, progress_bar=progress_bar)
     if go_on:
         trainer.resume()
+    else:  # not before the trainer is made: what it begins with may be the best model of the run that it replaces
+        for name in (BEST, LAST):
+            (Path(config.output) / name).unlink(missing_ok=True)
     trainer.fit()
     return trainer
 
