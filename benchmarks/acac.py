@@ -7,7 +7,8 @@
 FOLDER holds the extended XYZ files of Batatia et al., arXiv 2205.06643 (github.com/davkovacs/BOTNet-datasets, MIT),
 compressed or not: train_300K, test_MD_300K, test_MD_600K, test_dihedral, test_H_transfer. Each model is trained for
 `--minutes` on 450 of the 500 frames at 300 K, the other 50 choosing its best epoch; a second call goes on with what
-WORK holds.
+WORK holds. `organic` begins with the weights of that packaged model, which learnt other molecules at another level of
+theory, the others with random ones.
 
 - errors: RMSE of the molecule's energy and of the forces on the MD test frames, beside published ones;
 - curves: relative energies along the dihedral and the hydrogen transfer, beside DFT;
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,9 @@ from ase_andersonn.training.frames import read_file
 
 PUBLISHED = {"MACE": {"300K": (0.9, 5.1), "600K": (4.6, 22.4)}, "NequIP": {"300K": (0.81, 5.90), "600K": (6.04, 27.8)}}
 """RMSE, meV and meV/Å, trained on the same 450 + 50 frames: Batatia et al., arXiv 2206.07697, table 3."""
+FINE_TUNED = "organic"
+FINE_TUNING_RATE = 1e-3
+"""Peak learning rate of what begins with trained weights."""
 CURVES = {"dihedral": "dihedral angle, degrees", "H_transfer": "image"}
 PARTS = ("errors", "curves", "time")
 COPIES = 20
@@ -68,11 +73,17 @@ def config_of(frames: Path, output: Path, architecture: str, sizes: dict[str, An
     )
 
 
+def begun_with(config: TrainConfig, initial: str) -> TrainConfig:
+    """The same run with a trained model's weights at the start."""
+    return replace(config, initial=initial, model={}, learning_rate=FINE_TUNING_RATE)
+
+
 def trained(name: str, options: argparse.Namespace) -> EnergyModel:
     """The best model of the run, which is gone on with until it has had its minutes."""
-    frames = file_of(options.data, "train_300K")
-    config = config_of(frames, options.work / name, *OURS[name], max_minutes=options.minutes)
-    run = train(config, resume=True)
+    frames, kind = file_of(options.data, "train_300K"), OURS.get(name, OURS["attention"])
+    config = config_of(frames, options.work / name, *kind, max_minutes=options.minutes)
+    config = replace(config, compile=False if options.eager else "auto")
+    run = train(begun_with(config, FINE_TUNED) if name == FINE_TUNED else config, resume=True)
     model = load_model(run.folder / "best.safetensors")
     assert isinstance(model, EnergyModel)
     return model
@@ -168,14 +179,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
-    parser.add_argument("--models", nargs="+", choices=OURS, default=list(OURS))
+    parser.add_argument("--models", nargs="+", choices=[*OURS, FINE_TUNED], default=list(OURS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each model")
+    parser.add_argument("--eager", action="store_true", help="train without a compiler; pays in short runs")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     path = RESULTS / "acac.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     data["machine"] = machine()
+    torch.set_num_threads(1)
     models = {name: trained(name, options) for name in options.models}
     if "errors" in options.part:
         for name, model in models.items():
