@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-L_MAX = 4
+L_MAX = 8
 
 
 def degrees(l_max: int) -> list[int]:
@@ -16,48 +16,48 @@ def degrees(l_max: int) -> list[int]:
 def harmonics(u: Tensor, l_max: int) -> Tensor:
     """Real spherical harmonics in Racah's normalisation, `Σ_m Y_lm(u) Y_lm(v) = P_l(u · v)`.
 
+    `Y_lm = Q_lm(z) Re (x + iy)^m` and `Y_l,−m = Q_lm(z) Im (x + iy)^m` with the polynomials `Q_lm` of `legendre`.
+
     Args:
         u: unit vectors [..., 3].
-        l_max: highest degree, 0 to 4.
+        l_max: highest degree, 0 to 8.
 
     Returns:
-        [..., (l_max + 1)²], degrees in ascending order.
+        [..., (l_max + 1)²], degrees in ascending order, within a degree m = −l … l; degree 1 is x, y, z.
 
     Raises:
-        ValueError: if `l_max` is not in 0 … 4.
+        ValueError: if `l_max` is not in 0 … 8.
     """
     if not 0 <= l_max <= L_MAX:
         raise ValueError(f"l_max is {l_max}; spherical harmonics are given for 0 to {L_MAX}.")
     x, y, z = u.unbind(-1)
-    components = [torch.ones_like(x)]
-    if l_max >= 1:
-        components += [x, y, z]
-    if l_max >= 2:
-        xx, yy, zz = x * x, y * y, z * z
-        s3 = math.sqrt(3.0)
-        components += [s3 * x * y, s3 * y * z, 1.5 * zz - 0.5, s3 * x * z, 0.5 * s3 * (xx - yy)]
-    if l_max >= 3:
-        s58, s38, s15 = math.sqrt(5 / 8), math.sqrt(3 / 8), math.sqrt(15.0)
-        components += [
-            s58 * y * (3 * xx - yy),
-            s15 * x * y * z,
-            s38 * y * (5 * zz - 1),
-            0.5 * z * (5 * zz - 3),
-            s38 * x * (5 * zz - 1),
-            0.5 * s15 * z * (xx - yy),
-            s58 * x * (xx - 3 * yy),
-        ]
-    if l_max >= 4:
-        s35, s70, s5, s10 = math.sqrt(35.0), math.sqrt(70.0), math.sqrt(5.0), math.sqrt(10.0)
-        components += [
-            0.5 * s35 * x * y * (xx - yy),
-            0.25 * s70 * y * z * (3 * xx - yy),
-            0.5 * s5 * x * y * (7 * zz - 1),
-            0.25 * s10 * y * z * (7 * zz - 3),
-            0.125 * (35 * zz * zz - 30 * zz + 3),
-            0.25 * s10 * x * z * (7 * zz - 3),
-            0.25 * s5 * (xx - yy) * (7 * zz - 1),
-            0.25 * s70 * x * z * (xx - 3 * yy),
-            0.125 * s35 * (xx * (xx - 3 * yy) - yy * (3 * xx - yy)),
-        ]
+    real, imaginary = [torch.ones_like(x), x], [torch.zeros_like(x), y]
+    for _ in range(2, l_max + 1):
+        real, imaginary = (
+            [*real, x * real[-1] - y * imaginary[-1]],
+            [*imaginary, x * imaginary[-1] + y * real[-1]],
+        )
+    q = [legendre(z, m, l_max) for m in range(l_max + 1)]
+    components = [real[0]]
+    for degree in range(1, l_max + 1):
+        orders = range(1, degree + 1)
+        below = [q[m][degree - m] * imaginary[m] for m in reversed(orders)]
+        above = [q[m][degree - m] * real[m] for m in orders]
+        components += [x, y, z] if degree == 1 else [*below, q[0][degree], *above]
     return torch.stack(components, -1)
+
+
+def legendre(z: Tensor, m: int, l_max: int) -> list[Tensor]:
+    """`Q_lm = √(2 (l − m)! / (l + m)!) (1 − z²)^(−m/2) P_l^m(z)` for l = m … l_max, without the 2 where m is 0.
+
+    `√(l² − m²) Q_lm = (2l − 1) z Q_l−1,m − √((l − 1)² − m²) Q_l−2,m`
+    """
+    first = math.prod(range(1, 2 * m, 2)) * math.sqrt((2 if m else 1) / math.factorial(2 * m))
+    q = [torch.full_like(z, first)]
+    for degree in range(m + 1, l_max + 1):
+        norm = math.sqrt(degree**2 - m**2)
+        value = (2 * degree - 1) / norm * z * q[-1]
+        if degree > m + 1:
+            value = value - math.sqrt((degree - 1) ** 2 - m**2) / norm * q[-2]
+        q.append(value)
+    return q
