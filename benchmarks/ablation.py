@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ase_andersonn.training import train
 CHANGES: dict[str, list[Any]] = {
     "n_pairs": [2, 4, 17],
     "n_edge": [16, 64],
-    "l_max": [2, 4],
+    "l_max": [2, 4, 6],
     "n_radial": [6],
     "n_heads": [1],
     "n_token": [64],
@@ -39,9 +40,11 @@ CHANGES: dict[str, list[Any]] = {
     "contraction": [0.01, 0.3, 0.9],
 }
 """Of each size the values beside that of `training_worker.SIZES`."""
-VARIANTS: dict[str, dict[str, Any]] = {"base": {}} | {
-    f"{name}={value}": {name: value} for name, values in CHANGES.items() for value in values
-}
+TOGETHER: dict[str, dict[str, Any]] = {"l_max=4,n_pairs=4": {"l_max": 4, "n_pairs": 4}}
+"""Changes of several sizes."""
+VARIANTS: dict[str, dict[str, Any]] = (
+    {"base": {}} | {f"{name}={value}": {name: value} for name, values in CHANGES.items() for value in values} | TOGETHER
+)
 
 
 def folder(variant: str, options: argparse.Namespace) -> Path:
@@ -56,7 +59,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     config = config_of(
         file_of(options.data, "train_300K"), folder(variant, options), "DEQAttention", sizes, max_epochs=options.epochs
     )
-    train(config, resume=True)
+    train(replace(config, compile=False), resume=True)
     model = last_of(folder(variant, options))
     return {"weights": sum(p.numel() for p in model.parameters()), **errors(model, options.data)}
 
