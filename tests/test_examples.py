@@ -109,6 +109,14 @@ def test_molecules(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "09_molecules.png").stat().st_size
 
 
+@needs_default_model
+def test_fine_tuning(tmp_path: Path) -> None:
+    text = run("10_fine_tuning.py", tmp_path)
+    before, after = (float(line.split("meV")[0].split()[-1]) for line in text.splitlines()[:2])
+    assert after < 0.5 * before
+    assert (tmp_path / "out" / "10_fine_tuning" / "10_fine_tuning.png").stat().st_size
+
+
 def test_deep_andersonn(tmp_path: Path) -> None:
     text = run("08_deep_andersonn.py", tmp_path)
     assert "accuracy" in text

@@ -13,7 +13,7 @@ from ase.io import write
 
 from ase_andersonn import load_model, save_model
 from ase_andersonn.models.deq_attention import DEQAttention
-from ase_andersonn.training import TrainConfig, evaluate_dataset, read_frames, train
+from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train
 from ase_andersonn.training.setup import Experiment
 
 SHIFTS = {7: 3.0, 28: -2.0, 29: 0.5}
@@ -100,10 +100,17 @@ def test_a_fresh_run_may_begin_with_the_best_model_of_the_run_it_replaces(again:
     assert load_model(best).card["training"]["config"]["initial"] == "best.safetensors"
 
 
-def test_it_resumes_and_its_card_names_the_model_it_began_with(again: TrainConfig, tmp_path: Path) -> None:
-    train(replace(again, max_epochs=1))
+def test_it_resumes_as_if_never_interrupted_and_its_card_names_the_model_it_began_with(
+    again: TrainConfig, tmp_path: Path
+) -> None:
+    first = Trainer(again)
+    first.step(first.sampler.epoch(0)[0])
+    first.folder.mkdir()
+    first.save_checkpoint()
     run = train(again, resume=True)
-    assert run.position.epoch == 2
+    whole = train(replace(again, output=str(tmp_path / "whole")))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], value), name
     card = load_model(tmp_path / "again" / "best.safetensors").card
     assert card["training"]["config"]["initial"] == "last.safetensors"
     assert str(tmp_path) not in str(card)
