@@ -33,7 +33,7 @@ class DEQAttentionConfig:
         elements: atomic numbers, ascending.
         cutoff: Å.
         n_radial: radial functions.
-        l_max: highest Legendre polynomial of the angle between two neighbours.
+        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8.
         n_channels: width of the equilibrium features.
         n_edge: width of a neighbour's radial and species part.
         n_token: width of a neighbour's token after attention.

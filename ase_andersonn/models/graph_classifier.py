@@ -48,7 +48,7 @@ class GraphClassifierConfig:
         labels: names and thresholds.
         cutoff: Å.
         n_radial: radial functions.
-        l_max: highest Legendre polynomial of the angle between two neighbours.
+        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8.
         n_channels: width of the equilibrium features.
         n_element: width of what stands for an element.
         n_edge: width of a neighbour's radial and species part.

@@ -32,11 +32,9 @@ def harmonics(u: Tensor, l_max: int) -> Tensor:
         raise ValueError(f"l_max is {l_max}; spherical harmonics are given for 0 to {L_MAX}.")
     x, y, z = u.unbind(-1)
     real, imaginary = [torch.ones_like(x), x], [torch.zeros_like(x), y]
-    for _ in range(2, l_max + 1):
-        real, imaginary = (
-            [*real, x * real[-1] - y * imaginary[-1]],
-            [*imaginary, x * imaginary[-1] + y * real[-1]],
-        )
+    for m in range(2, l_max + 1):
+        real.append(x * real[m - 1] - y * imaginary[m - 1])
+        imaginary.append(x * imaginary[m - 1] + y * real[m - 1])
     q = [legendre(z, m, l_max) for m in range(l_max + 1)]
     components = [real[0]]
     for degree in range(1, l_max + 1):
@@ -48,9 +46,18 @@ def harmonics(u: Tensor, l_max: int) -> Tensor:
 
 
 def legendre(z: Tensor, m: int, l_max: int) -> list[Tensor]:
-    """`Q_lm = √(2 (l − m)! / (l + m)!) (1 − z²)^(−m/2) P_l^m(z)` for l = m … l_max, without the 2 where m is 0.
+    """`Q_lm = √(2 (l − m)! / (l + m)!) (1 − z²)^(−m/2) P_l^m(z)`, without the 2 where m is 0.
 
-    `√(l² − m²) Q_lm = (2l − 1) z Q_l−1,m − √((l − 1)² − m²) Q_l−2,m`
+    `P_l^m` is without the factor (−1)^m of some authors, so that all `Q_mm` are positive;
+    `√(l² − m²) Q_lm = (2l − 1) z Q_l−1,m − √((l − 1)² − m²) Q_l−2,m` (DLMF 14.10.3, normalised).
+
+    Args:
+        z: cosines of the polar angle [...].
+        m: order, at least 0.
+        l_max: highest degree.
+
+    Returns:
+        for each degree l = m … l_max the polynomial [...].
     """
     first = math.prod(range(1, 2 * m, 2)) * math.sqrt((2 if m else 1) / math.factorial(2 * m))
     q = [torch.full_like(z, first)]

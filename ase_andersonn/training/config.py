@@ -22,8 +22,10 @@ class TrainConfig:
         labels: names of energy, forces and stress in the files.
         architecture: class name of the model.
         model: the model's config; `elements` are those of the training frames where not given.
-        initial: a packaged model's name, or the path of a model, to begin with its weights instead of random ones. What
-            is learnt may be another level of theory: its reference energies are moved to the training energies.
+        initial: a packaged model's name, or the path of a model of the same architecture, to begin with its weights
+            instead of random ones (float32, as files hold them). What is learnt may be another level of theory: the
+            reference energies of the elements in the training frames are moved to the training energies. It says sizes,
+            elements and reference energies, so `model` and `reference_energies` are left out.
         reference_energies: eV per element symbol; those not given are fitted to the training energies.
         energy_weight: weight of the energy loss.
         energy_weight_final: its value at the end of the run; linear in the progress from `energy_ramp_start` on.

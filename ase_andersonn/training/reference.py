@@ -61,16 +61,16 @@ def energies_by_element(
         eV by atomic number.
     """
     fixed = fixed or {}
-    free = [z for z in elements if z not in fixed]
-    x = np.array([[np.mean(of_one == z) for z in free] for of_one in numbers])
-    rest = np.array(
-        [e / len(z) - np.mean([fixed.get(int(i), 0.0) for i in z]) for z, e in zip(numbers, energies, strict=True)]
-    )
+    share = np.array([[np.mean(of_one == z) for z in elements] for of_one in numbers])
+    per_atom = np.array([energy / len(of_one) for of_one, energy in zip(numbers, energies, strict=True)])
+    known = np.array([z in fixed for z in elements])
+    found = np.array([fixed.get(z, 0.0) for z in elements])
+    rest = per_atom - share @ found
+    x = share[:, ~known]
     mean = rest.sum() / max(x.sum(), 1e-12)
-    normal = x.T @ x + RIDGE * len(x) * np.eye(len(free))
-    found = mean + np.linalg.solve(normal, x.T @ (rest - mean * x.sum(1)))
-    fitted = dict(zip(free, found.tolist(), strict=True))
-    return {z: fixed[z] if z in fixed else fitted[z] for z in elements}
+    normal = x.T @ x + RIDGE * len(x) * np.eye(x.shape[1])
+    found[~known] = mean + np.linalg.solve(normal, x.T @ (rest - mean * x.sum(1)))
+    return {z: float(energy) for z, energy in zip(elements, found, strict=True)}
 
 
 def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict[int, float]:

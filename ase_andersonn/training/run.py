@@ -271,11 +271,13 @@ class Run(ABC):
 
     def save_checkpoint(self) -> None:
         """Write all that the rest of the run depends on."""
+        sizes: Any = self.model.config
         state = {
             "position": asdict(self.position),
             "average_updates": self.average.updates,
             "config": to_dict(self.config),
             "data": self.fingerprint(),
+            "sizes": to_dict(sizes),
         }
         write_checkpoint(self.folder / CHECKPOINT, gather(self.model, self.optimizer, self.average), state)
         self._saved = time.monotonic()

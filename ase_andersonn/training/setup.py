@@ -1,7 +1,9 @@
 """Data and model of a training run, made from its config."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
@@ -13,12 +15,14 @@ from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
+from ase_andersonn.models.files import CHECKPOINT
 
 from .config import TrainConfig
 from .dataset import FrameDataset, LabelledBatch, split
-from .frames import labels_of, read_frames
-from .metrics import evaluate_dataset
+from .frames import read_frames
+from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies
+from .state import read_checkpoint
 
 NEARER = 0.9
 """`closest` is this share of the shortest distance of a pair among the training frames.
@@ -26,10 +30,6 @@ NEARER = 0.9
 Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
 at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
 """
-
-
-SHIFT_FRAMES = 500
-"""Frames, at most about twice as many, from which the reference energies of a trained model are moved."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,21 @@ class Experiment:
 
         The shift of each element is the fit of `reference_energies` to labels less predictions.
         """
-        found = cls._of(config, model, train, validation)
+        found = cls._of(config, model.train().requires_grad_(True), train, validation)
         model.lower_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
-        model.move_reference(_shifts(config, model, train))
+        model.move_reference(_shifts(config, model, found.train, train))
         return found
+
+    @classmethod
+    def from_checkpoint(cls, config: TrainConfig) -> "Experiment":
+        """With a model of the sizes that the run's checkpoint holds, whose weights and scales come from there alone.
+
+        Raises:
+            FileNotFoundError: without a checkpoint.
+        """
+        train, validation = frames_of(config)
+        sizes = read_checkpoint(Path(config.output) / CHECKPOINT)[1].get("sizes", {})
+        return cls._of(config, build_model(config, elements_of(train), sizes), train, validation)
 
     @classmethod
     def _of(
@@ -93,7 +104,7 @@ class Experiment:
     ) -> "Experiment":
         """With the model on its device, else as it is."""
         device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
-        _check_elements(train, validation, model.elements)
+        _check_elements(config, train, validation, model.elements)
         scales = torch.ones(len(chemical_symbols), dtype=dtype)
         for z, scale in force_scales(train, config.labels).items():
             scales[z] = scale
@@ -128,15 +139,15 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     return [frames[i] for i in train], [frames[i] for i in validation]
 
 
-def build_model(config: TrainConfig, elements: Sequence[int]) -> EnergyModel:
-    """The model of the config, its weights drawn from the config's seed.
+def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str, Any] | None = None) -> EnergyModel:
+    """The model of the config, or of other sizes where these are given, its weights drawn from the config's seed.
 
     Raises:
         ValueError: for an unknown architecture or a key its config does not have.
     """
     cls: Any = subclass_named(EnergyModel, config.architecture)
     config_class = get_type_hints(cls.__init__)["config"]
-    model_config = from_dict(config_class, {"elements": tuple(elements), **config.model})
+    model_config = from_dict(config_class, {"elements": tuple(elements), **(sizes or config.model)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)
@@ -148,31 +159,35 @@ def initial_model(config: TrainConfig) -> EnergyModel:
 
     Raises:
         FileNotFoundError: if there is none of that name.
-        ValueError: if it is not of the config's architecture.
+        ValueError: if it is not of the config's architecture, or does not learn from energies and forces of atoms.
     """
     model = load_model(config.initial)
-    if type(model).__name__ != config.architecture or not isinstance(model, EnergyModel):
+    kind = type(model).__name__
+    if not isinstance(model, EnergyModel):
+        raise ValueError(f"initial, {config.initial}, is a {kind}; a run begins with one model of energies and forces.")
+    if kind != config.architecture:
         raise ValueError(
-            f"initial, {config.initial}, is a {type(model).__name__} and architecture is {config.architecture}; "
-            "they have to be the same, and one model that learns from energies and forces."
+            f"initial, {config.initial}, is a {kind} and architecture is {config.architecture}; "
+            f"say architecture: {kind}."
         )
-    return model.train().requires_grad_(True)
+    return model
 
 
-def _shifts(config: TrainConfig, model: EnergyModel, frames: Sequence[Atoms]) -> dict[int, float]:
-    """How much the labels lie above the predictions, eV by atomic number; of a sample of the frames where many."""
-    sample = [
-        atoms
-        for atoms in frames[:: max(len(frames) // SHIFT_FRAMES, 1)]
-        if labels_of(atoms, config.labels).energy is not None
-    ]
-    if not sample:
-        return {}
-    found = evaluate_dataset(
-        model, sample, keys=config.labels, batch_atoms=config.batch_atoms, tolerance=config.tolerance
+def _shifts(config: TrainConfig, model: EnergyModel, train: FrameDataset, frames: Sequence[Atoms]) -> dict[int, float]:
+    """How much the labels of the training frames lie above the predictions, eV by atomic number."""
+    found = report(
+        model,
+        train,
+        batch_atoms=config.batch_atoms,
+        tolerance=config.tolerance,
+        compile_mode=config.compile,
     )
     residuals = (found.labelled.energy - found.predicted.energy).tolist()
-    return energies_by_element(elements_of(sample), [atoms.numbers for atoms in sample], residuals)
+    known = [i for i, residual in enumerate(residuals) if math.isfinite(residual)]
+    if not known:
+        return {}
+    numbers = [frames[i].numbers for i in known]
+    return energies_by_element(elements_of(frames), numbers, [residuals[i] for i in known])
 
 
 def _geometries(
@@ -185,12 +200,14 @@ def _geometries(
         yield graph.vectors, species, species[graph.neighbors], graph.mask
 
 
-def _check_elements(train: Sequence[Atoms], validation: Sequence[Atoms], known: Sequence[int]) -> None:
+def _check_elements(
+    config: TrainConfig, train: Sequence[Atoms], validation: Sequence[Atoms], known: Sequence[int]
+) -> None:
+    remedy = "add frames with it to the training set, or the element to `elements` of the model's config."
+    if config.initial is not None:
+        remedy = f"{config.initial} knows {', '.join(chemical_symbols[z] for z in known)}; begin with another model."
     for kind, frames in (("training", train), ("validation", validation)):
         strange = sorted(set(elements_of(frames)) - set(known)) if len(frames) else []
         if strange:
             names = ", ".join(chemical_symbols[z] for z in strange)
-            raise ValueError(
-                f"the {kind} frames contain {names}, which the model does not know; "
-                "add frames with it to the training set, or the element to `elements` of the model's config."
-            )
+            raise ValueError(f"the {kind} frames contain {names}, which the model does not know; {remedy}")

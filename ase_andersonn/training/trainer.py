@@ -140,7 +140,8 @@ def train(
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
     """
     go_on = may_start(config.output, resume=resume, fresh=fresh)
-    trainer = Trainer(config, progress_bar=progress_bar)
+    experiment = Experiment.from_checkpoint(config) if go_on else Experiment.from_config(config)
+    trainer = Trainer(config, experiment, progress_bar=progress_bar)
     if go_on:
         trainer.resume()
     else:  # not before the trainer is made: what it begins with may be the best model of the run that it replaces
@@ -167,8 +168,13 @@ def train_committee(config: TrainConfig, n: int, *, resume: bool = False, fresh:
 
     Raises:
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
-        ValueError: for no members.
+        ValueError: for no members, and for members that would begin with the same weights.
     """
+    if config.initial is not None:
+        raise ValueError(
+            f"members that begin with the same weights ({config.initial}) hardly differ, and their spread would say "
+            "nothing; leave out initial."
+        )
     return train_from_seeds(
         config,
         n,

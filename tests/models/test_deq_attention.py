@@ -145,7 +145,7 @@ def test_configs_of_before_there_were_more_pairs() -> None:
         ({"n_edge": 30}, "n_edge is 30; it has to be a multiple of n_heads, 4"),
         ({"n_pairs": 0}, "n_pairs is 0; it has to be in 1 to 17"),
         ({"n_pairs": 18}, "n_pairs is 18"),
-        ({"l_max": 5}, "l_max is 5; it has to be in 0 to 4"),
+        ({"l_max": 9}, "l_max is 9; it has to be in 0 to 8"),
         ({"contraction": 1.0}, "contraction is 1.0; it has to be between 0 and 1"),
     ],
 )
