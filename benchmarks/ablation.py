@@ -5,7 +5,7 @@
 
 FOLDER is that of acac.py. Every variant sees the same batches for the same number of epochs, its learning rate falling
 to the end; an interrupted call goes on with what WORK holds. Reported are the errors on the test frames at 300 K and
-600 K, and CPU time an atom of energy and forces (one thread, not compiled, all variants in turn).
+600 K, and CPU time an atom of energy and forces (one thread, all variants in turn). Nothing is compiled.
 """
 
 from __future__ import annotations

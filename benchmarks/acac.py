@@ -7,8 +7,8 @@
 FOLDER holds the extended XYZ files of Batatia et al., arXiv 2205.06643 (github.com/davkovacs/BOTNet-datasets, MIT),
 compressed or not: train_300K, test_MD_300K, test_MD_600K, test_dihedral, test_H_transfer. Each model is trained for
 `--minutes` on 450 of the 500 frames at 300 K, the other 50 choosing its best epoch; a second call goes on with what
-WORK holds. `organic` begins with the weights of that packaged model, which learnt other molecules at another level of
-theory, the others with random ones.
+WORK holds. `organic` begins with the weights of that packaged model, the others with random ones. It learnt other
+molecules at another level of theory, and acetylacetone's diketone, which is not the tautomer of these frames.
 
 - errors: RMSE of the molecule's energy and of the forces on the MD test frames, beside published ones;
 - curves: relative energies along the dihedral and the hydrogen transfer, beside DFT;
@@ -137,10 +137,11 @@ def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def report(data: dict[str, Any]) -> str:
-    lines = ["# Acetylacetone", "", markdown_machine(data["machine"]), ""]
+    lines = ["# Acetylacetone", "", f"The last on: {markdown_machine(data['machine'])}", ""]
     if "errors" in data:
         header = [
             "trained at 300 K",
+            "on",
             "weights",
             "best epoch after, min",
             "energy, 300 K",
@@ -151,6 +152,7 @@ def report(data: dict[str, Any]) -> str:
         rows = [
             [
                 name,
+                f"{own['machine']['processor']}, {'eager' if own['eager'] else 'compiled'}",
                 f"{own['weights']:,}",
                 figure(own["minutes"], 3),
                 *(figure(x, 3) for t in ("300K", "600K") for x in own[t]),
@@ -158,7 +160,8 @@ def report(data: dict[str, Any]) -> str:
             for name, own in data["errors"].items()
         ]
         rows += [
-            [name, "", "published", *(x for t in ("300K", "600K") for x in own[t])] for name, own in PUBLISHED.items()
+            [name, "", "", "published", *(x for t in ("300K", "600K") for x in own[t])]
+            for name, own in PUBLISHED.items()
         ]
         lines += ["RMSE of the molecule's energy, meV, and of the forces, meV/Å.", "", markdown_table(header, rows), ""]
     if "curves" in data:
@@ -193,8 +196,13 @@ def main() -> None:
     if "errors" in options.part:
         for name, model in models.items():
             weights = sum(p.numel() for p in model.parameters())
-            own = {"minutes": model.card["training"]["minutes"], "weights": weights, **errors(model, options.data)}
-            data.setdefault("errors", {})[name] = own
+            data.setdefault("errors", {})[name] = {
+                "machine": machine(),
+                "eager": options.eager,
+                "minutes": model.card["training"]["minutes"],
+                "weights": weights,
+                **errors(model, options.data),
+            }
     if "curves" in options.part:
         for name in CURVES:
             frames = read_file(file_of(options.data, f"test_{name}"))
