@@ -17,6 +17,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 CompileMode = Literal["auto"] | bool
 
+EAGER_SECONDS = 120.0
+"""Work that a calculator does before `compile="auto"` spends time on compiling.
+
+It is about as long as compiling takes, so that a run that ends soon after takes about twice its time at most.
+"""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 

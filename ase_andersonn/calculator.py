@@ -20,6 +20,7 @@ from .models.checkpoint import load_model
 from .models.committee import Committee
 from .models.files import DEFAULT_MODEL
 from .models.potential import ConvergenceError, Evaluator, Potential, Settings
+from .models.unseen import unseen
 from .tiles.auto import evaluator_with_tiles
 from .tiles.settings import Tiles
 
@@ -78,6 +79,8 @@ class AndersoNN(Calculator):
     ) -> None:
         if not (math.isfinite(tol) and tol > 0):
             raise ValueError(f"tol is {tol}; it is an energy tolerance in eV/atom and has to be positive.")
+        if compile not in (True, False, "auto"):
+            raise ValueError(f"compile is {compile!r}; use 'auto', True or False.")
         settings = Settings(resolve_device(device), resolve_dtype(dtype), tol, warm_start, skin, compile)
         if compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
@@ -89,7 +92,7 @@ class AndersoNN(Calculator):
         if self.model.reads_magmoms:
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._impossible = False
-        self._warned: set[tuple[int, ...]] = set()
+        self._warned: set[str] = set()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
             dtype=str(settings.dtype).removeprefix("torch."),
@@ -124,7 +127,7 @@ class AndersoNN(Calculator):
             raise PropertyNotImplementedError(
                 f"stress needs a cell that is periodic in three directions; pbc is {structure.pbc.tolist()}."
             )
-        self._warn_of_combinations(structure)
+        self._warn_of_the_unseen(structure)
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
         self.results = self.evaluator.calculate(
             structure, forces=derivatives, stress=derivatives and periodic, changes=system_changes
@@ -147,7 +150,7 @@ class AndersoNN(Calculator):
         """
         frames = [to_atoms(structure) for structure in structures]
         for frame in frames:
-            self._warn_of_combinations(frame)
+            self._warn_of_the_unseen(frame)
         return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
     @torch.inference_mode(False)
@@ -190,21 +193,14 @@ class AndersoNN(Calculator):
         super().reset()  # type: ignore[no-untyped-call]
         self.evaluator.reset()
 
-    def _warn_of_combinations(self, atoms: Atoms) -> None:
-        """Say once when elements stand together that never did in the training data."""
-        known = self.model.card.get("combinations")
-        here = tuple(sorted(set(atoms.numbers.tolist())))
-        if not set(here) <= set(self.model.elements):  # an error will say so
+    def _warn_of_the_unseen(self, atoms: Atoms) -> None:
+        """Say once what the training data had nothing of."""
+        if not len(atoms) or not set(atoms.numbers.tolist()) <= set(self.model.elements):  # an error will say so
             return
-        if not known or here in self._warned or any(set(here) <= set(c) for c in known):
-            return
-        self._warned.add(here)
-        symbols = sorted(atoms.symbols.species())
-        warnings.warn(
-            f"the model was not trained on structures that hold the elements {symbols} together: "
-            "its energies for them are an extrapolation without known errors.",
-            stacklevel=4,
-        )
+        for text in unseen(self.model.card, atoms):
+            if text not in self._warned:
+                self._warned.add(text)
+                warnings.warn(text, stacklevel=4)
 
 
 def _potential(model: ModelSource | Sequence[ModelSource] | None) -> Potential:

@@ -167,6 +167,40 @@ def test_unknown_combinations_of_known_elements_are_said_once() -> None:
         calc.get_forces(rattled(slab(), seed=4))
 
 
+@pytest.mark.parametrize(
+    ("card", "structure", "text"),
+    [
+        ({"combinations": [[6, 8, 1]]}, bulk("Si"), "not trained on structures of Si: its results for them"),
+        ({"smallest": 10}, ethanol(), "molecules of fewer than 10 atoms, this one has 9"),
+        ({"periodic": [True]}, ethanol(), "not trained on molecules and clusters"),
+        ({"periodic": [False]}, bulk("Si"), "not trained on periodic structures"),
+    ],
+)
+def test_what_training_had_nothing_of_is_said(card: dict[str, Any], structure: Atoms, text: str) -> None:
+    model = small_model()
+    model.card = card
+    calc = AndersoNN(model, dtype="float64", compile=False)
+    with pytest.warns(UserWarning, match=text):
+        calc.get_potential_energy(structure)
+
+
+@pytest.mark.parametrize(
+    ("card", "structure"),
+    [
+        ({"smallest": 9, "periodic": [False]}, ethanol()),
+        ({"smallest": 9, "periodic": [True]}, bulk("Si")),  # a primitive cell is no small structure
+        ({"periodic": [False, True]}, slab()),
+        ({}, ethanol()),
+    ],
+)
+def test_what_training_had_is_not_warned_of(card: dict[str, Any], structure: Atoms) -> None:
+    model = small_model()
+    model.card = card
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AndersoNN(model, dtype="float64", compile=False).get_potential_energy(structure)
+
+
 def test_unknown_combinations_are_said_of_batches_too() -> None:
     model = small_model()
     model.card = {"combinations": [[6, 8, 1], [14]]}

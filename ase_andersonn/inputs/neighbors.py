@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 GRID_CELLS = 5e4
+MOST_IMAGES = 1e5
+"""Periodic images of an atom within reach, at most: a smaller cell is a mistake, and the list would fill the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,12 +227,20 @@ def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -
 
     vesin (up to 0.6.2 at least) shrinks a grid of more than 1e5 cells evenly, to none at all along the short direction,
     and then divides by zero, which ends the process: a wide sheet, or a molecule one atom of which has flown far off.
+
+    Raises:
+        ValueError: for a cell so small that an atom would have more than `MOST_IMAGES` images within the cutoff.
     """
+    heights = 1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
+    if np.maximum(2.0 * cutoff / heights, 1.0).prod() > MOST_IMAGES:
+        raise ValueError(
+            f"the cell is too small: its heights are {np.round(heights, 4).tolist()} Å, and neighbours are sought up "
+            f"to {cutoff:g} Å; are its lengths in Å?"
+        )
     spread = float(np.linalg.norm(np.ptp(positions, axis=0))) if len(positions) and not pbc.all() else 0.0
     bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), spread)
     if np.maximum(bound / cutoff, 1.0).prod() < GRID_CELLS:
         return cutoff
-    heights = 1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
     across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]
     lengths = np.concatenate((heights, np.ptp(positions @ across.T, axis=0)))
     grid = np.maximum(lengths / cutoff, 1.0)

@@ -28,7 +28,7 @@ class Committee(Potential):
         members: potentials of the same elements; the members of a committee among them count as its own.
 
     Attributes:
-        card: the combinations of elements that every member knows, where all say which they know.
+        card: what every member has seen (see `unseen`), where all say what they have.
 
     Raises:
         ValueError: for fewer than two members, a model that is there twice, and members of different elements.
@@ -57,6 +57,12 @@ class Committee(Potential):
             known_by_each = ({frozenset(c) for c in member.card["combinations"]} for member in members)
             common = reduce(lambda some, others: {a & b for a in some for b in others}, known_by_each)
             self.card["combinations"] = sorted(map(sorted, common))
+        if all("smallest" in member.card for member in members):
+            self.card["smallest"] = max(member.card["smallest"] for member in members)
+        if all("periodic" in member.card for member in members):
+            self.card["periodic"] = [
+                kind for kind in (False, True) if all(kind in member.card["periodic"] for member in members)
+            ]
 
     def evaluator(self, settings: Settings) -> Evaluator:
         """See `Potential.evaluator`."""

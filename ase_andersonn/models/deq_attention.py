@@ -51,14 +51,14 @@ class DEQAttentionConfig:
     elements: tuple[int, ...]
     cutoff: float = 5.0
     n_radial: int = 10
-    l_max: int = 3
+    l_max: int = 4
     n_channels: int = 64
     n_edge: int = 32
     n_token: int = 64
     n_heads: int = 4
     n_hidden: int = 128
     contraction: float = 0.7
-    n_pairs: int = 2
+    n_pairs: int = 4
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)

@@ -13,7 +13,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
-from ase_andersonn.backends import CompileMode, exact_matmul
+from ase_andersonn.backends import EAGER_SECONDS, CompileMode, exact_matmul
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.inputs.neighbors import NeighborList
 
@@ -30,8 +30,6 @@ NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
 SMALL = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
-EAGER_SECONDS = 20.0
-"""Work done before `compile="auto"` spends time on compiling."""
 
 
 class Whole(Evaluator):
@@ -148,7 +146,7 @@ class Whole(Evaluator):
             return False
         if not self._compiles:
             self._compiles = True
-            logger.info("compiling the model; the next calls take up to a minute longer, all later ones less")
+            logger.warning("compiling the model: the next calls take a minute or more longer, all later ones less time")
         return "auto"
 
     def _describe(self, evaluation: Evaluation, times: dict[str, float]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
-from ase_andersonn.backends import CompileMode, exact_matmul
+from ase_andersonn.backends import EAGER_SECONDS, CompileMode, exact_matmul
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.equilibrium import SolveOptions
 from ase_andersonn.models.operators import operators_of
@@ -19,8 +19,6 @@ from .memory import row_bytes, tape_bytes
 from .partition import Bins, Floats, Grid, Ints
 from .solve import Solved, solve_tiles
 
-EAGER_SECONDS = 20.0
-"""Work done before `compile="auto"` spends time on compiling."""
 MOST_ROWS = {"cpu": 2048, "cuda": 1 << 19}
 """Solved atoms in a batch: more of them are no faster."""
 TAPE_SHARE = 0.3

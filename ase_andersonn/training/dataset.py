@@ -75,6 +75,10 @@ class FrameDataset:
         """The sets of elements (atomic numbers, ascending) that stand together in a frame."""
         return sorted(set(self._kinds()))
 
+    def periodic(self) -> list[bool]:
+        """Whether there are frames that are periodic in no direction (False), and such that are in one or more."""
+        return sorted({bool(data.pbc.any()) for data in self.data})
+
     def _kinds(self) -> list[tuple[int, ...]]:
         return [tuple(data.numbers.unique().tolist()) for data in self.data]
 

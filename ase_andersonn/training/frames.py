@@ -5,7 +5,7 @@ import glob
 import io
 import lzma
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -80,6 +80,18 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
     return frames
 
 
+def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
+    """Refuse a name that was chosen and that no frame has: training without that label would be another training.
+
+    Raises:
+        ValueError: for such a name.
+    """
+    for label in fields(keys):
+        name = getattr(keys, label.name)
+        if name != label.default and all(getattr(labels_of(atoms, keys), label.name) is None for atoms in frames):
+            raise ValueError(f"no frame has {label.name} under the name {name!r}; the first has {_names(frames[0])}.")
+
+
 def read_file(path: str | Path) -> list[Atoms]:
     """All structures of one file.
 
@@ -138,11 +150,16 @@ def _find(atoms: Atoms, key: str) -> Any:
 
 
 def _no_labels(atoms: Atoms, keys: LabelKeys) -> str:
-    present = sorted({*getattr(atoms.calc, "results", {}), *atoms.info, *atoms.arrays} - {"numbers", "positions"})
     return (
-        f"no label {keys.energy!r}, {keys.forces!r} or {keys.stress!r}; it has {', '.join(present) or 'none at all'}. "
+        f"no label {keys.energy!r}, {keys.forces!r} or {keys.stress!r}; it has {_names(atoms)}. "
         "Name the right ones under `labels` in the config."
     )
+
+
+def _names(atoms: Atoms) -> str:
+    """What a frame holds, for the text of an error."""
+    present = {*getattr(atoms.calc, "results", {}), *atoms.info, *atoms.arrays} - {"numbers", "positions"}
+    return ", ".join(sorted(present)) or "none at all"
 
 
 def _as_list(frames: Any) -> list[Atoms]:

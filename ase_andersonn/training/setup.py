@@ -19,7 +19,7 @@ from ase_andersonn.models.files import CHECKPOINT
 
 from .config import TrainConfig
 from .dataset import FrameDataset, LabelledBatch, split
-from .frames import read_frames
+from .frames import check_names, read_frames
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies
 from .state import read_checkpoint
@@ -118,10 +118,13 @@ class Experiment:
 
     def summary(self) -> str:
         """The data in one line for the log."""
-        n_stress = sum(bool(data.stress.isfinite().all()) for data in self.train.data)
+        counts = ", ".join(
+            f"{sum(bool(data[name].isfinite().all()) for data in self.train.data)} with {name}"
+            for name in ("energy", "forces", "stress")
+        )
         scales = ", ".join(f"{chemical_symbols[z]} {self.scales[z].item():.3g}" for z in self.model.elements)
         return (
-            f"{len(self.train)} training frames ({n_stress} with stress), {len(self.validation)} validation frames, "
+            f"{len(self.train)} training frames ({counts}), {len(self.validation)} validation frames, "
             f"{sum(p.numel() for p in self.model.parameters())} parameters; force scales in eV/Å: {scales}"
         )
 
@@ -133,6 +136,7 @@ class Experiment:
 def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     """Training and validation frames."""
     frames = read_frames(config.train, config.labels)
+    check_names(frames, config.labels)
     if config.validation:
         return frames, read_frames(config.validation, config.labels)
     train, validation = split(frames, config.validation_fraction, config.seed)

@@ -84,6 +84,8 @@ class Trainer(Run):
         p = self.position
         card: dict[str, Any] = {
             "combinations": self.experiment.train.combinations(),
+            "smallest": min(self.experiment.train.n_atoms),
+            "periodic": self.experiment.train.periodic(),
             "training": {
                 "config": shareable(self.config),
                 "train_frames": len(self.experiment.train),

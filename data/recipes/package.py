@@ -39,6 +39,8 @@ def make_card(model_path: str, test: list[str]) -> dict[str, Any]:
     return {
         **yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8")),
         "parameters": sum(p.numel() for p in model.parameters()),
+        "smallest": model.card["smallest"],
+        "periodic": model.card["periodic"],
         "training": model.card["training"],
         "validation": model.card["validation"],
         "test": {symbol: in_units(row) for symbol, row in report.errors.items() if symbol != "all"},

@@ -150,6 +150,12 @@ def test_combinations_are_those_that_all_members_know() -> None:
     assert Committee(alone).card == {}
 
 
+def test_a_committee_has_seen_what_all_members_have() -> None:
+    alone = members(2)
+    alone[0].card, alone[1].card = {"smallest": 2, "periodic": [False, True]}, {"smallest": 5, "periodic": [True]}
+    assert Committee(alone).card == {"smallest": 5, "periodic": [True]}
+
+
 def test_a_committee_of_committees_is_one_of_all_members() -> None:
     assert len(Committee([Committee(members(2)), small_model(5)]).members) == 3
 

@@ -1,0 +1,39 @@
+"""What of a structure lies outside the training data of a model, as far as its card says."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ase import Atoms
+
+EXTRAPOLATION = "its results for them are an extrapolation without known errors."
+
+
+def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
+    """A sentence for everything that the training data of a model had nothing of.
+
+    The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
+    smallest structure had (`smallest`), and whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
+    periodic is what is so in one direction at least).
+
+    Args:
+        card: the model card.
+        atoms: a structure of elements that the model knows.
+    """
+    here = set(atoms.numbers.tolist())
+    combinations = card.get("combinations")
+    if combinations and not any(here <= set(known) for known in combinations):
+        symbols = sorted(atoms.symbols.species())
+        what = f"structures of {symbols[0]}"
+        if len(symbols) > 1:
+            what = f"structures that hold the elements {symbols} together"
+        yield f"the model was not trained on {what}: {EXTRAPOLATION}"
+    smallest = card.get("smallest")
+    if smallest and len(atoms) < smallest and not atoms.pbc.any():
+        yield (
+            f"the model was not trained on molecules of fewer than {smallest} atoms, this one has {len(atoms)}: "
+            f"{EXTRAPOLATION}"
+        )
+    periodic = card.get("periodic")
+    if periodic and bool(atoms.pbc.any()) not in periodic:
+        kind = "periodic structures" if atoms.pbc.any() else "molecules and clusters"
+        yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
