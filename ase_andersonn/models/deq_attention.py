@@ -41,8 +41,7 @@ class DEQAttentionConfig:
         n_hidden: width of the atoms' injection network.
         contraction: γ, the bound on the cell's Lipschitz constant.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
-            cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair. Models of before this
-            field have 2.
+            cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair.
 
     Raises:
         ValueError: for elements and sizes that make no model.

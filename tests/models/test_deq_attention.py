@@ -1,5 +1,6 @@
 """The DEQ-attention model: a contraction in every geometry, species apart, configs that make sense."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from small_models import ELEMENTS, small_model, stiff_model
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
 from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.models.files import model_files, packaged_models, read_header
 from ase_andersonn.nn.deq import apply_cell, cell_slope, pull, push, reverse_gates
 
 CUTOFF, GAMMA = 4.0, 0.9
@@ -123,11 +126,11 @@ def test_configs_come_back() -> None:
     assert from_dict(DEQAttentionConfig, to_dict(config)) == config
 
 
-def test_configs_of_before_there_were_more_pairs() -> None:
-    """Published models have no such field, and two pairs."""
-    fields = to_dict(DEQAttentionConfig(elements=(6, 14)))
-    del fields["n_pairs"]
-    assert from_dict(DEQAttentionConfig, fields).n_pairs == 2
+@pytest.mark.parametrize("name", packaged_models())
+def test_packaged_models_say_all_their_sizes(name: str) -> None:
+    """So that defaults may change."""
+    config = load_model(name).config
+    assert json.loads(read_header(model_files(name)[0])["config"]) == json.loads(json.dumps(to_dict(config)))
 
 
 @pytest.mark.parametrize(
