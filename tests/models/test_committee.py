@@ -211,7 +211,16 @@ def test_the_spread_rises_outside_the_training_data(tmp_path: Path) -> None:
     config = TrainConfig(
         train=(str(tmp_path / "train.extxyz"),),
         output=str(tmp_path / "run"),
-        model={"cutoff": 4.0, "n_radial": 6, "l_max": 2, "n_channels": 8, "n_edge": 8, "n_token": 8, "n_hidden": 16},
+        model={
+            "cutoff": 4.0,
+            "n_radial": 6,
+            "l_max": 2,
+            "n_pairs": 2,
+            "n_channels": 8,
+            "n_edge": 8,
+            "n_token": 8,
+            "n_hidden": 16,
+        },  # fmt: skip
         validation_fraction=0.1,
         max_epochs=20,
         batch_atoms=48,

@@ -19,6 +19,7 @@ SMALL_MODEL = {
     "cutoff": 3.5,
     "n_radial": 4,
     "l_max": 1,
+    "n_pairs": 2,
     "n_channels": 8,
     "n_edge": 8,
     "n_token": 8,
