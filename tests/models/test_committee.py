@@ -220,7 +220,7 @@ def test_the_spread_rises_outside_the_training_data(tmp_path: Path) -> None:
             "n_edge": 8,
             "n_token": 8,
             "n_hidden": 16,
-        },  # fmt: skip
+        },
         validation_fraction=0.1,
         max_epochs=20,
         batch_atoms=48,
