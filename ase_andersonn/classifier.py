@@ -104,6 +104,8 @@ class StructureClassifier:
             ValueError: for a structure without a meaning: empty, not finite, disordered, of unknown elements.
             FileNotFoundError, TypeError: for what is no structure.
         """
+        if isinstance(structure, list | tuple):
+            raise TypeError(f"predict takes one structure and was given {len(structure)}; predict_many takes several.")
         (answer,) = self.predict_many([structure], progress_bar=False)
         if isinstance(answer, Exception):
             raise answer

@@ -81,6 +81,7 @@ def classify(
     labels: Annotated[str | None, typer.Option(help="electronic, polarity, pore-size or pore-size-3.")] = None,
     model: Annotated[str | None, typer.Option(help="Name or path of a classifier, or of a folder of them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a table: .csv, .json or .db (ASE database).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a picture of the answers.")] = None,
     confidence: Annotated[float, typer.Option(help="Answers below this probability are 'uncertain'.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Structures evaluated at once; 0 goes by their size.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -88,9 +89,18 @@ def classify(
     """Label structures: metal, semiconductor or insulator; polarity; pore size."""
     with _plain_errors():
         from .classifier import StructureClassifier
-        from .workflows.label_table import check_table, failures, named_structures, summary, write_answers
+        from .workflows.label_picture import write_picture
+        from .workflows.label_table import (
+            check_folder,
+            check_table,
+            failures,
+            named_structures,
+            summary,
+            write_answers,
+        )
 
         check_table(out, files)
+        check_folder(plot)
         classifier = StructureClassifier(model, device=device, labels=labels, confidence=confidence)
         names: list[str] = []
         given = named_structures(files, names, out=out)
@@ -101,6 +111,8 @@ def classify(
         bad = failures(names, answers)
         for name, error in bad:
             typer.echo(f"failed: {name}: {error}", err=True)
+        if plot is not None and len(bad) < len(answers):
+            write_picture(plot, names, answers, classifier.labels, confidence)
     if len(bad) == len(answers):
         raise typer.Exit(1)
 

@@ -173,6 +173,8 @@ def _nearest(given: object, known: Iterable[object]) -> str:
 
 def _wrong_type(value: object, hint: Any, where: str) -> TypeError:
     expected = hint.__name__ if isinstance(hint, type) and get_origin(hint) is None else str(hint)
+    if get_origin(hint) is tuple:
+        expected = f"a list ({expected})"
     return TypeError(f"{where or 'config'} = {value!r} is of type {type(value).__name__}; expected {expected}")
 
 

@@ -11,13 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
 from ase.build import bulk
 from ase.io import write
 
 from ase_andersonn import StructureClassifier
-from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.classifier import Label
+from ase_andersonn.workflows.label_picture import write_picture
 from ase_andersonn.workflows.label_table import failures, named_structures, summary, write_answers
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
@@ -25,7 +24,7 @@ OUT = Path(__file__).parent / "out"
 OUT.mkdir(exist_ok=True)
 
 CONFIDENCE = 0.7
-NAMED = 40  # structures at most that are named on the screen and in the picture
+NAMED = 40  # structures at most that are named on the screen
 
 # name: structure, lattice constant [Å]. Eight metals, eight semiconductors, eight insulators by experiment; in PBE,
 # which the labels come from, germanium has no gap and gallium arsenide hardly one.
@@ -60,7 +59,7 @@ classifier = StructureClassifier(confidence=CONFIDENCE)
 names: list[str] = []
 answers = classifier.predict_many(named_structures(given, names))
 
-# %% The table. The same from the command line: andersonn classify FOLDER --out labels.csv --confidence 0.7
+# %% The table. From the command line: andersonn classify FOLDER --out labels.csv --plot labels.png --confidence 0.7
 table = OUT / "07_classify.csv"
 write_answers(table, names, answers, named_structures(given, []))
 short = [Path(name).name for name in names]
@@ -76,36 +75,6 @@ for name, error in failures(names, answers):
     print(f"failed: {Path(name).name}: {error}")
 
 # %% Picture: how many of each, where they lie between the three labels, and which answers to trust
-found = [(name, answer) for name, answer in zip(short, answers, strict=True) if isinstance(answer, Label)]
-if not found:
-    sys.exit("There is no structure to draw.")
-kinds = [*classifier.labels.labels, UNCERTAIN]
-colours = dict(zip(kinds, ("tab:blue", "tab:orange", "tab:green", "0.6"), strict=True))
-corners = np.array([[0.0, 0.0], [0.5, np.sqrt(0.75)], [1.0, 0.0]])
-places = np.array([list(answer.probabilities.values()) for _, answer in found]) @ corners
-
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained", width_ratios=(1, 1.3, 1.2))
-counts = [sum(answer.name == kind for _, answer in found) for kind in kinds]
-left.bar_label(left.bar(kinds, counts, color=list(colours.values())))
-left.set(ylabel="structures", title=f"{len(found)} labels, {len(answers) - len(found)} failed")
-left.tick_params(axis="x", rotation=20)
-
-middle.plot(*corners[[0, 1, 2, 0]].T, color="black", linewidth=0.8)
-for label, (x, y), side in zip(classifier.labels.labels, corners, (-0.05, 0.05, -0.05), strict=True):
-    middle.text(x, y + side, label, ha="center", va="center")
-middle.set(title="probabilities", aspect="equal", ylim=(-0.1, 0.97))
-middle.axis("off")
-for kind in kinds:
-    own = [k for k, (_, answer) in enumerate(found) if answer.name == kind]
-    middle.scatter(*places[own].T, s=18, color=colours[kind], alpha=0.8, label=kind)
-    novelty, confidence = [found[k][1].novelty for k in own], [found[k][1].confidence for k in own]
-    right.scatter(novelty, confidence, s=18, color=colours[kind], alpha=0.8, label=kind)
-right.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
-right.axhline(CONFIDENCE, color="black", linewidth=0.8, linestyle=":")
-right.set(xlabel="novelty; right of 1 unlike the training structures", ylabel="confidence", title="trust")
-to_check = [(name, answer) for name, answer in found if answer.name == UNCERTAIN or answer.unusual]
-for name, answer in to_check[:NAMED]:
-    place = (answer.novelty, answer.confidence)
-    right.annotate(name, place, (0, -9), textcoords="offset points", ha="center", fontsize=7)
-figure.savefig(OUT / "07_classify.png", dpi=150)
-print(f"table: {table}, picture: {OUT / '07_classify.png'}")
+picture = OUT / "07_classify.png"
+write_picture(picture, names, answers, classifier.labels, CONFIDENCE)
+print(f"table: {table}, picture: {picture}")

@@ -144,6 +144,18 @@ def test_the_callers_model_stays_as_it_is() -> None:
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("pbc", [True, (True, True, False), (False, False, True)])
+def test_a_cell_far_too_small_is_an_error_at_once(pbc: Any) -> None:
+    atoms = Atoms("Si", cell=[1e-5, 1e-5, 1e-5] if pbc is not True else [0.05, 0.05, 0.05], pbc=pbc)
+    with pytest.raises(ValueError, match="the cell is too small: its heights are"):
+        small_calculator().get_potential_energy(atoms)
+
+
+def test_how_to_compile_is_checked_at_once() -> None:
+    with pytest.raises(ValueError, match="compile is 'maybe'; use 'auto', True or False"):
+        AndersoNN(small_model(), compile="maybe")  # type: ignore[arg-type]
+
+
 def test_both_precisions_in_one_process() -> None:
     model, atoms = small_model(dtype=torch.float32), ethanol()
     single, double = (AndersoNN(model, dtype=dtype, tol=1e-8, compile=False) for dtype in ("float32", "float64"))

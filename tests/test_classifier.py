@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 from ase_andersonn import StructureClassifier
 from ase_andersonn.classifier import UNCERTAIN, Label
 from ase_andersonn.cli import app
-from ase_andersonn.labels import ELECTRONIC
+from ase_andersonn.labels import ELECTRONIC, POLARITY
 from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.models.potential import ConvergenceError
+from ase_andersonn.workflows.label_picture import write_picture
 
 SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
 SMALLER = {"n_hidden": 16, "n_pooled": 8, "n_features": 8}
@@ -234,6 +235,35 @@ def test_classify_writes_a_table(folder: Path, suffix: str) -> None:
     for row in table:
         if not row["error"]:
             assert sum(float(row[f"p({label})"]) for label in ELECTRONIC.labels) == pytest.approx(1.0)
+
+
+def test_classify_draws_a_picture(folder: Path) -> None:
+    picture = folder / "labels.png"
+    code, _ = run("classify", folder / "in", "--model", folder / "model.safetensors", "--plot", picture)
+    assert code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, text = run("classify", folder / "in", "--model", folder / "model.safetensors", "--plot", "no/labels.png")
+    assert code == 1
+    assert "there is no folder" in text
+    assert "metal" not in text
+
+
+def test_a_picture_of_two_labels_and_of_none(tmp_path: Path) -> None:
+    weak, strong = POLARITY.labels
+    answers = [
+        Label(weak, {weak: 0.9, strong: 0.1}, weak, 0.9, 0.5),
+        Label(UNCERTAIN, {weak: 0.5, strong: 0.5}, weak, 0.5, 2.0),
+    ]
+    write_picture(tmp_path / "two.png", ["a", "b", "c"], [*answers, ValueError("bad")], POLARITY, 0.7)
+    assert (tmp_path / "two.png").stat().st_size
+    with pytest.raises(ValueError, match="no structure has a label"):
+        write_picture(tmp_path / "none.png", ["c"], [ValueError("bad")], POLARITY)
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_several_structures_are_for_predict_many(classifier: StructureClassifier) -> None:
+    with pytest.raises(TypeError, match="predict_many takes several"):
+        classifier.predict([bulk("Si"), bulk("Cu")])
 
 
 def test_a_table_is_no_structure_of_its_folder_and_replaces_no_input(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Data and model of a training run, made from its config."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from .frames import check_names, read_frames
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies
 from .state import read_checkpoint
+
+logger = logging.getLogger(__name__)
 
 NEARER = 0.9
 """`closest` is this share of the shortest distance of a pair among the training frames.
@@ -84,7 +87,10 @@ class Experiment:
         """
         found = cls._of(config, model.train().requires_grad_(True), train, validation)
         model.lower_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
-        model.move_reference(_shifts(config, model, found.train, train))
+        shifts = _shifts(config, model, found.train, train)
+        model.move_reference(shifts)
+        moved = ", ".join(f"{chemical_symbols[z]} {shift:+.4g}" for z, shift in shifts.items())
+        logger.info("begins with %s; reference energies moved by, eV: %s", config.initial, moved or "nothing")
         return found
 
     @classmethod

@@ -95,6 +95,9 @@ class Trainer(Run):
                 "minutes": p.seconds / 60.0,
             },
         }
+        if self.config.initial is not None:
+            begun = Path(self.config.initial).name
+            card["limits"] = [f"Begun with {begun}: elements that the training frames do not hold are as it has them."]
         if validation is not None:
             card["validation"] = validation
         save_model(self.model, self.folder / name, card)

@@ -80,6 +80,13 @@ def check_table(out: Path | None, given: Iterable[str] = ()) -> None:
         raise ValueError(f"{out} has an unknown ending; tables are written as {', '.join(FORMATS)}.")
     if any(_same(Path(text), out) for text in given):
         raise ValueError(f"{out} is one of the files to be read; name another one for the table.")
+    check_folder(out)
+
+
+def check_folder(out: Path | None) -> None:
+    """Raise FileNotFoundError where a file cannot be written since its folder is not there."""
+    if out is not None and not out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.resolve().parent} to write {out.name} into.")
 
 
 def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:

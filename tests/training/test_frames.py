@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
+from ase_andersonn.training import TrainConfig
 from ase_andersonn.training.frames import LabelKeys, expand, labels_of, read_file, read_frames
+from ase_andersonn.training.setup import Experiment
 
 
 def assert_same(found: list[Atoms], expected: list[Atoms]) -> None:
@@ -90,6 +93,14 @@ def test_voigt_order() -> None:
     atoms = bulk("Cu")
     atoms.calc = SinglePointCalculator(atoms, stress=np.array([1.0, 2, 3, 4, 5, 6]))
     np.testing.assert_array_equal(labels_of(atoms).stress, [[1, 6, 5], [6, 2, 4], [5, 4, 3]])
+
+
+def test_a_chosen_name_that_no_frame_has_is_refused(config: TrainConfig) -> None:
+    for label in ("energy", "forces", "stress"):
+        with pytest.raises(
+            ValueError, match=rf"no frame has {label} under the name 'dft'; the first has energy, forces"
+        ):
+            Experiment.from_config(replace(config, labels=LabelKeys(**{label: "dft"})))
 
 
 def test_the_stress_of_a_slab_is_no_label() -> None:

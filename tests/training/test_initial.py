@@ -151,6 +151,7 @@ def test_it_resumes_as_if_never_interrupted_and_its_card_names_the_model_it_bega
         assert torch.equal(run.model.state_dict()[name], value), name
     card = load_model(tmp_path / "again" / "best.safetensors").card
     assert card["training"]["config"]["initial"] == "last.safetensors"
+    assert "Begun with last.safetensors" in card["limits"][0]
     assert str(tmp_path) not in str(card)
 
 
