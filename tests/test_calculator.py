@@ -197,6 +197,14 @@ def test_what_training_had_nothing_of_is_said(card: dict[str, Any], structure: A
         calc.get_potential_energy(structure)
 
 
+def test_charges_that_change_nothing_are_said() -> None:
+    atoms = ethanol()
+    expected = small_calculator().get_potential_energy(atoms)
+    atoms.set_initial_charges([1.0] + [0.0] * 8)
+    with pytest.warns(UserWarning, match="the initial charges change nothing"):
+        assert small_calculator().get_potential_energy(atoms) == expected
+
+
 @pytest.mark.parametrize(
     ("card", "structure"),
     [

@@ -1,4 +1,4 @@
-"""What of a structure lies outside the training data of a model, as far as its card says."""
+"""What of a structure lies outside the training data of a model, as far as can be said without its network."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ EXTRAPOLATION = "its results for them are an extrapolation without known errors.
 
 
 def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
-    """A sentence for everything that the training data of a model had nothing of.
+    """A sentence for everything that the training data of a model had nothing of, charges among it.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
     smallest structure had (`smallest`), and whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
@@ -37,3 +37,5 @@ def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
     if periodic and bool(atoms.pbc.any()) not in periodic:
         kind = "periodic structures" if atoms.pbc.any() else "molecules and clusters"
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
+    if atoms.get_initial_charges().any():
+        yield "the model knows no charges: the initial charges change nothing, results are those of neutral structures."
