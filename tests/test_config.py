@@ -100,7 +100,7 @@ def test_defaults_fill_what_is_not_given() -> None:
         ({"kind": "atention"}, ValueError, "kind = 'atention' is not allowed; did you mean 'attention'?"),
         ({"seed": "one"}, TypeError, "seed = 'one' is of type str; expected int"),
         ({"box": [1.0]}, ValueError, "box has 1 entries; expected 2"),
-        ({"elements": "Si"}, TypeError, "elements = 'Si' is of type str; expected tuple[str, ...]"),
+        ({"elements": "Si"}, TypeError, "elements = 'Si' is of type str; expected a list (tuple[str, ...])"),
         ({"elements": ["Si", 14]}, TypeError, "elements[1] = 14 is of type int; expected str"),
         ({"energies": {"Si": "low"}}, TypeError, "energies.Si = 'low' is of type str; expected float"),
         ({"extra": [{"n_basis": None}]}, TypeError, "extra[0].n_basis = None is of type NoneType; expected int"),

@@ -209,7 +209,7 @@ def test_packaged_models_load(name: str) -> None:
 
 def test_models_of_elements_are_named() -> None:
     assert "graphene" in models_of([6])
-    assert models_of([29, 14]) == ["mlearn-pbe"]
+    assert models_of([29, 14]) == ["mlearn-pbe", "mlearn-pbe-large"]
     assert models_of([6, 79]) == []
 
 
