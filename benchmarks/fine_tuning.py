@@ -19,9 +19,8 @@ from typing import Any
 
 import torch
 from acac import begun_with, config_of
-from ase.io import write
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
-from published import RMD17, SETS, Frames, Pair, errors, frames_of
+from published import RMD17, SETS, Frames, Pair, errors, frames_of, training_file
 from training_worker import OURS
 
 from ase_andersonn import load_model
@@ -38,20 +37,9 @@ def config(path: Path, output: Path, initial: str | None, minutes: float) -> Tra
     return anew if initial is None else begun_with(anew, initial)
 
 
-def some_frames(options: argparse.Namespace, molecule: str, n: int) -> Path:
-    """The first training frames as extended XYZ, written whole or not at all."""
-    folder = options.work / f"{molecule}-{n}"
-    path, partial = folder / "train.extxyz", folder / "train.partial.extxyz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write(partial, frames_of(options.data, SETS[f"rmd17-{molecule}"], "train")[:n])
-        partial.replace(path)
-    return path
-
-
 def fine_tuned(options: argparse.Namespace, molecule: str, n: int, way: str) -> EnergyModel:
     """The best model of one run."""
-    path = some_frames(options, molecule, n)
+    path = training_file(options.work / f"{molecule}-{n}", options.data, SETS[f"rmd17-{molecule}"], n)
     run = path.parent / f"{way.replace(' ', '-')}-{options.minutes:g}"
     train(config(path, run, WAYS[way], options.minutes), resume=True)
     return known(run / "best.safetensors")

@@ -111,12 +111,12 @@ def frames_of(data: Path, chosen: DataSet, split: str) -> Frames:
     return read_file(file_of(folder, f"{chosen.name}_{split}"))
 
 
-def training_file(folder: Path, data: Path, chosen: DataSet) -> Path:
-    """The training frames as extended XYZ, written whole or not at all."""
+def training_file(folder: Path, data: Path, chosen: DataSet, n: int | None = None) -> Path:
+    """The first `n` training frames, or all, as extended XYZ, written whole or not at all."""
     path, partial = folder / "train.extxyz", folder / "train.partial.extxyz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write(partial, frames_of(data, chosen, "train"))
+        write(partial, frames_of(data, chosen, "train")[:n])
         partial.replace(path)
     return path
 
