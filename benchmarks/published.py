@@ -7,7 +7,7 @@ Each set gets a model of its own, trained for `--minutes` on the training frames
 epoch); a second call with more minutes goes on with what WORK holds. FOLDER has a folder for each of
 
 - rmd17: revised MD17, `MOLECULE_train01.npz` and `MOLECULE_test01.npz` (numbers, positions, energy, forces; Å and eV),
-  split 01, 950 + 50 frames (Christensen and von Lilienfeld 2020, CC0);
+  split 01, 950 + 50 frames (Christensen and von Lilienfeld 2020, CC0); `rmd17-together` is one model of all ten;
 - water_dpmd: liquid water of DeePMD-kit, `water_train.extxyz`, `water_test.extxyz`;
 - graphene_dft: Dong et al., J. Appl. Phys. 135, 161101 (2024), `graphene_*.extxyz`, the test frames with the
   predictions of the authors' NEP;
@@ -69,6 +69,7 @@ class DataSet:
         batch_atoms: atoms in a batch.
         validation: share of the training frames that choose the best epoch.
         stress_weight: weight of the stress in the loss.
+        parts: sets that one model learns together; each is tested by itself.
     """
 
     folder: str
@@ -79,12 +80,17 @@ class DataSet:
     batch_atoms: int = 220
     validation: float = 0.05
     stress_weight: float = 0.0
+    parts: tuple[str, ...] = ()
 
 
+TOGETHER = "rmd17-together"
 SETS = {
     f"rmd17-{name}": DataSet("rmd17", name, "mae", {"MACE": errors}, molecule=True, batch_atoms=105)
     for name, errors in RMD17.items()
 } | {
+    TOGETHER: DataSet(
+        "rmd17", "", "mae", molecule=True, batch_atoms=150, parts=tuple(f"rmd17-{name}" for name in RMD17)
+    ),
     "water": DataSet("water_dpmd", "water", "rmse"),
     "graphene": DataSet("graphene_dft", "graphene", "rmse"),
     "InP": DataSet("alloys_fitsnap", "InP", "mae", {"SNAP, its training frames": (3.31, 67.5)}, stress_weight=0.1),
@@ -116,7 +122,8 @@ def training_file(folder: Path, data: Path, chosen: DataSet, n: int | None = Non
     path, partial = folder / "train.extxyz", folder / "train.partial.extxyz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write(partial, frames_of(data, chosen, "train")[:n])
+        parts = [SETS[part] for part in chosen.parts] or [chosen]
+        write(partial, [frame for part in parts for frame in frames_of(data, part, "train")[:n]])
         partial.replace(path)
     return path
 
@@ -166,11 +173,18 @@ def far_from_training(frames: Frames) -> Frames:
 SELECTIONS: dict[str, dict[str, Callable[[Frames], Frames]]] = {"graphene": {f"graphene, > {FAR} Å": far_from_training}}
 
 
+def tests_of(name: str) -> list[tuple[str, DataSet, Callable[[Frames], Frames]]]:
+    """What a set's model is tested on: title, set, and what is selected of its test frames."""
+    if SETS[name].parts:
+        return [(f"{part}, one model of all", SETS[part], list) for part in SETS[name].parts]
+    return [(title, SETS[name], select) for title, select in {name: list, **SELECTIONS.get(name, {})}.items()]
+
+
 def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Errors of a set's model on its test frames, and on selections of them."""
-    model, chosen = trained(name, options), SETS[name]
+    """Errors of a set's model on its test frames, on selections of them, or on those of each of its parts."""
+    model = trained(name, options)
     found = {}
-    for title, select in {name: list, **SELECTIONS.get(name, {})}.items():
+    for title, chosen, select in tests_of(name):
         frames = select(frames_of(options.data, chosen, "test"))
         others = dict(chosen.others)
         if "nep_energy" in frames[0].info:
