@@ -197,7 +197,7 @@ class AndersoNN(Calculator):
         """Say once what the training data had nothing of."""
         if not len(atoms) or not set(atoms.numbers.tolist()) <= set(self.model.elements):  # an error will say so
             return
-        for text in unseen(self.model.card, atoms):
+        for text in unseen(self.model.card, atoms, reads_magmoms=self.model.reads_magmoms):
             if text not in self._warned:
                 self._warned.add(text)
                 warnings.warn(text, stacklevel=4)

@@ -205,6 +205,14 @@ def test_charges_that_change_nothing_are_said() -> None:
         assert small_calculator().get_potential_energy(atoms) == expected
 
 
+def test_moments_that_change_nothing_are_said() -> None:
+    atoms = ethanol()
+    expected = small_calculator().get_potential_energy(atoms)
+    atoms.set_initial_magnetic_moments([1.0] + [0.0] * 8)
+    with pytest.warns(UserWarning, match="the initial magnetic moments change nothing"):
+        assert small_calculator().get_potential_energy(atoms) == expected
+
+
 @pytest.mark.parametrize(
     ("card", "structure"),
     [

@@ -8,8 +8,8 @@ from ase import Atoms
 EXTRAPOLATION = "its results for them are an extrapolation without known errors."
 
 
-def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
-    """A sentence for everything that the training data of a model had nothing of, charges among it.
+def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False) -> Iterator[str]:
+    """A sentence for everything that the training data of a model had nothing of, charges and spins among it.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
     smallest structure had (`smallest`), and whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
@@ -18,6 +18,7 @@ def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
     Args:
         card: the model card.
         atoms: a structure of elements that the model knows.
+        reads_magmoms: whether the model's energy depends on the initial magnetic moments.
     """
     here = set(atoms.numbers.tolist())
     combinations = card.get("combinations")
@@ -39,3 +40,5 @@ def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
     if atoms.get_initial_charges().any():
         yield "the model knows no charges: the initial charges change nothing, results are those of neutral structures."
+    if not reads_magmoms and atoms.get_initial_magnetic_moments().any():
+        yield "the model knows no spins: the initial magnetic moments change nothing."
