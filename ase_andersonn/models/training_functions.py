@@ -1,5 +1,6 @@
 """The tensor functions of one equilibrium model that its training needs, each of them one piece for a compiler."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -110,7 +111,7 @@ class TrainingFunctions:
         def encode(d: Tensor) -> tuple[Tensor, ...]:
             return tuple(self.model.encode(d, *args))
 
-        return Injection(*torch.func.jvp(encode, (vectors,), (direction,))[1])
+        return Injection(*derivative_along(encode, (vectors,), (direction,)))
 
     def adjoint_source(self, tangent: Tensor, geometry: Injection, solved: Solved, topology: Topology) -> Tensor:
         """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and of the geometry, at fixed λ [n_atoms, width]."""
@@ -126,8 +127,7 @@ class TrainingFunctions:
             return gradient + pulled
 
         primals, tangents = (solved.z, *solved.injection), (tangent, *geometry)
-        derivative: Tensor = torch.func.jvp(force_on_features, primals, tangents)[1]
-        return derivative
+        return derivative_along(lambda *parts: (force_on_features(*parts),), primals, tangents)[0]
 
     def weight_gradient(
         self,
@@ -165,8 +165,21 @@ class TrainingFunctions:
 def tangent_source(geometry: Injection, solved: Solved, neighbors: Tensor) -> Tensor:
     """Derivative of `f` along a tangent of the injection, at fixed `z` [n_atoms, width]."""
 
-    def moved(*parts: Tensor) -> Tensor:
-        return apply_cell(solved.z, Injection(*parts), neighbors, solved.weights)
+    def moved(*parts: Tensor) -> tuple[Tensor]:
+        return (apply_cell(solved.z, Injection(*parts), neighbors, solved.weights),)
 
-    derivative: Tensor = torch.func.jvp(moved, tuple(solved.injection), tuple(geometry))[1]
-    return derivative
+    return derivative_along(moved, tuple(solved.injection), tuple(geometry))[0]
+
+
+def derivative_along(
+    function: Callable[..., tuple[Tensor, ...]], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """`(∂f/∂x) t`, as the transpose of `g ↦ (∂f/∂x)ᵀ g`, which is linear in `g`.
+
+    The same as `torch.func.jvp`, which takes longer uncompiled, and which the compiler makes anew for every size of the
+    batch: forward derivatives of products with numbers fix the sizes.
+    """
+    values, pull_back = torch.func.vjp(function, *primals)
+    zeros = tuple(torch.zeros_like(value) for value in values)
+    derivatives: tuple[Tensor, ...] = torch.func.vjp(lambda *g: pull_back(g), *zeros)[1](tangents)
+    return derivatives
