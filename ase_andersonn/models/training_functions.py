@@ -179,7 +179,7 @@ def derivative_along(
     The same as `torch.func.jvp`, which takes longer uncompiled, and which the compiler makes anew for every size of the
     batch: forward derivatives of products with numbers fix the sizes.
     """
-    values, pull_back = torch.func.vjp(function, *primals)
-    zeros = tuple(torch.zeros_like(value) for value in values)
-    derivatives: tuple[Tensor, ...] = torch.func.vjp(lambda *g: pull_back(g), *zeros)[1](tangents)
+    found = torch.func.vjp(function, *primals)
+    zeros = tuple(torch.zeros_like(value) for value in found[0])
+    derivatives: tuple[Tensor, ...] = torch.func.vjp(lambda *g: found[1](g), *zeros)[1](tangents)
     return derivatives
