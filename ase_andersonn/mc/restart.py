@@ -1,7 +1,6 @@
 """State files: NumPy's npz with arrays and one text of JSON, written whole or not at all; nothing is unpickled."""
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+
+from ase_andersonn.files import whole_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -33,15 +34,8 @@ def write_state(path: str | Path, arrays: Mapping[str, NDArray[Any]], state: Map
         raise ValueError(f"{', '.join(objects)} hold Python objects; a state file takes numbers and texts.")
     text = np.frombuffer(json.dumps({"format": FORMAT, **state}).encode(), np.uint8)
     together: dict[str, Any] = {TEXT: text, **arrays}
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as file:
-            np.savez(file, **together)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        np.savez(file, **together)
 
 
 def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:

@@ -6,8 +6,6 @@ card is written beside the weights for people to read. Nothing is unpickled.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ase_andersonn.config import from_dict, subclass_named, to_dict
+from ase_andersonn.files import write_whole
 
 from . import deq_attention, deq_cartesian, ednn, graph_classifier, image, image_classifier
 from .classifier_base import ClassifierModel
@@ -127,20 +126,3 @@ def content_hash(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> st
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file by `data`, or leave it as it is."""
-    umask = os.umask(0)
-    os.umask(umask)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~umask)  # as any other new file; mkstemp's are the owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

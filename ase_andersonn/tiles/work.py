@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ase_andersonn.files import whole_file
 from ase_andersonn.models.base import EnergyModel
 
 from .partition import Floats
@@ -101,13 +102,9 @@ class WorkFile:
         if self.path is None or not (now or passed > max(SECONDS, self._took / SHARE)):
             return
         begun = time.monotonic()
-        partial = self.path.with_name(self.path.name + ".partial")
         arrays = {name: value for name, value in vars(sums).items() if value is not None}
-        with partial.open("wb") as file:
+        with whole_file(self.path) as file:
             np.savez(file, key=np.array(self.key), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
         self._saved = time.monotonic()
         self._took = self._saved - begun
 
