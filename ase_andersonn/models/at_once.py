@@ -12,7 +12,7 @@ from ase_andersonn.backends import CompileMode
 from ase_andersonn.inputs.graph import Graph
 
 from .base import EnergyModel
-from .derivatives import Evaluation, evaluation_of, observables
+from .derivatives import Evaluation, evaluation_of
 from .equilibrium import Equilibrium, swept_equilibrium
 from .operators import Encoding, Operators, operators_of
 
@@ -42,8 +42,7 @@ def evaluate_at_once(
     found, gradient = _find(graph, species, operators, tol, derivatives=forces or stress)
     if not found.within(tol):
         return None
-    seen = observables(model, graph, species, found, gradient, forces=forces, stress=stress)
-    return evaluation_of(model, graph, species, found, seen)
+    return evaluation_of(model, graph, species, found, found.lagrangian, gradient, forces=forces, stress=stress)
 
 
 def _find(

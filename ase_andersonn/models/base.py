@@ -119,28 +119,22 @@ class EnergyModel(Potential):
         return index
 
     def forward(
-        self,
-        vectors: Tensor,
-        z: Tensor,
-        adjoint: Tensor,
-        neighbors: Tensor,
-        species: Tensor,
-        mask: Tensor,
+        self, u: Tensor, v: Tensor, gates: Tensor, z: Tensor, adjoint: Tensor, neighbors: Tensor, species: Tensor
     ) -> Tensor:
-        """Equilibrium energy of each atom, `e_i(z) + λ_i · (f(z)_i − z_i)`, less its reference [n_atoms], eV.
+        """`e_i(z) + λ_i · (f(z)_i − z_i)` of each atom, its equilibrium energy but for what `z` has no part in.
 
         Args:
-            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
+            u, v, gates: the geometry's part of the cell, see `Injection`.
             z: features [n_atoms, n_channels].
             adjoint: λ [n_atoms, n_channels], eV.
             neighbors: [n_atoms, n_neighbors].
             species: [n_atoms].
-            mask: [n_atoms, n_neighbors].
+
+        Returns:
+            [n_atoms], eV.
         """
-        neighbor_species = species[neighbors]
-        injection = self.encode(vectors, species, neighbor_species, mask)
-        energies = self.readout(z, species) + self.pair_energies(vectors, species, neighbor_species, mask)
-        return energies + (adjoint * (apply_cell(z, injection, neighbors, self.cell_weights()) - z)).sum(-1)
+        f = apply_cell(z, Injection(u, v, gates), neighbors, self.cell_weights())
+        return self.readout(z, species) + (adjoint * (f - z)).sum(-1)
 
 
 def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ase_andersonn.backends import CompileMode
 from ase_andersonn.inputs.graph import Graph
-from ase_andersonn.nn.deq import send
 from ase_andersonn.solvers.base import Solver
 
 from .base import EnergyModel
@@ -27,8 +26,8 @@ from .equilibrium import (
     find_equilibrium,
     per_system,
 )
-from .operators import Linearized, Operators, operators_of
-from .weight_gradients import Observables, differentiable
+from .operators import operators_of
+from .weight_gradients import differentiable
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def evaluate(
 ) -> Evaluation:
     """Energy, forces and stress of every structure in a graph.
 
-    Where gradients are enabled and the model's weights require them, `energy`, `forces` and `stress` are differentiable
+    Where gradients are enabled and the model's weights require them, energies, forces and stresses are differentiable
     in the weights, exactly.
 
     Args:
@@ -92,17 +91,16 @@ def evaluate(
     operators = operators_of(model, graph.vectors.device, compile)
     options = SolveOptions(tol, solver, max_steps, begin, sweep)
 
-    def observe() -> tuple[Equilibrium, Observables]:
-        found = find_equilibrium(graph, species, operators, options, derivatives=forces or stress)
-        gradient = _edge_gradient(graph, species, operators, found) if forces or stress else None
-        return found, observables(model, graph, species, found, gradient, forces=forces, stress=stress)
-
+    wanted = forces or stress
     if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
-        equilibrium, seen = differentiable(model, graph, species, operators, options, observe)
+        found, lagrangian, gradient = differentiable(model, graph, species, operators, options, derivatives=wanted)
     else:
         with torch.no_grad():
-            equilibrium, seen = observe()
-    return evaluation_of(model, graph, species, equilibrium, seen)
+            found = find_equilibrium(graph, species, operators, options, derivatives=wanted)
+            args = graph, species, found.encoding, found.linearized, found.adjoint
+            gradient = operators.edge_gradient(*args) if wanted else None
+        lagrangian = found.lagrangian
+    return evaluation_of(model, graph, species, found, lagrangian, gradient, forces=forces, stress=stress)
 
 
 def forces_from(gradient: Tensor, graph: Graph) -> Tensor:
@@ -116,53 +114,43 @@ def forces_from(gradient: Tensor, graph: Graph) -> Tensor:
 
 
 def stresses_from(gradient: Tensor, graph: Graph) -> Tensor:
-    """`σ_i = (1/V) sym Σ_k d_ik ⊗ ∂L/∂d_ik` [n_atoms, 3, 3], eV/Å³; their sum is the stress."""
+    """`σ_i = (1/V) sym Σ_k d_ik ⊗ ∂L/∂d_ik` [n_atoms, 3, 3], eV/Å³; their sum is the stress, nan without a volume."""
     virial = graph.vectors.transpose(1, 2) @ gradient
-    return 0.5 * (virial + virial.transpose(1, 2)) / graph.volume[graph.system][:, None, None]
+    volume = graph.volume[graph.system][:, None, None]
+    known = volume.isfinite()  # selected last, so that derivatives of the others are 0 and not nan
+    return torch.where(known, 0.5 * (virial + virial.transpose(1, 2)) / torch.where(known, volume, 1.0), torch.nan)
 
 
-def _energies(model: EnergyModel, species: Tensor, equilibrium: Equilibrium) -> Tensor:
-    return equilibrium.lagrangian.double() + model.reference_energies(species)
-
-
-def _edge_gradient(graph: Graph, species: Tensor, operators: Operators, found: Equilibrium) -> Tensor:
-    state = Linearized(send(found.z, found.weights), found.slope, found.weights)
-    return operators.edge_gradient(graph, species, found.encoding, state, found.adjoint)
-
-
-def observables(
+def evaluation_of(
     model: EnergyModel,
     graph: Graph,
     species: Tensor,
-    found: Equilibrium,
+    equilibrium: Equilibrium,
+    lagrangian: Tensor,
     gradient: Tensor | None,
     *,
     forces: bool,
     stress: bool,
-) -> Observables:
-    """Energy and, of `∂L/∂d` [n_atoms, n_neighbors, 3] where it is given, forces and stress as far as wanted."""
-    energy = per_system(_energies(model, species, found), graph)
-    if gradient is None:
-        return Observables(energy, None, None, None)
-    stresses = stresses_from(gradient, graph) if stress else None
-    return Observables(
-        energy=energy,
-        forces=forces_from(gradient, graph) if forces else None,
+) -> Evaluation:
+    """What follows from a solution: energies and, where `∂L/∂d` is given, forces and stress as far as wanted.
+
+    Args:
+        model: the model.
+        graph: structures.
+        species: [n_atoms].
+        equilibrium: the solution.
+        lagrangian: `L` of each atom, less its reference energy [n_atoms], eV.
+        gradient: `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None.
+        forces, stress: what is wanted of it.
+    """
+    energies = lagrangian.double() + model.reference_energies(species)
+    stresses = stresses_from(gradient, graph) if stress and gradient is not None else None
+    return Evaluation(
+        energy=per_system(energies, graph),
+        energies=energies,
+        forces=forces_from(gradient, graph) if forces and gradient is not None else None,
         stress=None if stresses is None else per_system(stresses, graph),
         stresses=stresses,
-    )
-
-
-def evaluation_of(
-    model: EnergyModel, graph: Graph, species: Tensor, equilibrium: Equilibrium, seen: Observables
-) -> Evaluation:
-    """What was seen of a solution, with the atoms' energies."""
-    return Evaluation(
-        energy=seen.energy,
-        energies=_energies(model, species, equilibrium),
-        forces=seen.forces,
-        stress=seen.stress,
-        stresses=seen.stresses,
         n_per_system=graph.n_per_system,
         equilibrium=equilibrium,
     )

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from ase_andersonn.inputs.graph import Graph
-from ase_andersonn.nn.deq import CellWeights, reverse_gates
+from ase_andersonn.nn.deq import CellWeights, reverse_gates, send
 from ase_andersonn.solvers.anderson import Anderson
 from ase_andersonn.solvers.base import TINY, Counters, Segments, Solution, Solver, solve
 from ase_andersonn.solvers.gmres import solve_linear
 
 from .functions import Swept
-from .operators import Encoding, Operators
+from .operators import Encoding, Linearized, Operators
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
@@ -117,6 +117,11 @@ class Equilibrium:
     backward: Solution
     evaluations: tuple[int, int]
     backend: str
+
+    @property
+    def linearized(self) -> Linearized:
+        """The cell at the solution."""
+        return Linearized(send(self.z, self.weights), self.slope, self.weights)
 
     @property
     def converged(self) -> Tensor:

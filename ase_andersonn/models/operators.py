@@ -76,7 +76,7 @@ class Operators:
         def compiled(function: Any, dynamic: bool | None = None) -> Any:
             return compile_function(function, device=device, mode=mode, dynamic=dynamic)
 
-        functions = Functions(model)
+        self.functions = functions = Functions(model)
         self.encode_block = compiled(functions.encode)
         self.linearize = compiled(functions.linearize)
         self.sweep = compiled(functions.sweep)
@@ -144,6 +144,12 @@ class Operators:
             cotangents = adjoint[b], inner[b], gates, torch.ones_like(outputs[3])
             gradients.append(torch.autograd.grad(outputs, vectors, cotangents)[0])
         return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+
+    def injection_cotangent(self, graph: Graph, injection: Injection, state: Linearized, adjoint: Tensor) -> Injection:
+        """`∂L/∂x` of the injection `x` at the solution; see `edge_gradient`."""
+        inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
+        gates = self.gate_cotangent(messages, state.sent, injection.gates, graph.neighbors, state.weights)
+        return Injection(adjoint, inner, gates)
 
     def encode_rows(self, graph: Graph, species: Tensor, b: slice, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Edge vectors of some rows, and their part of the cell, with what its derivatives need where `keep`."""

@@ -1,7 +1,7 @@
 """The tensor functions of one equilibrium model that its training needs, each of them one piece for a compiler."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,26 +77,22 @@ class TrainingFunctions:
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
 
-    def tangents(
-        self, vectors: Tensor, direction: Tensor, topology: Topology, solved: Solved, steps: tuple[int, int]
-    ) -> Tangents:
-        """Plain steps for the tangents `μ` and `ν` of the solution along a change of the edge vectors.
+    def tangents(self, direction: Injection, topology: Topology, solved: Solved, steps: tuple[int, int]) -> Tangents:
+        """Plain steps for the tangents `μ` and `ν` of the solution along a change of the injection.
 
         Args:
-            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
-            direction: their change, of the same shape.
+            direction: the change.
             topology: neighbours and species.
             solved: the solution.
             steps: numbers of plain steps, at least 1.
         """
         slope, gates, weights, neighbors = solved.slope, solved.injection.gates, solved.weights, topology.neighbors
-        geometry = self.encode_tangent(vectors, direction, topology)
-        source = tangent_source(geometry, solved, neighbors)
+        source = tangent_source(direction, solved, neighbors)
         tangent = before = source
         for _ in range(steps[0]):
             before, tangent = tangent, source + push(tangent, slope, gates, neighbors, weights)
         squares = [(tangent - before).square().sum(-1), tangent.square().sum(-1)]
-        source = self.adjoint_source(tangent, geometry, solved, topology)
+        source = self.adjoint_source(tangent, direction, solved, topology)
         gates = reverse_gates(gates, topology.reverse)
         second = before = source
         for _ in range(steps[1]):
@@ -104,17 +100,8 @@ class TrainingFunctions:
         squares += [(second - before).square().sum(-1), second.square().sum(-1)]
         return Tangents(tangent, second, torch.stack(squares, -1))
 
-    def encode_tangent(self, vectors: Tensor, direction: Tensor, topology: Topology) -> Injection:
-        """Derivative of the injection along a change of the edge vectors."""
-        args = topology.species, topology.species[topology.neighbors], topology.mask
-
-        def encode(d: Tensor) -> tuple[Tensor, ...]:
-            return tuple(self.model.encode(d, *args))
-
-        return Injection(*derivative_along(encode, (vectors,), (direction,)))
-
-    def adjoint_source(self, tangent: Tensor, geometry: Injection, solved: Solved, topology: Topology) -> Tensor:
-        """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and of the geometry, at fixed λ [n_atoms, width]."""
+    def adjoint_source(self, tangent: Tensor, direction: Injection, solved: Solved, topology: Topology) -> Tensor:
+        """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and injection, at fixed λ [n_atoms, width]."""
         neighbors, weights = topology.neighbors, solved.weights
 
         def energy(z: Tensor) -> Tensor:
@@ -126,49 +113,51 @@ class TrainingFunctions:
             gradient: Tensor = torch.func.grad(energy)(z)
             return gradient + pulled
 
-        primals, tangents = (solved.z, *solved.injection), (tangent, *geometry)
+        primals, tangents = (solved.z, *solved.injection), (tangent, *direction)
         return derivative_along(lambda *parts: (force_on_features(*parts),), primals, tangents)[0]
 
     def weight_gradient(
         self,
         parameters: dict[str, Tensor],
-        primals: tuple[Tensor, Tensor, Tensor],
-        tangents: tuple[Tensor, Tensor, Tensor],
+        primals: tuple[Tensor, ...],
+        tangents: tuple[Tensor, ...],
         energy_weights: Tensor,
         topology: Topology,
-    ) -> dict[str, Tensor]:
-        """Gradient in the weights of `Σ w_i L_i + dL(ẋ, μ, ν)`.
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Gradients in the weights and in the injection of `Σ w_i L_i + dL(ẋ, μ, ν)`.
 
         Args:
             parameters: the weights.
-            primals: edge vectors, `z` and `λ`.
-            tangents: `ḋ`, `μ` and `ν`.
+            primals: the injection's `u`, `v` and gates, `z` and `λ`.
+            tangents: their changes.
             energy_weights: `w` [n_atoms].
             topology: neighbours and species.
         """
 
-        def objective(parameters: dict[str, Tensor]) -> Tensor:
-            def lagrangian(vectors: Tensor, z: Tensor, adjoint: Tensor) -> tuple[Tensor, Tensor]:
-                args = (vectors, z, adjoint, topology.neighbors, topology.species, topology.mask)
+        def objective(parameters: dict[str, Tensor], injection: tuple[Tensor, ...]) -> Tensor:
+            def lagrangian(*primals: Tensor) -> tuple[Tensor, Tensor]:
+                args = (*primals, topology.neighbors, topology.species)
                 value = torch.func.functional_call(self.model, parameters, args)
                 return value.sum(), value
 
-            slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2), has_aux=True)(*primals)
+            at = (*injection, *primals[len(injection) :])
+            slopes, value = torch.func.grad(lagrangian, argnums=tuple(range(len(at))), has_aux=True)(*at)
             along = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
             total: Tensor = (energy_weights * value).sum() + along
             return total
 
-        gradients: dict[str, Tensor] = torch.func.grad(objective)(parameters)
-        return gradients
+        found: Any = torch.func.grad(objective, argnums=(0, 1))(parameters, primals[:3])
+        gradients, injection = found
+        return gradients, injection
 
 
-def tangent_source(geometry: Injection, solved: Solved, neighbors: Tensor) -> Tensor:
+def tangent_source(direction: Injection, solved: Solved, neighbors: Tensor) -> Tensor:
     """Derivative of `f` along a tangent of the injection, at fixed `z` [n_atoms, width]."""
 
     def moved(*parts: Tensor) -> tuple[Tensor]:
         return (apply_cell(solved.z, Injection(*parts), neighbors, solved.weights),)
 
-    return derivative_along(moved, tuple(solved.injection), tuple(geometry))[0]
+    return derivative_along(moved, tuple(solved.injection), tuple(direction))[0]
 
 
 def derivative_along(

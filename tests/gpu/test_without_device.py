@@ -18,7 +18,6 @@ from ase_andersonn.models.derivatives import forces_from, stresses_from
 from ase_andersonn.models.equilibrium import per_system
 from ase_andersonn.models.operators import Linearized, operators_of
 from ase_andersonn.models.training_functions import Solved, Topology
-from ase_andersonn.models.weight_gradients import edge_direction
 from ase_andersonn.nn.deq import reverse_gates, send
 from ase_andersonn.solvers import Anderson, Broyden, Picard, Predictor, Segments
 from ase_andersonn.solvers.base import Point
@@ -113,17 +112,19 @@ def test_gradients_in_the_weights_stay_on_the_device(problem):
     graph, operators, injection, species = problem.graph, problem.operators, problem.encoding.injection, problem.species
     with torch.no_grad():
         z = problem.cell(injection.u)
-        g_stress = torch.ones(graph.n_systems, 3, 3, device=META)
-        direction = edge_direction(graph, torch.ones_like(graph.vectors[:, 0]), g_stress)
-        topology = Topology(species, graph.neighbors, graph.mask, graph.reverse)
-        parameters, weights = dict(problem.model.named_parameters()), torch.ones_like(z[:, 0])
         slope = operators.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
+        cotangent = operators.injection_cotangent(graph, injection, Linearized(z, slope, problem.weights), z)
+        topology = Topology(species, graph.neighbors, graph.mask, graph.reverse)
         solved = Solved(z, z, slope, injection, problem.weights)
-        tangents = operators.tangents(graph.vectors, direction, topology, solved, (2, 2))
-        gradients = operators.weight_gradient(
-            parameters, (graph.vectors, z, z), (direction, tangents.z, tangents.adjoint), weights, topology
+        tangents = operators.tangents(cotangent, topology, solved, (2, 2))
+        gradients, of_injection = operators.weight_gradient(
+            dict(problem.model.named_parameters()),
+            (*injection, z, z),
+            (*cotangent, tangents.z, tangents.adjoint),
+            torch.ones_like(z[:, 0]),
+            topology,
         )
-    assert on_device(*tangents, *gradients.values())
+    assert on_device(*cotangent, *tangents, *of_injection, *gradients.values())
 
 
 def test_the_history_of_a_trajectory_stays_on_the_device():

@@ -165,7 +165,11 @@ def test_values_are_the_same_with_and_without_gradients() -> None:
     model.requires_grad_(True)
     with_gradients = evaluate(model, graph, forces=True, stress=True)
     for name in ("energy", "energies", "forces", "stress"):
-        assert torch.equal(getattr(without, name).nan_to_num(), getattr(with_gradients, name).detach().nan_to_num())
+        first, second = (getattr(found, name).detach() for found in (without, with_gradients))
+        if name in ("forces", "stress"):  # what is to be differentiated once more is rounded otherwise
+            torch.testing.assert_close(first, second, rtol=1e-13, atol=1e-14, equal_nan=True)
+        else:
+            assert torch.equal(first, second)
     with torch.no_grad():
         assert not evaluate(model, graph).energy.requires_grad
 

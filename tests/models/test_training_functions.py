@@ -1,51 +1,56 @@
 """The functions that training compiles: right, and compiled once for batches of all sizes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from small_models import cartesian_model, ethanol, silicon, small_model
-from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ase_andersonn.inputs.graph import graph_from_atoms
 from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.training_functions import Topology, TrainingFunctions, derivative_along
+from ase_andersonn.models.training_functions import Solved, Topology, TrainingFunctions, derivative_along
+from ase_andersonn.nn.deq import Injection, cell_slope
 
 MODELS = [small_model, cartesian_model]
 
 
-def batches(model: EnergyModel) -> list[tuple[Tensor, Tensor, Topology]]:
-    """Edge vectors, a change of them, and neighbours, of batches that differ in atoms and in neighbours of an atom."""
+def batches(model: EnergyModel) -> list[tuple[Injection, Topology, Solved]]:
+    """A change of the injection, neighbours, and a solution, of batches of different sizes."""
     found = []
     for frames in ([silicon()], [ethanol()], [ethanol(), silicon()]):
         graph = graph_from_atoms(frames, model.cutoff, dtype=torch.float64)
-        topology = Topology(model.species(graph.numbers), graph.neighbors, graph.mask, graph.reverse)
+        species = model.species(graph.numbers)
+        with torch.no_grad():
+            injection = model.encode(graph.vectors, species, species[graph.neighbors], graph.mask)
+            weights = model.cell_weights()
+            slope = cell_slope(injection.u, injection, graph.neighbors, weights)
         generator = torch.Generator().manual_seed(len(found))
-        change = torch.randn(graph.vectors.shape, generator=generator, dtype=torch.float64)
-        found.append((graph.vectors, change * graph.mask[..., None], topology))
+        u, v, gates = (torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in injection)
+        change = Injection(u, v, gates * injection.gates)
+        topology = Topology(species, graph.neighbors, graph.mask, graph.reverse)
+        found.append((change, topology, Solved(injection.u, injection.v, slope, injection, weights)))
     return found
 
 
-@pytest.mark.parametrize("make", MODELS)
-def test_derivative_along_a_change_is_the_forward_derivative(make: Callable[[], EnergyModel]) -> None:
-    model = make()
-    for vectors, change, topology in batches(model):
-        args = topology.species, topology.species[topology.neighbors], topology.mask
+def test_derivative_along_a_change_is_the_forward_derivative() -> None:
+    x, y, t, s = torch.randn(4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind(0)
 
-        def encode(d: Tensor, args: tuple[Tensor, Tensor, Tensor] = args) -> tuple[Tensor, ...]:
-            return tuple(model.encode(d, *args))
+    def function(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (2.0 * x * y + 1.0).sin().sum(-1), (x / (1.0 + y.square())).clamp(min=0.0)
 
-        expected = torch.func.jvp(encode, (vectors,), (change,))[1]
-        torch.testing.assert_close(derivative_along(encode, (vectors,), (change,)), expected)
+    expected = torch.func.jvp(function, (x, y), (t, s))[1]
+    torch.testing.assert_close(derivative_along(function, (x, y), (t, s)), expected)
 
 
 @pytest.mark.parametrize("make", MODELS)
-def test_the_derivative_is_compiled_once_for_all_sizes(make: Callable[[], EnergyModel]) -> None:
-    model = make()
+def test_tangents_are_compiled_once_for_all_sizes(make: Callable[[], EnergyModel]) -> None:
+    model: Any = make()
     functions, counter = TrainingFunctions(model), CompileCounterWithBackend("aot_eager")
     torch.compiler.reset()
-    compiled = torch.compile(functions.encode_tangent, backend=counter, dynamic=True, fullgraph=True)
-    for batch in batches(model):
-        torch.testing.assert_close(compiled(*batch), functions.encode_tangent(*batch))
+    compiled = torch.compile(functions.tangents, backend=counter, dynamic=True, fullgraph=True)
+    with torch.no_grad():
+        for batch in batches(model):
+            torch.testing.assert_close(compiled(*batch, (2, 2)), functions.tangents(*batch, (2, 2)))
     assert counter.frame_count == 1
