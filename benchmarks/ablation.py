@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     config = config_of(
         file_of(options.data, "train_300K"), folder(variant, options), "DEQAttention", sizes, max_epochs=options.epochs
     )
-    train(replace(config, compile=False), resume=True)
+    train(config, resume=True)
     model = last_of(folder(variant, options))
     return {"weights": sum(p.numel() for p in model.parameters()), **errors(model, options.data)}
 

@@ -68,7 +68,6 @@ def config_of(frames: Path, output: Path, architecture: str, sizes: dict[str, An
         energy_weight_final=200.0,
         energy_ramp_start=0.4,
         stress_weight=0.0,
-        compile="auto",
         **length,
     )
 
@@ -82,7 +81,6 @@ def trained(name: str, options: argparse.Namespace) -> EnergyModel:
     """The best model of the run, which is gone on with until it has had its minutes."""
     frames, kind = file_of(options.data, "train_300K"), OURS.get(name, OURS["attention"])
     config = config_of(frames, options.work / name, *kind, max_minutes=options.minutes)
-    config = replace(config, compile=False if options.eager else "auto")
     run = train(begun_with(config, FINE_TUNED) if name == FINE_TUNED else config, resume=True)
     model = load_model(run.folder / "best.safetensors")
     assert isinstance(model, EnergyModel)
@@ -152,7 +150,7 @@ def report(data: dict[str, Any]) -> str:
         rows = [
             [
                 name,
-                f"{own['machine']['processor']}, {'eager' if own['eager'] else 'compiled'}",
+                f"{own['machine']['processor']}{'' if own.get('eager', True) else ', compiled'}",
                 f"{own['weights']:,}",
                 figure(own["minutes"], 3),
                 *(figure(x, 3) for t in ("300K", "600K") for x in own[t]),
@@ -184,7 +182,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--models", nargs="+", choices=[*OURS, FINE_TUNED], default=list(OURS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each model")
-    parser.add_argument("--eager", action="store_true", help="train without a compiler; pays in short runs")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
@@ -198,7 +195,6 @@ def main() -> None:
             weights = sum(p.numel() for p in model.parameters())
             data.setdefault("errors", {})[name] = {
                 "machine": machine(),
-                "eager": options.eager,
                 "minutes": model.card["training"]["minutes"],
                 "weights": weights,
                 **errors(model, options.data),

@@ -3,7 +3,7 @@
     python benchmarks/fine_tuning.py --data FOLDER --work WORK --molecules aspirin ethanol --frames 50 950 --minutes 5
 
 The data are rMD17's, as for published.py: molecular dynamics labelled with DFT (PBE). A run sees the first `--frames`
-frames of split 01 (a tenth of them chooses its best epoch) and has `--minutes` of wall time, not compiled; once with
+frames of split 01 (a tenth of them chooses its best epoch) and has `--minutes` of wall time; once with
 random weights, once beginning with `organic`, which learnt GFN2-xTB. Errors are of the 1,000 test frames; that of
 `organic` as it is has the mean difference of the energies taken off. Neither aspirin nor uracil is among the molecules
 it learnt; ethanol is. An interrupted call goes on with what WORK holds.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ WAYS = {"random weights": None, INITIAL: INITIAL}
 
 def config(path: Path, output: Path, initial: str | None, minutes: float) -> TrainConfig:
     """Of one run: the same network, batches and loss; the learning rate of what was trained is `FINE_TUNING_RATE`."""
-    anew = replace(config_of(path, output, *OURS["attention"], max_minutes=minutes), compile=False)
+    anew = config_of(path, output, *OURS["attention"], max_minutes=minutes)
     return anew if initial is None else begun_with(anew, initial)
 
 

@@ -143,7 +143,6 @@ def trained(name: str, options: argparse.Namespace) -> EnergyModel:
             validation_fraction=chosen.validation,
             batch_atoms=chosen.batch_atoms,
             stress_weight=chosen.stress_weight,
-            compile=options.compile,
             max_minutes=options.minutes,
         )
         train(config, resume=True)
@@ -225,7 +224,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--sets", nargs="+", choices=[*SETS, "all"], default=["all"])
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each set")
-    parser.add_argument("--compile", action="store_true", help="pays where a training takes more than an hour")
     options = parser.parse_args()
     path = RESULTS / "published.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"sets": {}}

@@ -26,7 +26,7 @@ Step = Callable[[], None]
 
 
 def ours(name: str, frames: str, batch: int) -> tuple[Step, int]:
-    """A step of this project's trainer, compiled, and the number of weights."""
+    """A step of this project's trainer, and the number of weights."""
     from ase.io import read
 
     from ase_andersonn.training import TrainConfig, Trainer
@@ -41,7 +41,6 @@ def ours(name: str, frames: str, batch: int) -> tuple[Step, int]:
         model=sizes,
         batch_atoms=batch * n_atoms,
         stress_weight=0.0,
-        compile="auto",
     )
     trainer = Trainer(config, progress_bar=False)
     batches = cycle([b for b in trainer.sampler.epoch(0) if len(b) == batch])
