@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_andersonn.files import whole_file
+from ase_andersonn.writing import whole_file
 
 Arrays = dict[str, NDArray[Any]]
 

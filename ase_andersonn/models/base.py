@@ -121,10 +121,10 @@ class EnergyModel(Potential):
     def forward(
         self, u: Tensor, v: Tensor, gates: Tensor, z: Tensor, adjoint: Tensor, neighbors: Tensor, species: Tensor
     ) -> Tensor:
-        """`e_i(z) + λ_i · (f(z)_i − z_i)` of each atom, its equilibrium energy but for what `z` has no part in.
+        """`e_i(z) + λ_i · (f(z)_i − z_i)`: the equilibrium energy of each atom without pair and reference energies.
 
         Args:
-            u, v, gates: the geometry's part of the cell, see `Injection`.
+            u, v, gates: the geometry's part of the cell, of the shapes in `Injection`.
             z: features [n_atoms, n_channels].
             adjoint: λ [n_atoms, n_channels], eV.
             neighbors: [n_atoms, n_neighbors].

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ase_andersonn.config import from_dict, subclass_named, to_dict
-from ase_andersonn.files import write_whole
+from ase_andersonn.writing import write_whole
 
 from . import deq_attention, deq_cartesian, ednn, graph_classifier, image, image_classifier
 from .classifier_base import ClassifierModel

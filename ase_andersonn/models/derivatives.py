@@ -68,8 +68,8 @@ def evaluate(
 ) -> Evaluation:
     """Energy, forces and stress of every structure in a graph.
 
-    Where gradients are enabled and the model's weights require them, energies, forces and stresses are differentiable
-    in the weights, exactly.
+    Where gradients are enabled and the model's weights require them, `energy`, `forces`, `stress` and `stresses` are
+    differentiable in the weights, exactly and once. The atoms' `energies` are not: only their sum is stationary.
 
     Args:
         model: an equilibrium model.
@@ -97,8 +97,9 @@ def evaluate(
     else:
         with torch.no_grad():
             found = find_equilibrium(graph, species, operators, options, derivatives=wanted)
-            args = graph, species, found.encoding, found.linearized, found.adjoint
-            gradient = operators.edge_gradient(*args) if wanted else None
+            gradient = None
+            if wanted:
+                gradient = operators.edge_gradient(graph, species, found.encoding, found.linearized(), found.adjoint)
         lagrangian = found.lagrangian
     return evaluation_of(model, graph, species, found, lagrangian, gradient, forces=forces, stress=stress)
 
@@ -147,7 +148,7 @@ def evaluation_of(
     stresses = stresses_from(gradient, graph) if stress and gradient is not None else None
     return Evaluation(
         energy=per_system(energies, graph),
-        energies=energies,
+        energies=energies.detach(),
         forces=forces_from(gradient, graph) if forces and gradient is not None else None,
         stress=None if stresses is None else per_system(stresses, graph),
         stresses=stresses,

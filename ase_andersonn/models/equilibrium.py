@@ -118,7 +118,6 @@ class Equilibrium:
     evaluations: tuple[int, int]
     backend: str
 
-    @property
     def linearized(self) -> Linearized:
         """The cell at the solution."""
         return Linearized(send(self.z, self.weights), self.slope, self.weights)

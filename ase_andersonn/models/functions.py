@@ -56,11 +56,6 @@ class Functions:
         u, v, gates = self.model.encode(*args)
         return u, v, gates, self.model.pair_energies(*args)
 
-    def readout_gradient(self, z: Tensor, species: Tensor) -> Tensor:
-        """`∂E/∂z` [n_atoms, n_channels]."""
-        result: Tensor = torch.func.grad(lambda y: self.model.readout(y, species).sum())(z)
-        return result
-
     def linearize(
         self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The tensor functions of one equilibrium model that its training needs, each of them one piece for a compiler."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,13 +25,11 @@ class Topology(NamedTuple):
     Attributes:
         species: [n_atoms].
         neighbors: [n_atoms, n_neighbors].
-        mask: true where a neighbour exists [n_atoms, n_neighbors].
         reverse: place of the reversed edges [n_atoms, n_neighbors].
     """
 
     species: Tensor
     neighbors: Tensor
-    mask: Tensor
     reverse: Tensor
 
 
@@ -114,61 +112,60 @@ class TrainingFunctions:
             return gradient + pulled
 
         primals, tangents = (solved.z, *solved.injection), (tangent, *direction)
-        return derivative_along(lambda *parts: (force_on_features(*parts),), primals, tangents)[0]
+        return derivative_along(force_on_features, primals, tangents)
 
     def weight_gradient(
         self,
         parameters: dict[str, Tensor],
-        primals: tuple[Tensor, ...],
+        injection: Injection,
+        solution: tuple[Tensor, Tensor],
         tangents: tuple[Tensor, ...],
         energy_weights: Tensor,
         topology: Topology,
-    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    ) -> tuple[dict[str, Tensor], Injection]:
         """Gradients in the weights and in the injection of `Σ w_i L_i + dL(ẋ, μ, ν)`.
 
         Args:
             parameters: the weights.
-            primals: the injection's `u`, `v` and gates, `z` and `λ`.
-            tangents: their changes.
+            injection: the geometry's part of the cell.
+            solution: `z` and `λ`.
+            tangents: changes `ẋ` of the injection's three parts, `μ` and `ν`.
             energy_weights: `w` [n_atoms].
             topology: neighbours and species.
         """
 
-        def objective(parameters: dict[str, Tensor], injection: tuple[Tensor, ...]) -> Tensor:
-            def lagrangian(*primals: Tensor) -> tuple[Tensor, Tensor]:
-                args = (*primals, topology.neighbors, topology.species)
+        def objective(parameters: dict[str, Tensor], *injection: Tensor) -> Tensor:
+            def lagrangian(*parts: Tensor) -> tuple[Tensor, Tensor]:
+                args = (*parts, topology.neighbors, topology.species)
                 value = torch.func.functional_call(self.model, parameters, args)
                 return value.sum(), value
 
-            at = (*injection, *primals[len(injection) :])
-            slopes, value = torch.func.grad(lagrangian, argnums=tuple(range(len(at))), has_aux=True)(*at)
+            slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2, 3, 4), has_aux=True)(*injection, *solution)
             along = sum((slope * tangent).sum() for slope, tangent in zip(slopes, tangents, strict=True))
             total: Tensor = (energy_weights * value).sum() + along
             return total
 
-        found: Any = torch.func.grad(objective, argnums=(0, 1))(parameters, primals[:3])
-        gradients, injection = found
-        return gradients, injection
+        gradients, *of_injection = torch.func.grad(objective, argnums=(0, 1, 2, 3))(parameters, *injection)
+        return gradients, Injection(*of_injection)
 
 
 def tangent_source(direction: Injection, solved: Solved, neighbors: Tensor) -> Tensor:
     """Derivative of `f` along a tangent of the injection, at fixed `z` [n_atoms, width]."""
 
-    def moved(*parts: Tensor) -> tuple[Tensor]:
-        return (apply_cell(solved.z, Injection(*parts), neighbors, solved.weights),)
+    def moved(*parts: Tensor) -> Tensor:
+        return apply_cell(solved.z, Injection(*parts), neighbors, solved.weights)
 
-    return derivative_along(moved, tuple(solved.injection), tuple(direction))[0]
+    return derivative_along(moved, tuple(solved.injection), tuple(direction))
 
 
 def derivative_along(
-    function: Callable[..., tuple[Tensor, ...]], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
+    function: Callable[..., Tensor], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+) -> Tensor:
     """`(∂f/∂x) t`, as the transpose of `g ↦ (∂f/∂x)ᵀ g`, which is linear in `g`.
 
     The same as `torch.func.jvp`, which takes longer uncompiled, and which the compiler makes anew for every size of the
     batch: forward derivatives of products with numbers fix the sizes.
     """
     found = torch.func.vjp(function, *primals)
-    zeros = tuple(torch.zeros_like(value) for value in found[0])
-    derivatives: tuple[Tensor, ...] = torch.func.vjp(lambda *g: found[1](g), *zeros)[1](tangents)
-    return derivatives
+    derivative: Tensor = torch.func.vjp(lambda g: found[1](g), torch.zeros_like(found[0]))[1](tangents)[0]
+    return derivative

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.deq import Injection, reverse_gates
@@ -37,7 +36,6 @@ TANGENT_STEPS = (8, 8)
 class _Job:
     """What the derivative has to know beside the weights."""
 
-    model: EnergyModel
     graph: Graph
     species: Tensor
     operators: Operators
@@ -47,7 +45,7 @@ class _Job:
 
     @property
     def topology(self) -> Topology:
-        return Topology(self.species, self.graph.neighbors, self.graph.mask, self.graph.reverse)
+        return Topology(self.species, self.graph.neighbors, self.graph.reverse)
 
 
 def differentiable(
@@ -55,12 +53,13 @@ def differentiable(
 ) -> tuple[Equilibrium, Tensor, Tensor | None]:
     """The equilibrium, `L` of each atom [n_atoms], eV, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, if wanted.
 
-    The last two are differentiable in the weights that require it; the equilibrium itself is not.
+    Of the weights that require it, sums of `L` over the atoms of a structure, and `∂L/∂d`, have their exact gradients.
+    An atom's own `L` has not: it is not stationary.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     vectors = graph.vectors.detach().requires_grad_(derivatives)
     *injection, pair = operators.functions.encode(vectors, species, species[graph.neighbors], graph.mask)
-    job = _Job(model, graph, species, operators, options, tuple(parameters), [])
+    job = _Job(graph, species, operators, options, tuple(parameters), [])
     energies, *cotangents = _Equilibrium.apply(job, *injection, pair, *parameters.values())  # type: ignore[no-untyped-call]
     gradient = None
     if derivatives:
@@ -82,24 +81,37 @@ class _Equilibrium(torch.autograd.Function):
         found = solve_encoded(job.graph, job.species, job.operators, encoding, job.options)
         job.found.append(found)
         ctx.job, ctx.equilibrium = job, found
-        ctx.save_for_backward(u, v, gates, *parameters)  # refuses weights that were changed in place before
-        cotangent = job.operators.injection_cotangent(job.graph, injection, found.linearized, found.adjoint)
+        ctx.set_materialize_grads(False)
+        # Refuses what was changed in place before the backward pass.
+        ctx.save_for_backward(u, v, gates, found.z, found.adjoint, *parameters)
+        cotangent = job.operators.injection_cotangent(job.graph, injection, found.linearized(), found.adjoint)
         return found.lagrangian.clone(), cotangent.u.clone(), cotangent.v, cotangent.gates
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        job, found = ctx.job, ctx.equilibrium
-        weights, *direction = grad_outputs
-        u, v, gates, *parameters = ctx.saved_tensors
-        gradients, injection = job.operators.weight_gradient(
+    def backward(ctx: Any, weights: Tensor | None, *changes: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "energy, forces and stress are differentiable in the weights once; leave out create_graph."
+            )
+        job: _Job = ctx.job
+        u, v, gates, z, adjoint, *parameters = ctx.saved_tensors
+        injection = Injection(u, v, gates)
+        weights = torch.zeros_like(z[:, 0]) if weights is None else weights
+        direction = Injection(
+            *(torch.zeros_like(x) if dx is None else dx for x, dx in zip(injection, changes, strict=True))
+        )
+        tangents = torch.zeros_like(z), torch.zeros_like(z)
+        if any(dx is not None for dx in changes):
+            tangents = _tangents(job, ctx.equilibrium, direction)
+        gradients, of_injection = job.operators.weight_gradient(
             dict(zip(job.names, parameters, strict=True)),
-            (u, v, gates, found.z, found.adjoint),
-            (*direction, *_tangents(job, found, Injection(*direction))),
+            injection,
+            (z, adjoint),
+            (*direction, *tangents),
             weights,
             job.topology,
         )
-        return None, *injection, weights, *(gradients[name] for name in job.names)
+        return None, *of_injection, weights, *(gradients[name] for name in job.names)
 
 
 def _tangents(job: _Job, found: Equilibrium, direction: Injection) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_andersonn.files import whole_file
 from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.writing import whole_file
 
 from .partition import Floats
 

@@ -48,8 +48,8 @@ class TrainConfig:
         tolerance: energy tolerance of the equilibrium, eV/atom.
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
-        compile: the functions of the cell, "auto" (where a compiler exists), true or false. What a compiler made cannot
-            be differentiated twice, so the encoder, the larger part of a step, runs as it is.
+        compile: "auto" (where a compiler exists), true or false. Of a training step it is the functions of the cell
+            alone, a small part: what a compiler made cannot be differentiated twice, so the encoder runs as it is.
         seed: of weights, split and batches.
     """
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ase_andersonn.files import write_whole
+from ase_andersonn.writing import write_whole
 
 from .run import Run
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ase_andersonn.files import write_whole
+from ase_andersonn.writing import write_whole
 
 from .ema import WeightAverage
 

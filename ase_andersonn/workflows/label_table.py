@@ -13,9 +13,9 @@ from ase.db import connect
 from ase.io import iread
 
 from ase_andersonn.classifier import UNCERTAIN, Label
-from ase_andersonn.files import write_whole
 from ase_andersonn.inputs.sources import structure_from
 from ase_andersonn.labels import LabelSet
+from ase_andersonn.writing import write_whole
 
 MANY = (".xyz", ".extxyz", ".traj", ".db", ".sdf")
 """Files that may hold several structures."""

@@ -113,13 +113,15 @@ def test_gradients_in_the_weights_stay_on_the_device(problem):
     with torch.no_grad():
         z = problem.cell(injection.u)
         slope = operators.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
-        cotangent = operators.injection_cotangent(graph, injection, Linearized(z, slope, problem.weights), z)
-        topology = Topology(species, graph.neighbors, graph.mask, graph.reverse)
+        state = Linearized(send(z, problem.weights), slope, problem.weights)
+        cotangent = operators.injection_cotangent(graph, injection, state, z)
+        topology = Topology(species, graph.neighbors, graph.reverse)
         solved = Solved(z, z, slope, injection, problem.weights)
         tangents = operators.tangents(cotangent, topology, solved, (2, 2))
         gradients, of_injection = operators.weight_gradient(
             dict(problem.model.named_parameters()),
-            (*injection, z, z),
+            injection,
+            (z, z),
             (*cotangent, tangents.z, tangents.adjoint),
             torch.ones_like(z[:, 0]),
             topology,

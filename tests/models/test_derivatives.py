@@ -148,15 +148,57 @@ def test_what_would_be_a_wrong_weight_gradient_is_refused() -> None:
     model, graph = small_model(), graph_of("bulk")
     model.requires_grad_(True)
     weights = list(model.parameters())
-    energy = evaluate(model, graph, forces=True).energy.square().sum()
-    gradients = torch.autograd.grad(energy, weights, create_graph=True)  # right, but without a second derivative
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.stack([g.square().sum() for g in gradients]).sum().backward()
+    loss = evaluate(model, graph, forces=True).energy.square().sum()
+    with pytest.raises(RuntimeError, match="differentiable in the weights once"):
+        torch.autograd.grad(loss, weights, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiable in the weights once"):
+        evaluate(model, graph).energy.sum().backward(create_graph=True)
     energy = evaluate(model, graph, forces=True).energy.sum()
     with torch.no_grad():
         weights[0].mul_(1.1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         energy.backward()
+    evaluation = evaluate(model, graph, forces=True)
+    evaluation.equilibrium.adjoint.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        evaluation.energy.sum().backward()
+
+
+def test_an_atom_s_own_energy_has_no_gradient_in_the_weights() -> None:
+    """It is not stationary in the features: a gradient at fixed features would be wrong."""
+    evaluation = evaluate(small_model().requires_grad_(True), graph_of("bulk"), forces=True, stress=True)
+    assert not evaluation.energies.requires_grad
+    assert evaluation.energy.requires_grad
+
+
+@pytest.mark.parametrize("forces", [False, True])
+def test_weights_that_ask_for_no_gradient_change_nothing_for_the_others(forces: bool) -> None:
+    model, graph = cartesian_model(4).requires_grad_(True), graph_of("bulk", "slab")
+
+    def gradients() -> list[torch.Tensor]:
+        found = evaluate(model, graph, forces=forces, tol=TIGHT)
+        loss = found.energy.square().sum() + (0.0 if found.forces is None else found.forces.square().sum())
+        return list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad]))
+
+    expected = gradients()
+    names = [name for name, _ in model.named_parameters()]
+    kept = [name.startswith(("attention", "hidden")) for name in names]
+    for parameter, keep in zip(model.parameters(), kept, strict=True):
+        parameter.requires_grad_(keep)
+    assert 0 < sum(kept) < len(kept)
+    torch.testing.assert_close(gradients(), [g for g, keep in zip(expected, kept, strict=True) if keep])
+
+
+@pytest.mark.parametrize("make", [small_model, cartesian_model])
+def test_energies_alone_have_the_unrolled_gradient(make: Callable[[int], EnergyModel]) -> None:
+    model, graph = make(4).requires_grad_(True), graph_of("bulk", "molecule")
+    parameters = list(model.parameters())
+    given = torch.autograd.grad(evaluate(model, graph, tol=TIGHT).energy.square().sum(), parameters)
+    expected = torch.autograd.grad(unrolled(model, graph)[0].square().sum(), parameters, allow_unused=True)
+    for gradient, reference in zip(given, expected, strict=True):
+        torch.testing.assert_close(
+            gradient, torch.zeros_like(gradient) if reference is None else reference, rtol=1e-9, atol=1e-9
+        )
 
 
 def test_values_are_the_same_with_and_without_gradients() -> None:

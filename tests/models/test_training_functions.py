@@ -19,7 +19,8 @@ MODELS = [small_model, cartesian_model]
 def batches(model: EnergyModel) -> list[tuple[Injection, Topology, Solved]]:
     """A change of the injection, neighbours, and a solution, of batches of different sizes."""
     found = []
-    for frames in ([silicon()], [ethanol()], [ethanol(), silicon()]):
+    # A size that is that of the network by chance, such as ethanol's 8 neighbours, would be taken for it in the first.
+    for frames in ([ethanol(), silicon()], [ethanol()], [silicon()]):
         graph = graph_from_atoms(frames, model.cutoff, dtype=torch.float64)
         species = model.species(graph.numbers)
         with torch.no_grad():
@@ -29,7 +30,7 @@ def batches(model: EnergyModel) -> list[tuple[Injection, Topology, Solved]]:
         generator = torch.Generator().manual_seed(len(found))
         u, v, gates = (torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in injection)
         change = Injection(u, v, gates * injection.gates)
-        topology = Topology(species, graph.neighbors, graph.mask, graph.reverse)
+        topology = Topology(species, graph.neighbors, graph.reverse)
         found.append((change, topology, Solved(injection.u, injection.v, slope, injection, weights)))
     return found
 
@@ -37,8 +38,8 @@ def batches(model: EnergyModel) -> list[tuple[Injection, Topology, Solved]]:
 def test_derivative_along_a_change_is_the_forward_derivative() -> None:
     x, y, t, s = torch.randn(4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind(0)
 
-    def function(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return (2.0 * x * y + 1.0).sin().sum(-1), (x / (1.0 + y.square())).clamp(min=0.0)
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (2.0 * x * y + 1.0).sin().sum(-1) + (x / (1.0 + y.square())).clamp(min=0.0).sum(-1)
 
     expected = torch.func.jvp(function, (x, y), (t, s))[1]
     torch.testing.assert_close(derivative_along(function, (x, y), (t, s)), expected)
@@ -53,4 +54,19 @@ def test_tangents_are_compiled_once_for_all_sizes(make: Callable[[], EnergyModel
     with torch.no_grad():
         for batch in batches(model):
             torch.testing.assert_close(compiled(*batch, (2, 2)), functions.tangents(*batch, (2, 2)))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_weight_gradients_are_compiled_once_for_all_sizes(make: Callable[[], EnergyModel]) -> None:
+    model: Any = make()
+    functions, counter = TrainingFunctions(model), CompileCounterWithBackend("aot_eager")
+    torch.compiler.reset()
+    compiled = torch.compile(functions.weight_gradient, backend=counter, dynamic=True, fullgraph=True)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for change, topology, solved in batches(model):
+            z, adjoint = solved.z, solved.adjoint
+            args = (parameters, solved.injection, (z, adjoint), (*change, adjoint, z), z[:, 0], topology)
+            torch.testing.assert_close(compiled(*args), functions.weight_gradient(*args))
     assert counter.frame_count == 1
