@@ -209,8 +209,16 @@ def test_moments_that_change_nothing_are_said() -> None:
     atoms = ethanol()
     expected = small_calculator().get_potential_energy(atoms)
     atoms.set_initial_magnetic_moments([1.0] + [0.0] * 8)
-    with pytest.warns(UserWarning, match="the initial magnetic moments change nothing"):
+    with pytest.warns(UserWarning, match="the initial magnetic moments differ changes nothing"):
         assert small_calculator().get_potential_energy(atoms) == expected
+
+
+def test_moments_that_are_alike_pass_in_silence() -> None:
+    atoms = ethanol()
+    atoms.set_initial_magnetic_moments([0.6] * 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        small_calculator().get_potential_energy(atoms)
 
 
 @pytest.mark.parametrize(
