@@ -3,9 +3,9 @@
     python benchmarks/published.py --data FOLDER --work WORK --sets rmd17-aspirin water --minutes 30
     python benchmarks/published.py --data FOLDER --work WORK --sets all --minutes 0       # of what is trained already
 
-Each set (`rmd17-together`: ten of them) gets a model of its own, trained for `--minutes` on the training frames alone (a
-share of them chooses the best epoch); a second call with more minutes goes on with what WORK holds. FOLDER has a folder
-for each of
+Each set (`rmd17-together`: ten of them) gets a model of its own, trained for `--minutes` on the training frames alone
+(a share of them chooses the best epoch); a second call with more minutes goes on with what WORK holds. FOLDER has a
+folder for each of
 
 - rmd17: revised MD17, `MOLECULE_train01.npz` and `MOLECULE_test01.npz` (numbers, positions, energy, forces; Å and eV),
   split 01, 950 + 50 frames (Christensen and von Lilienfeld 2020, CC0); `rmd17-together` is one model of all ten;
