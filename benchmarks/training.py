@@ -166,7 +166,9 @@ def measure_errors(options: argparse.Namespace, data: dict[str, Any]) -> dict[st
 
 
 def report(data: dict[str, Any]) -> str:
-    lines = ["# Training", "", markdown_machine(data["machine"]), ""]
+    lines = ["# Training", ""]
+    for part, own in data["machines"].items():
+        lines += [f"{part}: {markdown_machine(own)}", ""]
     if "step" in data:
         header = ["network", "weights", "CPU time a step, ms", "structures a second", "memory of a step, MiB"]
         rows = [
@@ -226,7 +228,7 @@ def main() -> None:
         parser.error("steps and errors need --data FRAMES")
     if "error" in options.part and not (options.run and options.mace_log and (options.peer or "step" in data)):
         parser.error("the errors need --run, --mace-log and the times of MACE's steps")
-    data["machine"] = machine()
+    data["machines"] = data.get("machines", {}) | {part: machine() for part in options.part}
     if "memory" in options.part:
         data["memory"] = measure_memory()
     if "step" in options.part:
