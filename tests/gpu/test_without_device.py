@@ -129,6 +129,19 @@ def test_gradients_in_the_weights_stay_on_the_device(problem):
     assert on_device(*cotangent, *tangents, *of_injection, *gradients.values())
 
 
+def test_back_propagation_through_the_encoder_stays_on_the_device(problem):
+    graph, species = problem.graph, problem.species
+    problem.model.requires_grad_(True)
+    vectors = torch.zeros_like(graph.vectors).requires_grad_()
+    outputs = problem.operators.functions.encode(vectors, species, species[graph.neighbors], graph.mask)
+    (gradient,) = torch.autograd.grad(outputs, vectors, [torch.ones_like(o) for o in outputs], create_graph=True)
+    forces, stress = forces_from(gradient, graph), per_system(stresses_from(gradient, graph), graph)
+    (forces.square().sum() + stress.square().sum()).backward()
+    found = [p.grad for p in problem.model.parameters() if p.grad is not None]
+    assert found
+    assert on_device(gradient, forces, stress, *found)
+
+
 def test_the_history_of_a_trajectory_stays_on_the_device():
     predictor, u = Predictor(3), torch.zeros(8, 4, device=META)
     for _ in range(5):
