@@ -28,10 +28,12 @@ from ase_andersonn.models.deq_attention import DEQAttentionConfig
 from ase_andersonn.training import train
 
 CHANGES: dict[str, list[Any]] = {
-    "n_pairs": [2, 4, 17],
+    "n_pairs": [1, 2, 8],
     "n_edge": [16, 64],
-    "l_max": [2, 4, 6],
-    "n_radial": [6],
+    "l_max": [2, 3, 6],
+    "n_radial": [4, 10],
+    "n_bispectrum": [0, 16],
+    "separable": [False],
     "n_heads": [1],
     "n_token": [64],
     "n_hidden": [96, 384],
@@ -39,7 +41,9 @@ CHANGES: dict[str, list[Any]] = {
     "contraction": [0.01, 0.3, 0.9],
 }
 """Of each size the values beside that of `training_worker.SIZES`."""
-TOGETHER: dict[str, dict[str, Any]] = {"l_max=4,n_pairs=4": {"l_max": 4, "n_pairs": 4}}
+TOGETHER: dict[str, dict[str, Any]] = {
+    "n_radial=10,n_bispectrum=0,separable=False": {"n_radial": 10, "n_bispectrum": 0, "separable": False}
+}
 """Changes of several sizes."""
 VARIANTS: dict[str, dict[str, Any]] = (
     {"base": {}} | {f"{name}={value}": {name: value} for name, values in CHANGES.items() for value in values} | TOGETHER

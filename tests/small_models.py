@@ -17,6 +17,7 @@ SIZES: dict[str, Any] = {
     "n_radial": 5,
     "l_max": 3,
     "n_pairs": 2,
+    "n_bispectrum": 3,
     "n_channels": 12,
     "n_edge": 8,
     "n_token": 12,

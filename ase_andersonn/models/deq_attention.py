@@ -42,6 +42,10 @@ class DEQAttentionConfig:
         contraction: γ, the bound on the cell's Lipschitz constant.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
             cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair.
+        n_bispectrum: channels of the bispectrum, the products of three densities, which needs an `l_max` of at least 2;
+            0 for none.
+        separable: whether what a neighbour adds to the density is a radial function times a number of its species,
+            instead of any function of its distance and both species.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -49,7 +53,7 @@ class DEQAttentionConfig:
 
     elements: tuple[int, ...]
     cutoff: float = 5.0
-    n_radial: int = 10
+    n_radial: int = 6
     l_max: int = 4
     n_channels: int = 64
     n_edge: int = 32
@@ -58,6 +62,8 @@ class DEQAttentionConfig:
     n_hidden: int = 128
     contraction: float = 0.7
     n_pairs: int = 4
+    n_bispectrum: int = 32
+    separable: bool = True
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)
@@ -77,6 +83,8 @@ class DEQAttentionConfig:
             raise ValueError(
                 f"n_pairs is {self.n_pairs}; it has to be in 1 to {self.n_edge // 2 + 1}, n_edge // 2 + 1."
             )
+        if self.n_bispectrum < 0:
+            raise ValueError(f"n_bispectrum is {self.n_bispectrum}; it has to be at least 0, for none.")
         if not 0 <= self.l_max <= L_MAX:
             raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
         if not 0.0 < self.contraction < 1.0:
@@ -104,6 +112,8 @@ class DEQAttention(EnergyModel):
             n_heads=config.n_heads,
             n_channels=c,
             n_pairs=config.n_pairs,
+            n_bispectrum=config.n_bispectrum,
+            separable=config.separable,
         )
         self.inject = nn.ModuleList(
             [
@@ -144,8 +154,9 @@ class DEQAttention(EnergyModel):
         """What the attention sees of each atom's surroundings; arguments as in `encode`."""
         r = distances(vectors, mask)
         near = floored(r, self.closest[species[:, None], neighbor_species])
-        center, other = self.attention.center[species][:, None], self.attention.other[neighbor_species]
-        return self.attention.look(near, vectors / r[..., None], center, other, mask)
+        return self.attention.look(
+            near, vectors / r[..., None], self.attention.pair_species(species, neighbor_species), mask
+        )
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""

@@ -38,6 +38,7 @@ class DEQCartesianConfig(DEQAttentionConfig):
         ValueError: for elements and sizes that make no model.
     """
 
+    n_bispectrum: int = 0
     rank: int = 2
     n_tensors: int = 16
     n_products: int = 16

@@ -27,7 +27,7 @@ from ase_andersonn.inputs.voids import n_void_features
 from ase_andersonn.labels import ELECTRONIC, LabelSet
 from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.atom_pooling import AtomPooling, total
-from ase_andersonn.nn.attention import NeighborAttention, Neighborhood
+from ase_andersonn.nn.attention import NeighborAttention, Neighborhood, PairSpecies
 from ase_andersonn.nn.blocks import silu
 from ase_andersonn.nn.deq import ContractiveCell, Injection, apply_cell, pull
 from ase_andersonn.nn.implicit import CellSolver, cotangents, equilibrium, spectral_radius
@@ -234,7 +234,7 @@ class GraphClassifier(ClassifierModel):
     def neighborhood(self, vectors: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
         """What the attention sees of each atom's surroundings."""
         r = distances(vectors, mask)
-        return self.attention.of_pairs(r, vectors / r[..., None], center[:, None], other, mask)
+        return self.attention.of_pairs(r, vectors / r[..., None], PairSpecies(center[:, None], other), mask)
 
     def encode(self, vectors: Tensor, center: Tensor, other: Tensor, own: Tensor, mask: Tensor) -> Injection:
         """The geometry's part of the cell."""

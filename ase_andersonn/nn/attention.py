@@ -5,7 +5,9 @@ Every neighbour `j` of atom `i` is a token. A token attends to all tokens `k` of
     w_jk = α_k q_j v_k Σ_l b_l P_l(cos θ_jk),    α_k = f(r_k) exp(s_k) / (1 + Σ_n f(r_n) exp(s_n))
 
 that hold the radial and species information in the score `s`, query `q` and value `v`, and the angle between the two
-neighbours in Legendre polynomials. The envelope `f` stands in the numerator and in the denominator, so an atom may
+neighbours in Legendre polynomials. A value is any function of distance and both species or, `separable`, a radial
+function times a number of the neighbour's species: what is learnt of one species' distances then serves all. The
+envelope `f` stands in the numerator and in the denominator, so an atom may
 enter or leave the neighbourhood without a jump. By the addition theorem `P_l(cos θ_jk) = Σ_m Y_lm(j) Y_lm(k)` the
 sum over `k` is taken once for all `j`: the cost is linear in the number of neighbours, with no product of neighbours
 with neighbours in memory.
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .angular import degrees, harmonics
+from .bispectrum import Bispectrum
 from .blocks import Affine, silu
 from .radial import bessel, envelope
 
@@ -37,6 +40,17 @@ class Seen(NamedTuple):
     """Envelopes [n_atoms, n_neighbors], 0 in padded places."""
     y: Tensor
     """Harmonics of the directions [n_atoms, n_neighbors, (l_max + 1)²]."""
+
+
+class PairSpecies(NamedTuple):
+    """What stands for the species of atoms and neighbours."""
+
+    center: Tensor
+    """Of the atoms [n_atoms, 1, n_edge]."""
+    other: Tensor
+    """Of their neighbours [n_atoms, n_neighbors, n_edge]."""
+    factor: Tensor | None = None
+    """Factors of the neighbours' values, where these are separable [n_atoms, n_neighbors, n_edge]."""
 
 
 class Neighborhood(NamedTuple):
@@ -62,6 +76,8 @@ class NeighborAttention(nn.Module):
         n_channels: channels of the message gates.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
             cyclically: `c`, `c − 1`, …
+        n_bispectrum: channels of the bispectrum, 0 for none; it needs an `l_max` of at least 2.
+        separable: whether a value is a radial function times a number of the neighbour's species.
     """
 
     def __init__(
@@ -76,16 +92,24 @@ class NeighborAttention(nn.Module):
         n_heads: int,
         n_channels: int,
         n_pairs: int = 2,
+        n_bispectrum: int = 0,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.cutoff, self.n_radial, self.l_max, self.n_heads, self.n_pairs = cutoff, n_radial, l_max, n_heads, n_pairs
         self.n_features = n_token + n_heads + n_pairs * (l_max + 1) * n_edge
+        self.bispectrum = Bispectrum(n_edge, n_bispectrum, l_max) if n_bispectrum and l_max > 1 else None
+        if self.bispectrum is not None:
+            self.n_features += self.bispectrum.n_features
+        self.separable = separable
         if n_species:
             self.center = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
             self.other = nn.Parameter(0.5 * torch.randn(n_species, n_edge))
+            if separable:
+                self.factor = nn.Parameter(torch.randn(n_species, n_edge))
         self.radial = Affine(n_radial, n_edge, bias=False)
         self.score = Affine(n_edge, n_heads)
-        self.value = Affine(n_edge, n_edge)
+        self.value = Affine(n_radial, n_edge, bias=False) if separable else Affine(n_edge, n_edge)
         self.query = Affine(n_edge, n_token)
         self.angular = nn.Parameter(torch.randn(l_max + 1, n_token))
         self.attended = Affine(n_token, n_token, bias=False)
@@ -105,32 +129,35 @@ class NeighborAttention(nn.Module):
             neighbor_species: of its neighbours [n_atoms, n_neighbors].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
-        return self.of_pairs(r, unit, self.center[species][:, None], self.other[neighbor_species], mask)
+        return self.of_pairs(r, unit, self.pair_species(species, neighbor_species), mask)
 
-    def of_pairs(self, r: Tensor, unit: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
-        """The same, from what stands for the species; arguments as in `look`."""
-        seen = self.look(r, unit, center, other, mask)
+    def pair_species(self, species: Tensor, neighbor_species: Tensor) -> PairSpecies:
+        """What has been learnt of the species; arguments as in `forward`."""
+        factor = self.factor[neighbor_species] if self.separable else None
+        return PairSpecies(self.center[species][:, None], self.other[neighbor_species], factor)
+
+    def of_pairs(self, r: Tensor, unit: Tensor, species: PairSpecies, mask: Tensor) -> Neighborhood:
+        """The same, from what stands for the species; arguments as in `forward`."""
+        seen = self.look(r, unit, species, mask)
         return Neighborhood(seen.features, self.message_gates(seen.token, seen.inside))
 
-    def look(self, r: Tensor, unit: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Seen:
-        """Tokens, their attention, and the atoms' features.
-
-        Args:
-            r, unit, mask: as above.
-            center: stands for the atom's species [n_atoms, 1, n_edge].
-            other: stands for its neighbours' [n_atoms, n_neighbors, n_edge].
-        """
+    def look(self, r: Tensor, unit: Tensor, species: PairSpecies, mask: Tensor) -> Seen:
+        """Tokens, their attention, and the atoms' features; arguments as in `of_pairs`."""
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
         y = harmonics(unit, self.l_max)
-        x = self.radial(bessel(r, self.cutoff, self.n_radial))
-        x = silu(x + center + other)
+        radial = bessel(r, self.cutoff, self.n_radial)
+        x = silu(self.radial(radial) + species.center + species.other)
 
         alpha, total = self.attention_weights(x, inside)
-        density = self.density(x, y, alpha)
+        value = self.value(x) if species.factor is None else self.value(radial) * species.factor
+        density = self.density(value, y, alpha)
         token = silu(self.attended(self.query(x) * self.attend(density, y)) + self.direct(x))
 
         pooled = self.spread(alpha, token).sum(1)
-        features = torch.cat([pooled, total.log1p(), self.power_spectrum(density)], -1)
+        products = [self.power_spectrum(density)]
+        if self.bispectrum is not None:
+            products.append(self.bispectrum(density))
+        features = torch.cat([pooled, total.log1p(), *products], -1)
         return Seen(features, density, token, inside, y)
 
     def attention_weights(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,10 +166,9 @@ class NeighborAttention(nn.Module):
         total = weight.sum(1)
         return weight / (1.0 + total)[:, None], total
 
-    def density(self, x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+    def density(self, value: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
         """`A_lm = Σ_k α_k v_k Y_lm(k)` [n_atoms, (l_max + 1)², n_edge]."""
-        v = self.spread(alpha, self.value(x))
-        return y.transpose(1, 2) @ v
+        return y.transpose(1, 2) @ self.spread(alpha, value)
 
     def attend(self, density: Tensor, y: Tensor) -> Tensor:
         """`Σ_k α_k v_k Σ_l b_l P_l(cos θ_jk)` for every token `j`, [n_atoms, n_neighbors, n_token]."""

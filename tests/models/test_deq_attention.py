@@ -109,7 +109,7 @@ def test_scales_multiply_the_learnt_energy() -> None:
     atom, found = graph_from_atoms(Atoms("Si"), CUTOFF, dtype=torch.float64), []
     for scale in (1.0, 2.5):
         model.set_reference(zero, dict.fromkeys(ELEMENTS, scale))
-        found.append(float(evaluate(model, atom).energy))
+        found.append(float(evaluate(model, atom, tol=1e-24).energy))
     assert found[1] == pytest.approx(2.5 * found[0], rel=1e-12)
 
 
@@ -148,6 +148,7 @@ def test_packaged_models_say_all_their_sizes(name: str) -> None:
         ({"n_edge": 30}, "n_edge is 30; it has to be a multiple of n_heads, 4"),
         ({"n_pairs": 0}, "n_pairs is 0; it has to be in 1 to 17"),
         ({"n_pairs": 18}, "n_pairs is 18"),
+        ({"n_bispectrum": -1}, "n_bispectrum is -1"),
         ({"l_max": 9}, "l_max is 9; it has to be in 0 to 8"),
         ({"contraction": 1.0}, "contraction is 1.0; it has to be between 0 and 1"),
     ],

@@ -33,7 +33,7 @@ def test_rank_0_is_the_attention_model() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1, 4])
 def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> None:
     """Whatever the weights and the geometry; each bond's operator is written out as a matrix."""
     model = cartesian_model(seed, rank, noise=3.0)

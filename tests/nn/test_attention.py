@@ -16,9 +16,9 @@ seeds = st.integers(0, 2**31)
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def attention(seed: int = 0, n_edge: int = 6, n_token: int = 10, n_pairs: int = 2) -> NeighborAttention:
+def attention(seed: int = 0, n_edge: int = 6, n_token: int = 10, **choices: Any) -> NeighborAttention:
     sizes: dict[str, Any] = {"n_radial": 5, "l_max": L_MAX, "n_edge": n_edge, "n_token": n_token, "n_heads": 2}
-    sizes["n_pairs"] = n_pairs
+    sizes |= choices
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         module = NeighborAttention(n_species=N_SPECIES, cutoff=CUTOFF, n_channels=7, **sizes)
@@ -58,7 +58,8 @@ def pairwise(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
     """`token_j = silu(W (q_j Σ_k α_k v_k Σ_l b_l P_l(cos θ_jk)) + D x_j)`, neighbour by neighbour, atom by atom."""
     vectors, species, neighbor_species, mask = inputs
     r = distances(vectors, mask)
-    x = bessel(r, CUTOFF, module.n_radial) @ module.radial.weight
+    radial = bessel(r, CUTOFF, module.n_radial)
+    x = radial @ module.radial.weight
     x = silu(x + module.center[species][:, None] + module.other[neighbor_species])
     cosine = torch.einsum("ijx,ikx->ijk", vectors / r[..., None], vectors / r[..., None])
     polynomials = legendre(cosine, module.l_max)
@@ -69,7 +70,8 @@ def pairwise(module: NeighborAttention, inputs: Inputs) -> Neighborhood:
     n_edge, n_token = x.shape[-1], module.angular.shape[1]
     head_of_edge = torch.arange(n_edge) * module.n_heads // n_edge
     head_of_token = torch.arange(n_token) * module.n_heads // n_token
-    weighted = alpha[..., head_of_edge] * module.value(x)
+    value = radial @ module.value.weight * module.factor[neighbor_species] if module.separable else module.value(x)
+    weighted = alpha[..., head_of_edge] * value
     wide = weighted[..., torch.arange(n_token) % n_edge]
     attended = torch.einsum("ijkl,lc,ikc->ijc", polynomials, module.angular, wide)
     token = silu(module.attended(module.query(x) * attended) + module.direct(x))
@@ -86,9 +88,12 @@ def same(a: Neighborhood, b: Neighborhood, tol: float = 1e-12) -> None:
     torch.testing.assert_close(a.gates, b.gates, rtol=tol, atol=tol)
 
 
+@pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize(("n_edge", "n_token", "n_pairs"), [(6, 10, 2), (8, 8, 5), (6, 4, 1)])
-def test_linear_attention_is_the_sum_over_pairs_of_neighbors(n_edge: int, n_token: int, n_pairs: int) -> None:
-    module, inputs = attention(1, n_edge, n_token, n_pairs), neighborhoods(2)
+def test_linear_attention_is_the_sum_over_pairs_of_neighbors(
+    n_edge: int, n_token: int, n_pairs: int, separable: bool
+) -> None:
+    module, inputs = attention(1, n_edge, n_token, n_pairs=n_pairs, separable=separable), neighborhoods(2)
     same(run(module, inputs), pairwise(module, inputs))
 
 
@@ -113,6 +118,17 @@ def test_gates_sum_to_less_than_one(seed: int, size: float) -> None:
         parameter.mul_(size)
     gates = run(module, neighborhoods(seed, n_neighbors=30)).gates
     assert float(gates.abs().amax(-1).sum(1).max()) <= 1.0
+
+
+def test_the_bispectrum_of_the_density_stands_behind_the_other_features() -> None:
+    module, (vectors, *rest) = attention(1, n_bispectrum=3, separable=True), neighborhoods(2)
+    features, found = run(module, (vectors, *rest)).features, module.bispectrum
+    assert found is not None
+    assert features.shape[1] == module.n_features
+    species, neighbor_species, mask = rest
+    r = distances(vectors, mask)
+    seen = module.look(r, vectors / r[..., None], module.pair_species(species, neighbor_species), mask)
+    torch.testing.assert_close(features[:, -found.n_features :], found(seen.density))
 
 
 def test_order_of_the_neighbors_does_not_matter() -> None:
