@@ -20,6 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from ase_andersonn import load_model
+from ase_andersonn.config import to_dict
 from ase_andersonn.training import TrainConfig, evaluate_dataset, train
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
@@ -54,7 +55,7 @@ tuned = TrainConfig(
     stress_weight=0.0,
     max_epochs=3 if QUICK else 30,
 )
-sizes = {"n_channels": 32, "n_edge": 16, "n_token": 32, "n_hidden": 192, "n_pairs": 2, "l_max": 3}
+sizes = {name: size for name, size in to_dict(load_model("mlearn-pbe").config).items() if name != "elements"}
 anew = replace(tuned, output=str(OUT / "anew"), initial=None, model=sizes, learning_rate=3e-3)
 for config in (tuned, anew):
     train(config, fresh=True)
