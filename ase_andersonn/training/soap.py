@@ -1,7 +1,8 @@
 """SOAP: Adam in the slowly turning eigenbasis of Shampoo's preconditioner.
 
 For a matrix `W` with gradient `G`, moving averages `L` of `G Gᵀ` and `R` of `Gᵀ G` have eigenvectors `Q_L`, `Q_R`. Adam
-is run on `Q_Lᵀ G Q_R`, where the curvature is nearly diagonal, and its step is turned back. Vectors get plain Adam.
+is run on `Q_Lᵀ G Q_R`, where the curvature is nearly diagonal, and its step is turned back. Both moments are kept in
+the turned axes; when these turn, the first turns with them. Vectors get plain Adam.
 
 Source: Vyas et al., SOAP: improving and stabilizing Shampoo using Adam, arXiv 2409.11321.
 """
@@ -71,7 +72,7 @@ SIDES = ("left", "right")
 
 def _begin(p: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
     assert p.grad is not None
-    state = {"step": torch.zeros(()), "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+    state = {"step": torch.zeros(()), "turned_mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
     for side, outer in zip(SIDES, _outer_products(p.grad), strict=False):
         if len(outer) <= group["max_size"]:
             state[f"{side}_average"] = outer
@@ -84,11 +85,10 @@ def _move(p: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
     first, second = group["betas"]
     state["step"] += 1
     t = int(state["step"])
-    state["mean"].lerp_(p.grad, 1.0 - first)
     turned = _turn(p.grad, state)
+    state["turned_mean"].lerp_(turned, 1.0 - first)
     state["square"].mul_(second).addcmul_(turned, turned, value=1.0 - second)
-    mean = _turn(state["mean"], state) / (1.0 - first**t)
-    change = mean / ((state["square"] / (1.0 - second**t)).sqrt() + group["eps"])
+    change = state["turned_mean"] / (1.0 - first**t) / ((state["square"] / (1.0 - second**t)).sqrt() + group["eps"])
     p.mul_(1.0 - group["lr"] * group["weight_decay"])
     p.sub_(_turn(change, state, back=True), alpha=group["lr"])
     for side, outer in zip(SIDES, _outer_products(p.grad), strict=False):
@@ -114,8 +114,14 @@ def _turn(x: Tensor, state: dict[str, Tensor], *, back: bool = False) -> Tensor:
 
 
 def _turn_basis(state: dict[str, Tensor], side: str) -> None:
-    """One step of the power method for the eigenvectors, with the second moments put in the same new order."""
-    average, basis = state[f"{side}_average"], state[f"{side}_basis"]
-    order = (basis * (average @ basis)).sum(0).argsort(descending=True)
+    """One step of the power method for the eigenvectors.
+
+    The second moments are put in the same new order, the first are turned from the old axes to the new ones.
+    """
+    average, old = state[f"{side}_average"], state[f"{side}_basis"]
+    order = (old * (average @ old)).sum(0).argsort(descending=True)
+    new = torch.linalg.qr(average @ old[:, order])[0].contiguous()
+    mean = state["turned_mean"]
+    state["turned_mean"] = new.T @ (old @ mean) if side == "left" else (mean @ old.T) @ new
     state["square"] = state["square"].index_select(SIDES.index(side), order)
-    state[f"{side}_basis"] = torch.linalg.qr(average @ basis[:, order])[0].contiguous()
+    state[f"{side}_basis"] = new

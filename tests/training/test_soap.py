@@ -54,6 +54,19 @@ def test_the_path_turns_with_the_axes() -> None:
     assert rotated == pytest.approx(straight, rel=1e-6)
 
 
+def test_the_first_moment_is_the_mean_of_the_gradients_however_the_axes_turn() -> None:
+    w, mean = torch.zeros(5, 7, dtype=torch.float64, requires_grad=True), torch.zeros(5, 7, dtype=torch.float64)
+    optimizer, generator = SOAP([w], lr=0.1, betas=(0.8, 0.9), every=3), torch.Generator().manual_seed(0)
+    for step in range(20):
+        w.grad = torch.randn(5, 7, dtype=torch.float64, generator=generator)
+        optimizer.step()
+        if step:  # the first sets up only
+            mean.lerp_(w.grad, 0.2)
+    state = optimizer.state[w]
+    found = state["left_basis"] @ state["turned_mean"] @ state["right_basis"].T
+    torch.testing.assert_close(found, mean, rtol=1e-10, atol=1e-10)
+
+
 def test_vectors_get_adam() -> None:
     target = torch.linspace(-1, 1, 5, dtype=torch.float64)
     mine, reference = (torch.zeros(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
@@ -74,7 +87,7 @@ def test_long_sides_keep_their_axes() -> None:
     optimizer = SOAP([w], lr=0.1, max_size=4)
     optimizer.step()
     optimizer.step()
-    assert set(optimizer.state[w]) == {"step", "mean", "square", "left_average", "left_basis"}
+    assert set(optimizer.state[w]) == {"step", "turned_mean", "square", "left_average", "left_basis"}
     assert torch.isfinite(w).all()
 
 
