@@ -4,8 +4,9 @@
     python benchmarks/ablation.py --data FOLDER --work WORK --variants base n_pairs=2 --epochs 20
 
 FOLDER is that of acac.py. Every variant sees the same batches for the same number of epochs, its learning rate falling
-to the end; an interrupted call goes on with what WORK holds. Reported are the errors on the test frames at 300 K and
-600 K, and CPU time an atom of energy and forces (one thread, all variants in turn). Nothing is compiled.
+to the end; an interrupted call goes on with what WORK holds. Reported are the error of the validation frames' forces, by
+which sizes are to be chosen, the errors on the test frames at 300 K and 600 K, and CPU time an atom of energy and
+forces (one thread, all variants in turn). Nothing is compiled.
 """
 
 from __future__ import annotations
@@ -62,9 +63,13 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     config = config_of(
         file_of(options.data, "train_300K"), folder(variant, options), "DEQAttention", sizes, max_epochs=options.epochs
     )
-    train(config, resume=True)
+    last = train(config, resume=True).log.read()[-1]
     model = last_of(folder(variant, options))
-    return {"weights": sum(p.numel() for p in model.parameters()), **errors(model, options.data)}
+    return {
+        "weights": sum(p.numel() for p in model.parameters()),
+        "validation": 1e3 * last["validation"]["errors"]["all"]["forces"]["rmse"],
+        **errors(model, options.data),
+    }
 
 
 def last_of(run: Path) -> EnergyModel:
@@ -75,11 +80,21 @@ def last_of(run: Path) -> EnergyModel:
 
 def report(data: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {value}" for name, value in data["base"].items())
-    header = ["changed", "weights", "energy, 300 K", "forces, 300 K", "energy, 600 K", "forces, 600 K", "µs/atom"]
+    header = [
+        "changed",
+        "weights",
+        "forces, validation",
+        "energy, 300 K",
+        "forces, 300 K",
+        "energy, 600 K",
+        "forces, 600 K",
+        "µs/atom",
+    ]
     rows = [
         [
             name,
             f"{own['weights']:,}",
+            figure(own["validation"], 3),
             *(figure(x, 3) for t in ("300K", "600K") for x in own[t]),
             figure(own.get("time"), 3),
         ]
