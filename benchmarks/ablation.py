@@ -4,8 +4,8 @@
     python benchmarks/ablation.py --data FOLDER --work WORK --variants base n_pairs=2 --epochs 20
 
 FOLDER is that of acac.py. Every variant sees the same batches for the same number of epochs, its learning rate falling
-to the end; an interrupted call goes on with what WORK holds. Reported are the error of the validation frames' forces, by
-which sizes are to be chosen, the errors on the test frames at 300 K and 600 K, and CPU time an atom of energy and
+to the end; an interrupted call goes on with what WORK holds. Reported are the error of the validation frames' forces,
+by which sizes are to be chosen, the errors on the test frames at 300 K and 600 K, and CPU time an atom of energy and
 forces (one thread, all variants in turn). Nothing is compiled.
 """
 
