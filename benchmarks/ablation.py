@@ -94,7 +94,7 @@ def report(data: dict[str, Any]) -> str:
         [
             name,
             f"{own['weights']:,}",
-            figure(own["validation"], 3),
+            figure(own.get("validation"), 3),
             *(figure(x, 3) for t in ("300K", "600K") for x in own[t]),
             figure(own.get("time"), 3),
         ]

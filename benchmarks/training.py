@@ -33,8 +33,10 @@ from speed_worker import peak_mib, resident_mib
 from training_worker import MACE, OURS
 from worker import Worker
 
+from ase_andersonn.config import to_dict
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.models.deq_cartesian import DEQCartesianConfig
 from ase_andersonn.models.derivatives import evaluate, forces_from
 from ase_andersonn.nn.deq import apply_cell
 from ase_andersonn.solvers.picard import Picard
@@ -135,6 +137,12 @@ def first_at(levels: Sequence[float], curve: list[tuple[int, float]]) -> list[in
     return [next((steps for steps, error in curve if error <= level), None) for level in levels]
 
 
+def sizes(kind: tuple[str, dict[str, Any]], card: dict[str, Any]) -> dict[str, Any]:
+    """All sizes of one of `OURS` for the elements of a card."""
+    configs = {"DEQAttention": DEQAttentionConfig, "DEQCartesian": DEQCartesianConfig}
+    return to_dict(configs[kind[0]](tuple(card["config"]["elements"]), **kind[1]))
+
+
 def measure_errors(options: argparse.Namespace, data: dict[str, Any]) -> dict[str, Any]:
     """Of each network the steps to each level and the minutes these take, and its last error.
 
@@ -142,11 +150,9 @@ def measure_errors(options: argparse.Namespace, data: dict[str, Any]) -> dict[st
         ValueError: for a run of other sizes or batches than those whose steps were timed.
     """
     card = json.loads((options.run / "last.json").read_text())
-    sizes, config = card["config"], card["card"]["training"]["config"]
+    config = card["card"]["training"]["config"]
     names = [
-        name
-        for name, (architecture, own) in OURS.items()
-        if architecture == card["architecture"] and all(sizes[key] == value for key, value in own.items())
+        name for name, kind in OURS.items() if kind[0] == card["architecture"] and sizes(kind, card) == card["config"]
     ]
     n_atoms = len(read_file(options.data)[0])
     if not names or config["batch_atoms"] // n_atoms != data["batch"]:

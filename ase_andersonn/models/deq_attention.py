@@ -42,10 +42,10 @@ class DEQAttentionConfig:
         contraction: γ, the bound on the cell's Lipschitz constant.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
             cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair.
-        n_bispectrum: channels of the bispectrum, the products of three densities, which needs an `l_max` of at least 2;
-            0 for none.
-        separable: whether what a neighbour adds to the density is a radial function times a number of its species,
-            instead of any function of its distance and both species.
+        n_bispectrum: channels of the bispectrum, the products of three densities; none where this is 0 or `l_max`
+            below 2.
+        separable: whether the value that is weighted by the attention is in each channel a radial function times a
+            number of the neighbour's species, instead of any function of its distance and both species.
 
     Raises:
         ValueError: for elements and sizes that make no model.

@@ -26,7 +26,8 @@ CORRELATION_MAX = 3
 
 @dataclass(frozen=True)
 class DEQCartesianConfig(DEQAttentionConfig):
-    """Sizes of a DEQ-Cartesian potential; those of `DEQAttentionConfig`, and
+    """Sizes of a DEQ-Cartesian potential; those of `DEQAttentionConfig`, without a bispectrum where none is asked for
+    (the products of `correlation` 3 hold one up to `rank`), and
 
     Attributes:
         rank: highest rank of the tensors, at most 3 and `l_max`; without tensors, 0, it is the attention model.

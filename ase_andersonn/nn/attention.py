@@ -5,12 +5,12 @@ Every neighbour `j` of atom `i` is a token. A token attends to all tokens `k` of
     w_jk = α_k q_j v_k Σ_l b_l P_l(cos θ_jk),    α_k = f(r_k) exp(s_k) / (1 + Σ_n f(r_n) exp(s_n))
 
 that hold the radial and species information in the score `s`, query `q` and value `v`, and the angle between the two
-neighbours in Legendre polynomials. A value is any function of distance and both species or, `separable`, a radial
-function times a number of the neighbour's species: what is learnt of one species' distances then serves all. The
-envelope `f` stands in the numerator and in the denominator, so an atom may
-enter or leave the neighbourhood without a jump. By the addition theorem `P_l(cos θ_jk) = Σ_m Y_lm(j) Y_lm(k)` the
-sum over `k` is taken once for all `j`: the cost is linear in the number of neighbours, with no product of neighbours
-with neighbours in memory.
+neighbours in Legendre polynomials. A value is any function of distance and both species or, `separable`, in each
+channel a radial function times a number of the neighbour's species: what is learnt of one species' distances then
+serves all. The envelope `f` stands in the numerator and in the denominator, so an atom may enter or leave the
+neighbourhood without a jump. By the addition theorem `P_l(cos θ_jk) = Σ_m Y_lm(j) Y_lm(k)` the sum over `k` is taken
+once for all `j`: the cost is linear in the number of neighbours, with no product of neighbours with neighbours in
+memory.
 
 Sources: EScAIP, arXiv 2410.24169 (attention over the neighbour list); Katharopoulos et al., arXiv 2006.16236 (linear
 attention).
@@ -76,8 +76,8 @@ class NeighborAttention(nn.Module):
         n_channels: channels of the message gates.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
             cyclically: `c`, `c − 1`, …
-        n_bispectrum: channels of the bispectrum, 0 for none; it needs an `l_max` of at least 2.
-        separable: whether a value is a radial function times a number of the neighbour's species.
+        n_bispectrum: channels of the bispectrum; none where this is 0 or `l_max` below 2.
+        separable: whether a value is a radial function times a number of the neighbour's species; it needs `n_species`.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class NeighborAttention(nn.Module):
         x = silu(self.radial(radial) + species.center + species.other)
 
         alpha, total = self.attention_weights(x, inside)
-        value = self.value(x) if species.factor is None else self.value(radial) * species.factor
+        value = self.value(radial) * species.factor if self.separable else self.value(x)
         density = self.density(value, y, alpha)
         token = silu(self.attended(self.query(x) * self.attend(density, y)) + self.direct(x))
 

@@ -58,11 +58,10 @@ class Bispectrum(nn.Module):
 
     def forward(self, density: Tensor) -> Tensor:
         """density [n_atoms, (l_max + 1)², n_edge] → [n_atoms, n_features], by triple, then by channel."""
-        a = [
-            mix(density[:, degree**2 : (degree + 1) ** 2]).transpose(1, 2) for degree, mix in enumerate(self.mix, 1)
-        ]  # of degrees 1, 2, … [n_atoms, n_channels, 2l + 1]
+        a = [mix(density[:, degree**2 : (degree + 1) ** 2]) for degree, mix in enumerate(self.mix, 1)]
         found = []
         for (first, second, third), table in zip(self.triples, self.tables(), strict=True):
-            pairs = (a[first - 1][..., :, None] * a[second - 1][..., None, :]).flatten(-2)
-            found.append(((pairs @ table.to(pairs.dtype)) * a[third - 1]).sum(-1))
+            pairs = (a[first - 1][:, :, None] * a[second - 1][:, None]).flatten(1, 2)
+            coupled = table.to(pairs.dtype).T @ pairs  # [n_atoms, 2l₃ + 1, n_channels]
+            found.append((coupled * a[third - 1]).sum(1))
         return torch.cat(found, -1)

@@ -71,7 +71,7 @@ def product_table(path: Path) -> Floats:
     """`C` with `(x ∘ y)_k = Σ_ij C_ijk x_i y_j` [2l₁ + 1, 2l₂ + 1, 2l₃ + 1].
 
     Args:
-        path: one of `paths`.
+        path: degrees that make a triangle, with an even sum; those of any degree, also above `RANK_MAX`.
     """
     first, second, third = path
     contracted = list(range(1, (first + second - third) // 2 + 1))

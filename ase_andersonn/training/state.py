@@ -55,8 +55,17 @@ def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAv
 def scatter(
     tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
 ) -> None:
-    """Put back what `gather` returned, except for the random state, which belongs to the whole process."""
-    model.load_state_dict(_under(tensors, "model/"))
+    """Put back what `gather` returned, except for the random state, which belongs to the whole process.
+
+    Raises:
+        ValueError: where weights or moments are not those of this version's networks and optimiser.
+    """
+    if any(name.startswith("optimizer/mean/") for name in tensors):
+        raise ValueError("the run was written by another version of this package; begin it anew.")
+    try:
+        model.load_state_dict(_under(tensors, "model/"))
+    except RuntimeError as error:
+        raise ValueError(f"the run was written by another version of this package: {error}. Begin it anew.") from error
     for name, value in _under(tensors, "average/").items():
         average.average[name].copy_(value)
     moments = _under(tensors, "optimizer/")

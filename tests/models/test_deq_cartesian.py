@@ -33,20 +33,22 @@ def test_rank_0_is_the_attention_model() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize("seed", range(3))
 def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> None:
     """Whatever the weights and the geometry; each bond's operator is written out as a matrix."""
     model = cartesian_model(seed, rank, noise=3.0)
     assert isinstance(model, DEQCartesian)
     size = width(model.shape.n_sent, model.shape.n_tensors, rank)
     eye, places = torch.eye(size, dtype=torch.float64), torch.arange(size)[:, None]
+    sums = []
     for name in ("bulk", "skewed", "molecule"):
         graph = graph_from_atoms(STRUCTURES[name](), CUTOFF, dtype=torch.float64)
         gates = model.encode(*_arguments(model, graph)).gates[0]
         norms = [
             torch.linalg.matrix_norm(aggregate(bond.expand(size, 1, -1), eye, places, model.shape), 2) for bond in gates
         ]
-        assert 0.3 < float(torch.stack(norms).sum()) <= 1.0
+        sums.append(float(torch.stack(norms).sum()))
+    assert 0.3 < max(sums) <= 1.0
 
 
 def _arguments(model: DEQAttention, graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

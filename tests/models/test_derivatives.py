@@ -25,6 +25,11 @@ def graph_of(*names: str, dtype: torch.dtype = torch.float64) -> Graph:
     return graph_from_atoms([STRUCTURES[name]() for name in names], 4.0, dtype=dtype)
 
 
+def plain_model(seed: int) -> EnergyModel:
+    """Of values that are not separable, without a bispectrum."""
+    return small_model(seed, separable=False, n_bispectrum=0)
+
+
 def unrolled(model: EnergyModel, graph: Graph, steps: int = 120) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Energy, forces and stress by back-propagation through many applications of the cell."""
     species, vectors = model.species(graph.numbers), graph.vectors.clone().requires_grad_()
@@ -66,7 +71,7 @@ def loss_of(energy: torch.Tensor, forces: torch.Tensor, stress: torch.Tensor, gr
         (("molecule", "slab"), "ef"),
     ],
 )
-@pytest.mark.parametrize("make", [small_model, stiff_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, plain_model, stiff_model, cartesian_model])
 def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
     names: tuple[str, ...], parts: str, make: Callable[[int], EnergyModel]
 ) -> None:
@@ -306,7 +311,7 @@ def test_the_equilibrium_does_not_depend_on_the_solver(solver: Solver) -> None:
     torch.testing.assert_close(given.equilibrium.z, expected.equilibrium.z, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [small_model, stiff_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, plain_model, stiff_model, cartesian_model])
 def test_equilibrium_is_far_from_its_start(make: Callable[[], EnergyModel]) -> None:
     """The tests above would say little of a cell that hardly does anything."""
     model, graph = make(), graph_of("bulk")

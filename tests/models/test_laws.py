@@ -19,7 +19,12 @@ from ase_andersonn.testing import force_error, stress_error
 CUTOFF = 4.0
 
 
-MODELS = {"random": lambda: small_model(0), "stiff": lambda: stiff_model(1, l_max=4), "cartesian": cartesian_model}
+MODELS = {
+    "random": lambda: small_model(0),
+    "plain": lambda: small_model(2, separable=False, n_bispectrum=0),
+    "stiff": lambda: stiff_model(1, l_max=4),
+    "cartesian": cartesian_model,
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)

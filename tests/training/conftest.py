@@ -18,8 +18,9 @@ from ase_andersonn.training import TrainConfig
 SMALL_MODEL = {
     "cutoff": 3.5,
     "n_radial": 4,
-    "l_max": 1,
+    "l_max": 2,
     "n_pairs": 2,
+    "n_bispectrum": 2,
     "n_channels": 8,
     "n_edge": 8,
     "n_token": 8,

@@ -104,3 +104,13 @@ def test_metrics_written_after_the_checkpoint_are_dropped(tmp_path: Path) -> Non
     log.write({"epoch": 2, "again": True})
     assert log.read() == [{"epoch": 1}, {"epoch": 2, "again": True}]
     assert [json.loads(line) for line in log.path.read_text().splitlines()] == log.read()
+
+
+def test_runs_of_other_versions_are_refused() -> None:
+    model = nn.Linear(2, 3)
+    optimizer, average = torch.optim.Adam(model.parameters()), WeightAverage(model, 0.9)
+    tensors = gather(model, optimizer, average)
+    with pytest.raises(ValueError, match="another version"):
+        scatter({**tensors, "optimizer/mean/weight": torch.zeros(3, 2)}, model, optimizer, average)
+    with pytest.raises(ValueError, match="another version"):
+        scatter({**tensors, "model/weight": torch.zeros(3, 4)}, model, optimizer, average)
