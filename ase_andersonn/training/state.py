@@ -72,7 +72,10 @@ def scatter(
     for name, p in model.named_parameters():
         found = {key.removesuffix(f"/{name}"): value for key, value in moments.items() if key.split("/", 1)[1] == name}
         if found:
-            optimizer.state[p] = {key: value if key == "step" else value.to(p.device) for key, value in found.items()}
+            # Copies of their own: in the file's memory they are not aligned, on which a product's last bit depends.
+            optimizer.state[p] = {
+                key: value.to("cpu" if key == "step" else p.device, copy=True) for key, value in found.items()
+            }
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def graph_of(*names: str, dtype: torch.dtype = torch.float64) -> Graph:
     return graph_from_atoms([STRUCTURES[name]() for name in names], 4.0, dtype=dtype)
 
 
-def plain_model(seed: int) -> EnergyModel:
+def plain_model(seed: int = 0) -> EnergyModel:
     """Of values that are not separable, without a bispectrum."""
     return small_model(seed, separable=False, n_bispectrum=0)
 

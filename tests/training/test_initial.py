@@ -32,7 +32,7 @@ def other_level(frames: list[Atoms]) -> list[Atoms]:
 
 @pytest.fixture
 def trained(config: TrainConfig, tmp_path: Path) -> Path:
-    train(replace(config, max_epochs=8, learning_rate=0.01))
+    train(replace(config, max_epochs=16, learning_rate=0.01))
     return tmp_path / "run" / "last.safetensors"
 
 
