@@ -16,13 +16,13 @@ from ase_andersonn.backends import CompiledFunction, CompileMode, compile_functi
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
+from ase_andersonn.models.operators import operators_of
 from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell, cell_slope, pull, push, reverse_gates
 from ase_andersonn.solvers import Segments
 
 Map = Callable[[Tensor], Tensor]
 
 
-BLOCK = 4096
 """Atoms whose neighbourhoods are encoded at a time."""
 
 
@@ -48,16 +48,11 @@ class Cell:
     @torch.no_grad()
     def of(model: EnergyModel, graph: Graph, mode: CompileMode = False) -> Cell:
         species = model.species(graph.numbers)
-        parts, pair = [], []
-        for rows in torch.arange(graph.n_atoms, device=species.device).split(BLOCK):
-            block = graph.vectors[rows], species[rows], species[graph.neighbors[rows]], graph.mask[rows]
-            parts.append(model.encode(*block))
-            pair.append(model.pair_energies(*block))
-        injection = Injection(*(torch.cat(blocks) for blocks in zip(*parts, strict=True)))
+        injection, pair, *_ = operators_of(model, graph.vectors.device, mode).encoder.encode(graph, species, keep=False)
         gates = reverse_gates(injection.gates, graph.reverse)
         device = graph.vectors.device
         functions = (compile_function(f, device=device, mode=mode, dynamic=True) for f in (apply_cell, pull, push))
-        return Cell(model, graph, species, model.cell_weights(), injection, gates, torch.cat(pair), *functions)
+        return Cell(model, graph, species, model.cell_weights(), injection, gates, pair, *functions)
 
     @property
     def backend(self) -> str:

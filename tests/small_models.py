@@ -23,6 +23,7 @@ SIZES: dict[str, Any] = {
     "n_token": 12,
     "n_heads": 2,
     "n_hidden": 16,
+    "n_told": 0,
 }
 TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
 """More of a DEQ-Cartesian model."""
@@ -56,6 +57,9 @@ def small_model(
         model.closest.mul_(0.6)  # as of a model trained on close contacts
         model.typical.normal_(0.0, 0.1)
         model.spread.uniform_(0.3, 1.0)
+        if model.n_told:
+            model.typical_heard.normal_(0.0, 0.1)
+            model.spread_heard.uniform_(0.3, 1.0)
         if isinstance(model, DEQCartesian) and model.shape.l_max:
             model.typical_products.normal_(0.0, 0.1)
             model.spread_products.uniform_(0.3, 1.0)
@@ -71,6 +75,11 @@ def small_model(
 def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
     """A model with tensors."""
     return small_model(seed, rank=rank, **sizes)
+
+
+def telling_model(seed: int = 0, **sizes: Any) -> DEQAttention:
+    """A model whose atoms tell their neighbours what they see."""
+    return small_model(seed, **{"n_told": 5, **sizes})
 
 
 def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:

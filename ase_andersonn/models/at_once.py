@@ -13,8 +13,9 @@ from ase_andersonn.inputs.graph import Graph
 
 from .base import EnergyModel
 from .derivatives import Evaluation, evaluation_of
+from .encoder import Encoding
 from .equilibrium import Equilibrium, swept_equilibrium
-from .operators import Encoding, Operators, operators_of
+from .operators import Operators, operators_of
 
 SMALL_STEPS = (8, 7)
 """Plain steps for the features and for the adjoint: a step is cheap in a structure this small, and a miss is not."""
@@ -54,6 +55,6 @@ def _find(
     swept, injection, pair, gradient = operators.at_once(
         graph.vectors, species, *topology, weights, SMALL_STEPS, derivatives
     )
-    encoding = Encoding(injection, pair, [])
+    encoding = Encoding(injection, pair)
     backend = operators.at_once.backend
     return swept_equilibrium(swept, graph, encoding, weights, SMALL_STEPS, math.sqrt(tol), backend), gradient

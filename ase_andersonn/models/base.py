@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +13,26 @@ from .files import models_of
 from .potential import Evaluator, Potential, Settings
 
 
+class Told(NamedTuple):
+    """What atoms learn from their own neighbourhoods.
+
+    Attributes:
+        own: what an atom keeps for itself [n_rows, any].
+        told: what it tells its neighbours [n_rows, n_told].
+        gates: coefficients of the messages, see `Injection` [n_rows, n_neighbors, n_gates].
+    """
+
+    own: Tensor
+    told: Tensor
+    gates: Tensor
+
+
 class EnergyModel(Potential):
     """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
 
-    A model says how the geometry enters (`encode`), which matrices the cell has (`cell_weights`), what energy belongs
-    to the features (`readout`) and what energy depends on the geometry alone (`pair_energies`). Energies, forces and
-    stress follow from these in `derivatives.py`, the same for all models.
+    A model says how the geometry enters (`tell`, then `hear`), which matrices the cell has (`cell_weights`), what
+    energy belongs to the features (`readout`) and what energy depends on the geometry alone (`pair_energies`).
+    Energies, forces and stress follow from these in `derivatives.py`, the same for all models.
 
     Attributes:
         config: the config dataclass it was made from, set by the model.
@@ -26,6 +40,7 @@ class EnergyModel(Potential):
         elements: atomic numbers the model knows, ascending.
         n_channels: width of `z`.
         n_gates: numbers that a bond gives to the messages.
+        n_told: numbers that an atom tells its neighbours of its own neighbourhood before the equilibrium; 0 for none.
         card: the model card, where the model came from a file.
         operators: compiled functions, made when first needed; copies and pickles make their own.
     """
@@ -35,6 +50,7 @@ class EnergyModel(Potential):
         self.elements = tuple(elements)
         self.cutoff = cutoff
         self.n_channels = self.n_gates = n_channels
+        self.n_told = 0
         self.card: dict[str, Any] = {}
         self.config: Any = None
         self.operators: dict[Any, Any] = {}
@@ -52,9 +68,14 @@ class EnergyModel(Potential):
 
         return Whole(self, settings)
 
+    @property
+    def reach(self) -> float:
+        """How far away the geometry is that enters the cell of an atom, Å."""
+        return self.cutoff * (2 if self.n_told else 1)
+
     @abstractmethod
-    def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
-        """The geometry's part of the cell, for any subset of the atoms (rows).
+    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
+        """What the geometry gives of each atom's own neighbourhood, for any subset of the atoms (rows).
 
         Args:
             vectors: edge vectors [n_rows, n_neighbors, 3], Å.
@@ -62,6 +83,38 @@ class EnergyModel(Potential):
             neighbor_species: [n_rows, n_neighbors].
             mask: [n_rows, n_neighbors].
         """
+
+    @abstractmethod
+    def hear(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbor_species: Tensor,
+        mask: Tensor,
+        own: Tensor,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """`u` and `v` of the cell, see `Injection` [n_rows, n_channels].
+
+        Args:
+            vectors, species, neighbor_species, mask: as in `tell`.
+            own: of `Told`.
+            heard: what the neighbours tell [n_rows, n_neighbors, n_told]; None where they tell nothing.
+        """
+
+    def encode(self, vectors: Tensor, species: Tensor, neighbors: Tensor, mask: Tensor) -> Injection:
+        """The geometry's part of the cell, of all atoms.
+
+        Args:
+            vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
+            species: [n_atoms].
+            neighbors: [n_atoms, n_neighbors].
+            mask: [n_atoms, n_neighbors].
+        """
+        geometry = vectors, species, species[neighbors], mask
+        own, told, gates = self.tell(*geometry)
+        heard = gathered(told, neighbors) if self.n_told else None
+        return Injection(*self.hear(*geometry, own, heard), gates)
 
     @abstractmethod
     def cell_weights(self) -> CellWeights:
@@ -98,11 +151,11 @@ class EnergyModel(Potential):
     def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """As `set_closest`, but for pairs alone whose distance is larger."""
 
-    def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
-        """Look at the structures to be learnt once, before training, as to scale what the network sees of them.
+    def calibrate(self, geometries: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+        """Look at the structures to be learnt, before training, as to scale what the network sees of them.
 
         Args:
-            geometries: arguments of `encode` for batches of atoms.
+            geometries: arguments of `encode` for batches of structures.
         """
 
     def species(self, numbers: Tensor) -> Tensor:
@@ -135,6 +188,11 @@ class EnergyModel(Potential):
         """
         f = apply_cell(z, Injection(u, v, gates), neighbors, self.cell_weights())
         return self.readout(z, species) + (adjoint * (f - z)).sum(-1)
+
+
+def gathered(rows: Tensor, neighbors: Tensor) -> Tensor:
+    """Of each atom its neighbours' rows [n_atoms, n_neighbors, width], by a function whose derivative adds up fast."""
+    return rows.index_select(0, neighbors.flatten()).view(*neighbors.shape, rows.shape[1])
 
 
 def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:

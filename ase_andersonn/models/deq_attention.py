@@ -1,7 +1,7 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.attention import NeighborAttention, Seen
 from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
-from ase_andersonn.nn.deq import CellWeights, ContractiveCell, Injection
+from ase_andersonn.nn.deq import CellWeights, ContractiveCell
+from ase_andersonn.nn.hearing import Hearing
 from ase_andersonn.nn.messages import Shape
 from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
-from .base import EnergyModel
+from .base import EnergyModel, Told, gathered
 
 ALIKE = 1e-3
 """Added to the standard deviation of features: what varies much less comes in weakened, as the products of three
@@ -48,6 +49,7 @@ class DEQAttentionConfig:
             below 2.
         separable: whether the value that is weighted by the attention is in each channel a radial function times a
             number of the neighbour's species, instead of any function of its distance and both species.
+        n_told: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -66,6 +68,7 @@ class DEQAttentionConfig:
     n_pairs: int = 4
     n_bispectrum: int = 32
     separable: bool = True
+    n_told: int = 32
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)
@@ -85,8 +88,9 @@ class DEQAttentionConfig:
             raise ValueError(
                 f"n_pairs is {self.n_pairs}; it has to be in 1 to {self.n_edge // 2 + 1}, n_edge // 2 + 1."
             )
-        if self.n_bispectrum < 0:
-            raise ValueError(f"n_bispectrum is {self.n_bispectrum}; it has to be at least 0, for none.")
+        for name in ("n_bispectrum", "n_told"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 0, for none.")
         if not 0 <= self.l_max <= L_MAX:
             raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
         if not 0.0 < self.contraction < 1.0:
@@ -124,6 +128,19 @@ class DEQAttention(EnergyModel):
                 SpeciesLinear(config.n_hidden, 2 * c, n_species),
             ]
         )
+        self.n_told = config.n_told
+        if config.n_told:
+            self.told = SpeciesLinear(config.n_hidden, config.n_told, n_species)
+            nn.init.normal_(self.told.bias)  # so that at first mainly its species is heard of a neighbour
+            self.hearing = Hearing(
+                cutoff=config.cutoff,
+                n_radial=config.n_radial,
+                l_max=config.l_max,
+                n_told=config.n_told,
+                n_pairs=min(config.n_pairs, config.n_told // 2 + 1),
+                n_bispectrum=config.n_bispectrum,
+            )
+            self.inject_heard = nn.Linear(self.hearing.n_features, config.n_hidden, bias=False)
         self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
         self.hidden = SpeciesLinear(c, c, n_species)
         self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
@@ -141,24 +158,56 @@ class DEQAttention(EnergyModel):
         self.register_buffer("closest", radius[:, None] + radius)
         self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
         self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
+        self.typical_heard: Tensor
+        self.spread_heard: Tensor
+        if config.n_told:
+            self.register_buffer("typical_heard", torch.zeros(n_species, self.hearing.n_features))
+            self.register_buffer("spread_heard", torch.ones(n_species, self.hearing.n_features))
 
-    def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
-        """See `EnergyModel.encode`."""
+    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
+        """See `EnergyModel.tell`."""
         seen = self.look(vectors, species, neighbor_species, mask)
-        first, second, last = self.inject
-        x = squashed((seen.features - self.typical[species]) / self.spread[species], UNUSUAL)
-        x = silu(first(x, species))
-        x = x + silu(second(x, species))
-        u, v = last(x, species).chunk(2, -1)
-        return Injection(u, v, self.attention.message_gates(seen.token, seen.inside))
+        own = self.inject[0](in_units(seen.features, self.typical[species], self.spread[species]), species)
+        told = self.told(silu(own), species) if self.n_told else own[:, :0]
+        return Told(own, told, self.attention.message_gates(seen.token, seen.inside))
+
+    def hear(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbor_species: Tensor,
+        mask: Tensor,
+        own: Tensor,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `EnergyModel.hear`."""
+        if heard is not None:
+            features = self.listen(vectors, species, neighbor_species, mask, heard)
+            own = own + self.inject_heard(in_units(features, self.typical_heard[species], self.spread_heard[species]))
+        x = silu(own)
+        x = x + silu(self.inject[1](x, species))
+        u, v = self.inject[2](x, species).chunk(2, -1)
+        return u, v
 
     def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
-        """What the attention sees of each atom's surroundings; arguments as in `encode`."""
-        r = distances(vectors, mask)
-        near = floored(r, self.closest[species[:, None], neighbor_species])
+        """What the attention sees of each atom's surroundings; arguments as in `tell`."""
+        r, near = self.lengths(vectors, species, neighbor_species, mask)
         return self.attention.look(
             near, vectors / r[..., None], self.attention.pair_species(species, neighbor_species), mask
         )
+
+    def listen(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, heard: Tensor) -> Tensor:
+        """Features of what the neighbours tell; arguments as in `hear`."""
+        r, near = self.lengths(vectors, species, neighbor_species, mask)
+        features: Tensor = self.hearing(near, vectors / r[..., None], heard, mask)
+        return features
+
+    def lengths(
+        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Distances, and those that the network is given [n_rows, n_neighbors], Å."""
+        r = distances(vectors, mask)
+        return r, floored(r, self.closest[species[:, None], neighbor_species])
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -197,25 +246,30 @@ class DEQAttention(EnergyModel):
             self.reference[self.elements.index(number)] += shift
 
     @torch.no_grad()
-    def calibrate(self, geometries: Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+    def calibrate(self, geometries: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
         """Measure mean and standard deviation of each species' features, so that the network sees them in these units.
 
         In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
         unscaled, training is slow.
         """
-        seen = [(*self.measured(*geometry), geometry[1]) for geometry in geometries]
-        *measured, species = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        for index in species.unique().tolist():
-            self.set_units(index, *(rows[species == index].double() for rows in measured))
+        pairs = [(vectors, species, species[near], mask) for vectors, species, near, mask in geometries]
+        for index, measured in _by_species(pairs, [self.measured(*pair) for pair in pairs]):
+            self.set_units(index, *measured)
+        if not self.n_told:
+            return
+        told = [self.tell(*pair).told for pair in pairs]
+        heard = [gathered(rows, near) for rows, (_, _, near, _) in zip(told, geometries, strict=True)]
+        features = [(self.listen(*pair, x),) for pair, x in zip(pairs, heard, strict=True)]
+        for index, (rows,) in _by_species(pairs, features):
+            self.typical_heard[index], self.spread_heard[index] = units_of(rows)
 
     def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """What is to be seen in units of its spread, a row for each atom; arguments as in `encode`."""
+        """What is to be seen in units of its spread, a row for each atom; arguments as in `tell`."""
         return (self.look(vectors, species, neighbor_species, mask).features,)
 
     def set_units(self, index: int, features: Tensor) -> None:
         """Set the units of one species by what was measured of its atoms [n_atoms, n_features]."""
-        self.typical[index] = features.mean(0)
-        self.spread[index] = features.std(0, correction=0) + ALIKE
+        self.typical[index], self.spread[index] = units_of(features)
 
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """See `EnergyModel.set_closest`."""
@@ -228,3 +282,23 @@ class DEQAttention(EnergyModel):
         for (first, second), distance in distances.items():
             known = float(self.closest[self.elements.index(first), self.elements.index(second)])
             self.set_closest({(first, second): min(distance, known)})
+
+
+def units_of(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread of features [n_atoms, n_features], by which they are seen."""
+    return features.mean(0), features.std(0, correction=0) + ALIKE
+
+
+def in_units(features: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
+    """Features as the network sees them: in units of their spread, and within bounds."""
+    return squashed((features - typical) / spread, UNUSUAL)
+
+
+def _by_species(
+    geometries: Sequence[tuple[Tensor, ...]], measured: Sequence[tuple[Tensor, ...]]
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Of each species its index, and what was measured of its atoms, float64."""
+    species = torch.cat([geometry[1] for geometry in geometries])
+    rows = [torch.cat(parts) for parts in zip(*measured, strict=True)]
+    for index in species.unique().tolist():
+        yield index, [part[species == index].double() for part in rows]

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ase_andersonn.nn.attention import Seen
-from ase_andersonn.nn.blocks import Affine, SpeciesLinear, silu, squashed
+from ase_andersonn.nn.blocks import Affine, SpeciesLinear, silu
 from ase_andersonn.nn.cartesian import RANK_MAX, Product
-from ase_andersonn.nn.deq import ContractiveCell, Injection
+from ase_andersonn.nn.deq import ContractiveCell
 from ase_andersonn.nn.messages import Shape
 from ase_andersonn.nn.ranks import join, split, width
 
-from .deq_attention import ALIKE, UNUSUAL, DEQAttention, DEQAttentionConfig
+from .base import Told
+from .deq_attention import ALIKE, UNUSUAL, DEQAttention, DEQAttentionConfig, in_units, units_of
 
 CORRELATION_MAX = 3
 
@@ -27,7 +28,8 @@ CORRELATION_MAX = 3
 @dataclass(frozen=True)
 class DEQCartesianConfig(DEQAttentionConfig):
     """Sizes of a DEQ-Cartesian potential; those of `DEQAttentionConfig`, without a bispectrum where none is asked for
-    (the products of `correlation` 3 hold one up to `rank`), and
+    (the products of `correlation` 3 hold one up to `rank`), nothing told before the equilibrium (the tensors carry
+    directions in it), and
 
     Attributes:
         rank: highest rank of the tensors, at most 3 and `l_max`; without tensors, 0, it is the attention model.
@@ -40,6 +42,7 @@ class DEQCartesianConfig(DEQAttentionConfig):
     """
 
     n_bispectrum: int = 0
+    n_told: int = 0
     rank: int = 2
     n_tensors: int = 16
     n_products: int = 16
@@ -51,6 +54,8 @@ class DEQCartesianConfig(DEQAttentionConfig):
             raise ValueError(f"rank is {self.rank}; it has to be in 0 to {min(RANK_MAX, self.l_max)}, l_max at most.")
         if not 1 <= self.correlation <= CORRELATION_MAX:
             raise ValueError(f"correlation is {self.correlation}; it has to be in 1 to {CORRELATION_MAX}.")
+        if self.rank and self.n_told:
+            raise ValueError(f"n_told is {self.n_told} and rank {self.rank}; one of them has to be 0.")
         for name in ("n_tensors", "n_products"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
@@ -90,15 +95,15 @@ class DEQCartesian(DEQAttention):
         self.register_buffer("spread_products", torch.ones(n_species, n_scalars))
         self.register_buffer("length", torch.ones(n_species, rank, n_found))
 
-    def encode(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Injection:
-        """See `EnergyModel.encode`."""
+    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
+        """See `EnergyModel.tell`; with tensors nothing is told before the equilibrium."""
         if not self.shape.l_max:
-            return super().encode(vectors, species, neighbor_species, mask)
+            return super().tell(vectors, species, neighbor_species, mask)
         seen = self.look(vectors, species, neighbor_species, mask)
         scalars, tensors = self.many_body(seen.density)
         first, second, last = self.inject
-        x = squashed((seen.features - self.typical[species]) / self.spread[species], UNUSUAL)
-        y = squashed((scalars - self.typical_products[species]) / self.spread_products[species], UNUSUAL)
+        x = in_units(seen.features, self.typical[species], self.spread[species])
+        y = in_units(scalars, self.typical_products[species], self.spread_products[species])
         x = silu(first(x, species) + self.first_products(y))
         x = x + silu(second(x, species))
         factors = self.factors(x, species).chunk(self.shape.l_max, -1)
@@ -109,7 +114,23 @@ class DEQCartesian(DEQAttention):
             )
         ]
         us, vs = zip(*(part.chunk(2, -1) for part in (last(x, species), *mixed)), strict=True)
-        return Injection(join(us), join(vs), self.gates(seen))
+        own = torch.cat([join(us), join(vs)], -1)
+        return Told(own, own[:, :0], self.gates(seen))
+
+    def hear(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbor_species: Tensor,
+        mask: Tensor,
+        own: Tensor,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `EnergyModel.hear`."""
+        if not self.shape.l_max:
+            return super().hear(vectors, species, neighbor_species, mask, own, heard)
+        u, v = own.chunk(2, -1)
+        return u, v
 
     def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The products' scalars [n_atoms, n_scalars]; of each rank density and products [n_atoms, 2l + 1, n_found].
@@ -167,8 +188,7 @@ class DEQCartesian(DEQAttention):
         super().set_units(index, features)
         if products:
             scalars, squares = products
-            self.typical_products[index] = scalars.mean(0)
-            self.spread_products[index] = scalars.std(0, correction=0) + ALIKE
+            self.typical_products[index], self.spread_products[index] = units_of(scalars)
             self.length[index] = squares.mean(0).sqrt() + ALIKE
 
 

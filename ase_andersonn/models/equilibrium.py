@@ -20,8 +20,9 @@ from ase_andersonn.solvers.anderson import Anderson
 from ase_andersonn.solvers.base import TINY, Counters, Segments, Solution, Solver, solve
 from ase_andersonn.solvers.gmres import solve_linear
 
+from .encoder import Encoding
 from .functions import Swept
-from .operators import Encoding, Linearized, Operators
+from .operators import Linearized, Operators
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
@@ -156,7 +157,7 @@ def find_equilibrium(
         options: how to solve.
         derivatives: whether derivatives in the edge vectors will be asked for.
     """
-    return solve_encoded(graph, species, operators, operators.encode(graph, species, keep=derivatives), options)
+    return solve_encoded(graph, species, operators, operators.encoder.encode(graph, species, keep=derivatives), options)
 
 
 def solve_encoded(

@@ -1,5 +1,6 @@
 """The tensor functions of one equilibrium model, each of them one piece for a compiler."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from ase_andersonn.nn.deq import (
     send,
 )
 
-from .base import EnergyModel
+from .base import EnergyModel, gathered
 
 
 class Swept(NamedTuple):
@@ -49,12 +50,39 @@ class Functions:
         self.model = model
 
     def encode(
+        self, vectors: Tensor, species: Tensor, neighbors: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`u`, `v`, gates and pair energies of all atoms."""
+        u, v, gates = self.model.encode(vectors, species, neighbors, mask)
+        return u, v, gates, self.model.pair_energies(vectors, species, species[neighbors], mask)
+
+    def encode_block(
         self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`u`, `v`, gates and pair energies of a block of atoms."""
+        """The same of a block of atoms whose neighbours tell nothing."""
+        own, _, gates, pair = self.tell(vectors, species, neighbor_species, mask)
+        u, v = self.hear(vectors, species, neighbor_species, mask, own, None)
+        return u, v, gates, pair
+
+    def tell(
+        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a block of atoms knows for itself, what it tells, gates and pair energies."""
         args = vectors, species, neighbor_species, mask
-        u, v, gates = self.model.encode(*args)
-        return u, v, gates, self.model.pair_energies(*args)
+        own, told, gates = self.model.tell(*args)
+        return own, told, gates, self.model.pair_energies(*args)
+
+    def hear(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbor_species: Tensor,
+        mask: Tensor,
+        own: Tensor,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """`u` and `v` of a block of atoms."""
+        return self.model.hear(vectors, species, neighbor_species, mask, own, heard)
 
     def linearize(
         self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
@@ -116,26 +144,58 @@ class Functions:
         steps: tuple[int, int],
         derivatives: bool,
     ) -> tuple[Swept, Injection, Tensor, Tensor | None]:
-        """`encode`, `sweep` from a cold start, and where wanted the derivative of `L` in the edge vectors, in one.
+        """`tell`, `hear`, `sweep` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
 
         Returns:
             what the steps arrive at, the geometry's part of the cell, the pair energies [n_atoms], eV, and `∂L/∂d`
             [n_atoms, n_neighbors, 3], eV/Å, or None.
         """
 
-        def encode(d: Tensor) -> tuple[Tensor, ...]:
-            return self.encode(d, species, species[neighbors], mask)
-
-        pull_back: Any = None
-        if derivatives:
-            outputs, pull_back = torch.func.vjp(encode, vectors)  # type: ignore[misc]  # without has_aux two
-        else:
-            outputs = encode(vectors)
-        *parts, pair = outputs
-        injection = Injection(*parts)
-        swept = self.sweep(injection.u, injection, neighbors, reverse, weights, species, None, steps)
+        (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
+        injection = Injection(u, v, gates)
+        swept = self.sweep(u, injection, neighbors, reverse, weights, species, None, steps)
         if pull_back is None:
             return swept, injection, pair, None
         inner, messages, _ = message_cotangent(swept.adjoint, swept.slope, weights)
-        gates = gate_cotangent(messages, send(swept.z, weights), injection.gates, neighbors, weights)
-        return swept, injection, pair, pull_back((swept.adjoint, inner, gates, torch.ones_like(pair)))[0]
+        of_gates = gate_cotangent(messages, send(swept.z, weights), gates, neighbors, weights)
+        return swept, injection, pair, pull_back(swept.adjoint, inner, of_gates, torch.ones_like(pair))
+
+    def encoded(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbors: Tensor,
+        mask: Tensor,
+        reverse: Tensor,
+        derivatives: bool,
+    ) -> tuple[tuple[Tensor, ...], Callable[..., Tensor] | None]:
+        """`encode`, and where wanted what pulls cotangents of its outputs back to the edge vectors."""
+        if not derivatives:
+            return self.encode(vectors, species, neighbors, mask), None
+        near = species[neighbors]
+        vjp: Any = torch.func.vjp
+        if not self.model.n_told:
+            outputs, back = vjp(lambda d: self.encode_block(d, species, near, mask), vectors)
+            return outputs, lambda *cotangents: back(cotangents)[0]
+        (own, told, *others), tell_back = vjp(lambda d: self.tell(d, species, near, mask), vectors)
+        inputs = vectors, own, gathered(told, neighbors)
+        injected, hear_back = vjp(lambda d, x, heard: self.hear(d, species, near, mask, x, heard), *inputs)
+
+        def pull_back(u: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
+            gradient, of_own, of_heard = hear_back((u, v))
+            total: Tensor = gradient + tell_back((of_own, told_cotangent(of_heard, reverse), *rest))[0]
+            return total
+
+        return (*injected, *others), pull_back
+
+
+def told_cotangent(of_heard: Tensor, reverse: Tensor) -> Tensor:
+    """The derivative in what atoms tell [n_atoms, n_told], from that in what their neighbours hear.
+
+    As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions.
+
+    Args:
+        of_heard: [n_atoms, n_neighbors, n_told].
+        reverse: place of the reversed edges [n_atoms, n_neighbors].
+    """
+    return of_heard.flatten(0, 1)[reverse].sum(1)

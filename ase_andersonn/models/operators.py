@@ -1,11 +1,5 @@
-"""The functions of an equilibrium model, each compiled where a compiler exists, and what is put together from them.
+"""The functions of an equilibrium model, each compiled where a compiler exists, and what is put together from them."""
 
-Geometry is worked through in blocks of atoms that stay in the cache. In small systems what a block's derivatives need
-is kept from the encoding to the forces; in large ones it is computed again, so that memory grows with the message
-gates alone.
-"""
-
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -24,29 +18,9 @@ from ase_andersonn.nn.deq import (
 )
 
 from .base import EnergyModel
+from .encoder import Encoder, Encoding
 from .functions import Functions
 from .training_functions import TrainingFunctions
-
-BLOCK = 256
-"""Atoms in a block on the CPU."""
-BLOCK_CUDA = 16384
-"""Atoms in a block on a GPU."""
-KEPT_ATOMS = 16384
-"""Larger systems encode their neighbourhoods again for the forces instead of keeping what the derivatives need."""
-
-
-class Encoding(NamedTuple):
-    """What the geometry gives, and how it was computed where its derivatives are wanted.
-
-    Attributes:
-        injection: the geometry's part of the cell.
-        pair: energies that depend on the geometry alone [n_atoms], eV.
-        tape: of each block the edge vectors and outputs with their derivatives, or None where they are computed anew.
-    """
-
-    injection: Injection
-    pair: Tensor
-    tape: list[Any]
 
 
 class Linearized(NamedTuple):
@@ -77,7 +51,7 @@ class Operators:
             return compile_function(function, device=device, mode=mode, dynamic=dynamic)
 
         self.functions = functions = Functions(model)
-        self.encode_block = compiled(functions.encode)
+        self.encoder = Encoder(functions, compiled, device)
         self.linearize = compiled(functions.linearize)
         self.sweep = compiled(functions.sweep)
         self.at_once = compiled(functions.at_once)
@@ -89,7 +63,6 @@ class Operators:
         self.cell = compiled(apply_cell)
         self.push = compiled(push)
         self.pull = compiled(pull)
-        self.block = BLOCK if device.type == "cpu" else BLOCK_CUDA
         self._model, self._modules = model, tuple(model.modules())
         self._weights: tuple[Any, CellWeights | None] = (None, None)
 
@@ -105,27 +78,6 @@ class Operators:
         assert bounded is not None
         return bounded
 
-    def blocks(self, n_atoms: int) -> Iterator[slice]:
-        """Slices of at most `block` atoms that cover all."""
-        return (slice(start, min(start + self.block, n_atoms)) for start in range(0, n_atoms, self.block))
-
-    def encode(self, graph: Graph, species: Tensor, *, keep: bool) -> Encoding:
-        """The geometry's part of the cell for all atoms, block by block.
-
-        Args:
-            graph: structures.
-            species: [n_atoms]; there may be more atoms than rows in the graph, which are then neighbours only.
-            keep: whether derivatives in the edge vectors will be asked for.
-        """
-        keep = keep and graph.n_atoms <= KEPT_ATOMS
-        tape, parts = [], []
-        for b in self.blocks(graph.n_atoms):
-            vectors, outputs = self.encode_rows(graph, species, b, keep)
-            tape.append((vectors, outputs) if keep else None)
-            parts.append([output.detach() for output in outputs])
-        *injection, pair = parts[0] if len(parts) == 1 else (torch.cat(blocks) for blocks in zip(*parts, strict=True))
-        return Encoding(Injection(*injection), pair, tape)
-
     def edge_gradient(
         self, graph: Graph, species: Tensor, encoding: Encoding, state: Linearized, adjoint: Tensor
     ) -> Tensor:
@@ -135,27 +87,20 @@ class Operators:
         `message_cotangent` and `gate_cotangent` say.
         """
         inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
-        gradients = []
-        for b, kept in zip(self.blocks(len(species)), encoding.tape, strict=True):
-            vectors, outputs = kept or self.encode_rows(graph, species, b, True)
+
+        def cotangents(b: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             gates = self.gate_cotangent(
                 messages[b], state.sent, encoding.injection.gates[b], graph.neighbors[b], state.weights
             )
-            cotangents = adjoint[b], inner[b], gates, torch.ones_like(outputs[3])
-            gradients.append(torch.autograd.grad(outputs, vectors, cotangents)[0])
-        return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+            return adjoint[b], inner[b], gates, torch.ones_like(encoding.pair[b])
+
+        return self.encoder.pull(graph, species, encoding, cotangents)
 
     def injection_cotangent(self, graph: Graph, injection: Injection, state: Linearized, adjoint: Tensor) -> Injection:
         """`∂L/∂x` of the injection `x` at the solution; see `edge_gradient`."""
         inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
         gates = self.gate_cotangent(messages, state.sent, injection.gates, graph.neighbors, state.weights)
         return Injection(adjoint, inner, gates)
-
-    def encode_rows(self, graph: Graph, species: Tensor, b: slice, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Edge vectors of some rows, and their part of the cell, with what its derivatives need where `keep`."""
-        with torch.set_grad_enabled(keep):
-            vectors = graph.vectors[b].detach().requires_grad_(keep)
-            return vectors, self.encode_block(vectors, species[b], species[graph.neighbors[b]], graph.mask[b])
 
 
 def operators_of(model: EnergyModel, device: torch.device, mode: CompileMode) -> Operators:

@@ -23,8 +23,9 @@ from ase_andersonn.solvers.base import TINY, Solution
 from ase_andersonn.solvers.gmres import solve_linear
 
 from .base import EnergyModel
+from .encoder import Encoding
 from .equilibrium import Equilibrium, SolveOptions, per_system, solve_encoded
-from .operators import Encoding, Operators
+from .operators import Operators
 from .potential import ConvergenceError
 from .training_functions import Solved, Topology, tangent_source
 
@@ -58,7 +59,7 @@ def differentiable(
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     vectors = graph.vectors.detach().requires_grad_(derivatives)
-    *injection, pair = operators.functions.encode(vectors, species, species[graph.neighbors], graph.mask)
+    *injection, pair = operators.functions.encode(vectors, species, graph.neighbors, graph.mask)
     job = _Job(graph, species, operators, options, tuple(parameters), [])
     energies, *cotangents = _Equilibrium.apply(job, *injection, pair, *parameters.values())  # type: ignore[no-untyped-call]
     gradient = None
@@ -77,7 +78,7 @@ class _Equilibrium(torch.autograd.Function):
         ctx: Any, job: _Job, u: Tensor, v: Tensor, gates: Tensor, pair: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         injection = Injection(u.detach(), v.detach(), gates.detach())
-        encoding = Encoding(injection, pair.detach(), [])
+        encoding = Encoding(injection, pair.detach())
         found = solve_encoded(job.graph, job.species, job.operators, encoding, job.options)
         job.found.append(found)
         ctx.job, ctx.equilibrium = job, found

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .angular import degrees, harmonics
-from .bispectrum import Bispectrum
+from .bispectrum import Bispectrum, power_spectrum
 from .blocks import Affine, silu
 from .radial import bessel, envelope
 
@@ -154,7 +154,7 @@ class NeighborAttention(nn.Module):
         token = silu(self.attended(self.query(x) * self.attend(density, y)) + self.direct(x))
 
         pooled = self.spread(alpha, token).sum(1)
-        products = [self.power_spectrum(density)]
+        products = [power_spectrum(density, self.n_pairs)]
         if self.bispectrum is not None:
             products.append(self.bispectrum(density))
         features = torch.cat([pooled, total.log1p(), *products], -1)
@@ -175,16 +175,6 @@ class NeighborAttention(nn.Module):
         n = self.angular.shape[1]
         wide = density.repeat(1, 1, -(-n // density.shape[2]))[..., :n] * self.angular[self.degree]
         return y @ wide
-
-    def power_spectrum(self, density: Tensor) -> Tensor:
-        """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1.
-
-        The density is [n_atoms, (l_max + 1)², n_edge], the result [n_atoms, (l_max + 1) n_pairs n_edge] by degree,
-        then by k, then by channel.
-        """
-        product = torch.cat([density * density.roll(k, -1) for k in range(self.n_pairs)], -1)
-        parts = torch.split(product, [2 * degree + 1 for degree in range(self.l_max + 1)], 1)
-        return torch.cat([part.sum(1) for part in parts], -1)
 
     def message_gates(self, token: Tensor, inside: Tensor) -> Tensor:
         """`a_k tanh(g_k)` [n_atoms, n_neighbors, n_channels]."""

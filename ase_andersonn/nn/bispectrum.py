@@ -1,4 +1,4 @@
-"""The bispectrum: what four bodies, an atom and three of its neighbours, tell about a neighbourhood.
+"""Products of densities that no rotation changes: the power spectrum, and the bispectrum.
 
 The power spectrum `Σ_m A_lm A_lm` knows angles between two neighbours alone; surroundings that differ in how three of
 them stand may have the same. The products of three densities to a number are the next invariants. Those of an even
@@ -9,6 +9,7 @@ densities as an expansion in body orders); Pozdnyakov et al., arXiv 2001.11696 (
 """
 
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,17 @@ from torch import Tensor, nn
 
 from .blocks import Affine
 from .cartesian import Path, product_table
+
+
+def power_spectrum(density: Tensor, n_pairs: int) -> Tensor:
+    """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1.
+
+    The density is [n_atoms, (l_max + 1)², n_edge], the result [n_atoms, (l_max + 1) n_pairs n_edge] by degree,
+    then by k, then by channel.
+    """
+    product = torch.cat([density * density.roll(k, -1) for k in range(n_pairs)], -1)
+    parts = torch.split(product, [2 * degree + 1 for degree in range(math.isqrt(density.shape[1]))], 1)
+    return torch.cat([part.sum(1) for part in parts], -1)
 
 
 def triples(l_max: int) -> list[Path]:

@@ -33,7 +33,7 @@ from .solve import solve_tiles
 ACCURACY = 1e-5
 """eV/atom, where tiles are chosen without being asked for more."""
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Contexts tried, in cutoffs; the last one stands for an endless context."""
+"""Contexts tried, in cutoffs, the smallest one that a tile may have being 1; the last stands for an endless context."""
 SAMPLES = 4
 """Tiles that the error is measured on."""
 SAFETY = 3.0
@@ -54,13 +54,13 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
     Args:
         model: an equilibrium model.
         atoms: a structure; it may be large, the tiles alone are looked at.
-        ratios: contexts in cutoffs, ascending.
+        ratios: contexts in cutoffs as in `RATIOS`, ascending.
         seed: of the choice of tiles.
     """
     exact = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
     operators, device = operators_of(exact, torch.device("cpu"), False), torch.device("cpu")
     focus, cutoff = PROBE * model.cutoff, model.cutoff
-    grid = cut(atoms.positions, atoms.cell.array, atoms.pbc, _probe_focus(atoms, focus), ratios[-1] * cutoff)
+    grid = cut(atoms.positions, atoms.cell.array, atoms.pbc, _probe_focus(atoms, focus), _context(model, ratios[-1]))
     bins = Bins(grid, atoms.positions)
     picks = np.random.default_rng(seed).choice(len(atoms), min(SAMPLES, len(atoms)), replace=False)
     own = grid.bin_of(grid.heights(atoms.positions[picks])[0]) // grid.split
@@ -69,7 +69,7 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
     energies = np.zeros((len(ratios), len(tiles)))
     for k, ratio in enumerate(ratios):
         for t, tile in enumerate(tiles):
-            cluster = gather(grid, bins, atoms.positions, tile[None], ratio * cutoff, cutoff)
+            cluster = gather(grid, bins, atoms.positions, tile[None], _context(model, ratio), cutoff, model.reach)
             numbers = atoms.numbers[cluster.atom]
             settings: dict[str, Any] = {"forces": False, "keep": False, "dtype": torch.float64, "device": device}
             solved = solve_tiles(exact, operators, cluster, numbers, options, **settings)
@@ -99,7 +99,7 @@ def context_for(model: EnergyModel, accuracy: float, atoms: Atoms | None = None)
     errors = SAFETY * decay(model, disordered(model) if atoms is None else atoms)
     enough = np.flatnonzero(errors <= accuracy)
     if len(enough):
-        return float(RATIOS[enough[0]] * model.cutoff)
+        return _context(model, RATIOS[enough[0]])
     contraction = getattr(model.config, "contraction", None)
     if contraction is None:
         raise ValueError(
@@ -107,7 +107,12 @@ def context_for(model: EnergyModel, accuracy: float, atoms: Atoms | None = None)
             "no contraction to go on with; ask for less, or give a context."
         )
     more = math.log(accuracy / errors[-1]) / math.log(contraction)
-    return float((RATIOS[-2] + math.ceil(more)) * model.cutoff)
+    return _context(model, RATIOS[-2] + math.ceil(more))
+
+
+def _context(model: EnergyModel, ratio: float) -> float:
+    """Å: of a model whose atoms tell what they see, one cutoff more."""
+    return model.reach + (ratio - 1.0) * model.cutoff
 
 
 def disordered(model: EnergyModel, repeats: int = 8, seed: int = 0) -> Atoms:

@@ -17,18 +17,21 @@ class Cluster:
     """Tiles and their atoms. An atom that several tiles hold is in the cluster once, each of its images by itself.
 
     Args:
-        atom: int64 [n_members], index of the atom; the rows, which are solved for in some tile, come first.
+        atom: int64 [n_members], index of the atom; the rows, whose neighbourhoods are there as a whole, come first,
+            and of these the ones that are solved for in some tile.
         positions: [n_members, 3], Å; right among those closer than the cutoff, but not as a whole.
         n_rows: number of rows.
+        n_solved: number of those that are solved for; the others tell what they see.
         n_tiles: number of tiles.
         tile: int64 [n_pairs], sorted; tile of each pair of a tile and one of the rows solved for in it.
-        row: int64 [n_pairs], its row; ascending within a tile, and `arange(n_rows)` where no row is in two tiles.
+        row: int64 [n_pairs], its row; ascending within a tile, and `arange(n_solved)` where no row is in two tiles.
         focus: bool [n_pairs], whether the atom belongs to the tile's focus.
     """
 
     atom: Ints
     positions: Floats
     n_rows: int
+    n_solved: int
     n_tiles: int
     tile: Ints
     row: Ints
@@ -41,14 +44,17 @@ class Cluster:
     @property
     def shared(self) -> bool:
         """Whether a row is solved for in more than one tile."""
-        return self.n_pairs > self.n_rows
+        return self.n_pairs > self.n_solved
 
 
-def gather(grid: Grid, bins: Bins, positions: Floats, tiles: Ints, context: float, cutoff: float) -> Cluster:
+def gather(
+    grid: Grid, bins: Bins, positions: Floats, tiles: Ints, context: float, cutoff: float, reach: float
+) -> Cluster:
     """The cluster of some tiles.
 
-    An atom within `context` of a tile's box, on every axis, is in the tile; one within `context − cutoff` is solved
-    for: of these the tile holds all neighbours.
+    An atom within `context` of a tile's box, on every axis, is in the tile; one within `context − reach` is solved
+    for: of these the tile holds all that enters their cells. Of those within `context − cutoff` it holds all
+    neighbours.
 
     Args:
         grid: how space is cut.
@@ -57,6 +63,7 @@ def gather(grid: Grid, bins: Bins, positions: Floats, tiles: Ints, context: floa
         tiles: numbers along each axis [n_tiles, 3]; periodic images are allowed.
         context: Å.
         cutoff: Å.
+        reach: how far away the geometry is that enters an atom's cell, Å; the cutoff or more.
     """
     candidates, tile, member, own = _candidates(grid, bins, tiles, context)
     atom, images = candidates
@@ -70,24 +77,26 @@ def gather(grid: Grid, bins: Bins, positions: Floats, tiles: Ints, context: floa
         np.maximum(distance, h - high[tile, axis], out=distance)
     used = np.zeros(len(atom), bool)
     used[member[distance <= context]] = True
-    solved = own | (distance <= context - cutoff)
+    complete = np.zeros(len(atom), bool)
+    complete[member[distance <= context - cutoff]] = True
+    solved = own | (distance <= context - reach)
     tile, member, own = tile[solved], member[solved], own[solved]
     rows = np.zeros(len(atom), bool)
     rows[member] = True
-    n_rows = int(rows.sum())
-    order = member if len(member) == n_rows else np.flatnonzero(rows)
-    outer = np.flatnonzero(used & ~rows)
-    order = np.concatenate((order, outer))
+    n_solved = int(rows.sum())
+    order = member if len(member) == n_solved else np.flatnonzero(rows)
+    telling, outer = np.flatnonzero(complete & ~rows), np.flatnonzero(used & ~rows & ~complete)
+    order = np.concatenate((order, telling, outer))
     place = np.empty(len(atom), np.int64)
     place[order] = np.arange(len(order))
     row = place[member]
-    if len(row) > n_rows:
+    if len(row) > n_solved:
         by_row = np.lexsort((row, tile))
         row, own = row[by_row], own[by_row]
     chosen = atom[order]
     shift = (images[order] - wrapped[order]) @ grid.cell
     places = _packed(positions[chosen] + shift, cutoff)
-    return Cluster(chosen, places, n_rows, len(tiles), tile, row, own)
+    return Cluster(chosen, places, n_solved + len(telling), n_solved, len(tiles), tile, row, own)
 
 
 def _packed(positions: Floats, cutoff: float) -> Floats:

@@ -33,12 +33,12 @@ class Tiles:
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}{unit}; it has to be a positive number, or None to choose it.")
 
-    def check(self, cutoff: float) -> None:
-        """Raise ValueError where the context does not hold the neighbours of the focus."""
-        if self.context is not None and self.context < cutoff:
+    def check(self, reach: float) -> None:
+        """Raise ValueError where the context does not hold what atoms of the focus see; `EnergyModel.reach`, Å."""
+        if self.context is not None and self.context < reach:
             raise ValueError(
-                f"context is {self.context} Å, less than the model's cutoff of {cutoff} Å: a tile would not hold all "
-                f"neighbours of its own atoms. Give at least {cutoff} Å; `context_for` finds it for an accuracy."
+                f"context is {self.context} Å, less than the model's reach of {reach} Å: a tile would not hold all "
+                f"that its own atoms see. Give at least {reach} Å; `context_for` finds it for an accuracy."
             )
 
 

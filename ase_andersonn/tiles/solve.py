@@ -2,9 +2,10 @@
 
     E_t = Σ_{i in focus} e_i(z_i) + ⟨λ, f(z) − z⟩,    λ = (∂f/∂z)ᵀ λ + ∂/∂z Σ_{i in focus} e_i
 
-An atom's neighbourhood is encoded once, however many tiles hold the atom; its features are solved for in each of them
-by themselves, without messages from atoms that the tile does not solve for. Every `E_t` is stationary in its features,
-so the derivative of the sum is one backward pass through one application of the cells, exact for the tiles as they are.
+An atom's neighbourhood is encoded once, however many tiles hold the atom, from all that it sees; its features are
+solved for in each of them by themselves, without messages from atoms that the tile does not solve for. Every `E_t` is
+stationary in its features, so the derivative of the sum is one backward pass through one application of the cells,
+exact for the tiles as they are.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from ase_andersonn.inputs.graph import Graph, pad_edges
 from ase_andersonn.inputs.neighbors import Edges, neighbor_edges
 from ase_andersonn.inputs.neighbors_gpu import device_edges, finds_edges_on
 from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.encoder import Encoding
 from ase_andersonn.models.equilibrium import Equilibrium, SolveOptions, solve_encoded
-from ase_andersonn.models.operators import Encoding, Operators
+from ase_andersonn.models.operators import Operators
 from ase_andersonn.nn.deq import Injection, message_cotangent, send
 
 from .cluster import Cluster
@@ -95,7 +97,7 @@ class _Pairs(NamedTuple):
         focus: 1 or 0 [n_pairs].
         graph: topology of the tiles; an edge whose other end is not solved for in the tile leads back to its own row.
         present: [n_pairs, n_neighbors], whether the edge carries messages.
-        one_to_one: whether pairs and rows are the same.
+        one_to_one: whether the pairs are the first rows.
     """
 
     row: Tensor
@@ -138,7 +140,7 @@ def solve_tiles(
         graph = _rows(cluster, numbers, model.cutoff, dtype, device)
         species = model.species(graph.numbers)
         pairs = _pairs(cluster, graph)
-        encoding = operators.encode(graph, species, keep=forces and keep)
+        encoding = operators.encoder.encode(graph, species, keep=forces and keep)
         found = solve_encoded(
             pairs.graph, species[pairs.row], operators, _of_pairs(encoding, pairs), options, pairs.focus
         )
@@ -206,11 +208,11 @@ def _pairs(cluster: Cluster, graph: Graph) -> _Pairs:
     """The tiles' rows and the edges between them."""
     device, n_neighbors = graph.vectors.device, graph.n_neighbors
     row, tile, focus = (torch.from_numpy(x).to(device) for x in (cluster.row, cluster.tile, cluster.focus))
-    neighbors = graph.neighbors if not cluster.shared else graph.neighbors[row]
-    mask = graph.mask if not cluster.shared else graph.mask[row]
+    chosen = row if cluster.shared else slice(cluster.n_solved)
+    neighbors, mask = graph.neighbors[chosen], graph.mask[chosen]
     partner, present = _partners(cluster, row, tile, neighbors, mask)
     own = torch.arange(cluster.n_pairs, device=device)[:, None]
-    reverse = (graph.reverse if not cluster.shared else graph.reverse[row]) % n_neighbors
+    reverse = graph.reverse[chosen] % n_neighbors
     slot = own * n_neighbors + torch.arange(n_neighbors, device=device)
     n_focus = torch.zeros(cluster.n_tiles, dtype=torch.int64, device=device).index_add(0, tile, focus.long())
     topology = Graph(
@@ -229,14 +231,14 @@ def _pairs(cluster: Cluster, graph: Graph) -> _Pairs:
 
 def _partners(cluster: Cluster, row: Tensor, tile: Tensor, neighbors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The pair at the other end of each edge, where there is one in the same tile [n_pairs, n_neighbors]."""
-    present = mask & (neighbors < cluster.n_rows)
+    present = mask & (neighbors < cluster.n_solved)
     if cluster.n_tiles == 1:
         return neighbors, present
     if not cluster.shared:
-        inside = neighbors.clamp(max=cluster.n_rows - 1)
+        inside = neighbors.clamp(max=cluster.n_solved - 1)
         return neighbors, present & (tile[inside] == tile[:, None])
-    keys = tile * cluster.n_rows + row
-    wanted = tile[:, None] * cluster.n_rows + neighbors.clamp(max=cluster.n_rows - 1)
+    keys = tile * cluster.n_solved + row
+    wanted = tile[:, None] * cluster.n_solved + neighbors.clamp(max=cluster.n_solved - 1)
     place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
     return place, present & (keys[place] == wanted)
 
@@ -244,9 +246,9 @@ def _partners(cluster: Cluster, row: Tensor, tile: Tensor, neighbors: Tensor, ma
 def _of_pairs(encoding: Encoding, pairs: _Pairs) -> Encoding:
     """The geometry's part for the tiles' rows: without messages from outside, pair energies of the focus alone."""
     (u, v, gates), pair = encoding.injection, encoding.pair
-    if not pairs.one_to_one:
-        u, v, gates, pair = u[pairs.row], v[pairs.row], gates[pairs.row], pair[pairs.row]
-    return Encoding(Injection(u, v, gates * pairs.present[..., None]), pair * pairs.focus, [])
+    chosen = slice(len(pairs.row)) if pairs.one_to_one else pairs.row
+    u, v, gates, pair = u[chosen], v[chosen], gates[chosen], pair[chosen]
+    return Encoding(Injection(u, v, gates * pairs.present[..., None]), pair * pairs.focus)
 
 
 def _energies(
@@ -269,31 +271,32 @@ def _energies(
 def _edge_gradient(
     operators: Operators, graph: Graph, species: Tensor, encoding: Encoding, found: Equilibrium, pairs: _Pairs
 ) -> Tensor:
-    """`∂(Σ_t E_t)/∂d` of the rows' edges [n_rows, n_neighbors, 3], eV/Å, block by block.
+    """`∂(Σ_t E_t)/∂d` of the rows' edges [n_rows, n_neighbors, 3], eV/Å.
 
     As `Operators.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
     """
     inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
     sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
-    order = None if pairs.one_to_one else torch.argsort(pairs.row, stable=True)
-    by_row = None if order is None else pairs.row[order]
-    gradients = []
-    for b, kept in zip(operators.blocks(graph.n_atoms), encoding.tape, strict=True):
-        vectors, outputs = kept or operators.encode_rows(graph, species, b, True)
+    order = torch.argsort(pairs.row, stable=True)
+    by_row = pairs.row[order]
+    all_alike = pairs.one_to_one and len(pairs.row) == graph.n_atoms
+
+    def cotangents(b: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         chosen: slice | Tensor = b
-        if order is not None and by_row is not None:
+        if not all_alike:
             first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
             chosen = order[first:last]
         gates = operators.gate_cotangent(
             messages[chosen], sent, of_pairs[chosen], pairs.graph.neighbors[chosen], found.weights
         )
-        gates = gates * pairs.present[chosen][..., None]
-        cotangents = [found.adjoint[chosen], inner[chosen], gates, pairs.focus[chosen]]
-        if not isinstance(chosen, slice):
-            row = pairs.row[chosen] - b.start
-            cotangents = [torch.zeros_like(o).index_add(0, row, c) for o, c in zip(outputs, cotangents, strict=True)]
-        gradients.append(torch.autograd.grad(outputs, vectors, cotangents)[0])
-    return torch.cat(gradients)
+        parts = found.adjoint[chosen], inner[chosen], gates * pairs.present[chosen][..., None], pairs.focus[chosen]
+        if isinstance(chosen, slice):
+            return parts
+        row, n_rows = pairs.row[chosen] - b.start, b.stop - b.start
+        u, v, gates, pair = (x.new_zeros(n_rows, *x.shape[1:]).index_add(0, row, x) for x in parts)
+        return u, v, gates, pair
+
+    return operators.encoder.pull(graph, species, encoding, cotangents)
 
 
 def _forces(gradient: Tensor, graph: Graph, n_members: int) -> Tensor:

@@ -170,7 +170,7 @@ class Stream:
         while first < len(tiles):
             begun = time.perf_counter()
             chosen = tiles[first : first + size]
-            cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff)
+            cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff, self.model.reach)
             self.statistics.seconds["gather"] += time.perf_counter() - begun
             fitting = self._fitting(cluster, memory, forces)
             size = max(1, int(fitting))
@@ -184,7 +184,7 @@ class Stream:
     def _fitting(self, cluster: Cluster, memory: float, forces: bool) -> float:
         """How many tiles like those of a cluster make a batch."""
         most = MOST_ROWS["cpu" if self.settings.device.type == "cpu" else "cuda"]
-        rows = max(1, cluster.n_pairs) / cluster.n_tiles
+        rows = max(1, cluster.n_pairs, cluster.n_rows) / cluster.n_tiles
         by_memory = memory / (rows * row_bytes(self.model, self.n_neighbors, forces=forces))
         return min(max(most / rows, 1.0), by_memory)
 

@@ -84,7 +84,7 @@ class Tiled(Evaluator):
     ) -> None:
         parameter = next(model.parameters())
         self.tiles = Tiles(focus, context, max_memory)
-        self.tiles.check(model.cutoff)
+        self.tiles.check(model.reach)
         self.model, self.settings = model, settings or Settings(parameter.device, parameter.dtype)
         self.work, self.progress = work, progress
         self.diagnostics: dict[str, Any] = {}

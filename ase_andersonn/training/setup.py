@@ -74,7 +74,7 @@ class Experiment:
         energies = reference_energies(train, config.reference_energies, config.labels)
         model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
         model.set_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
-        model.calibrate(_geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
+        model.calibrate([*_geometries(model, found.train, config.batch_atoms, found.device, found.dtype)])
         return found
 
     @classmethod
@@ -207,7 +207,7 @@ def _geometries(
     for indices in data.sampler(batch_atoms=batch_atoms, seed=0).ordered():
         graph = data.batch(indices, device=device, dtype=dtype).graph
         species = model.species(graph.numbers)
-        yield graph.vectors, species, species[graph.neighbors], graph.mask
+        yield graph.vectors, species, graph.neighbors, graph.mask
 
 
 def _check_elements(

@@ -75,7 +75,7 @@ def test_the_solver_finds_the_same_equilibrium(dtype, batched, check_every):
         graph = graph_from_atoms(atoms, model.cutoff, dtype=precision, device=device)
         with torch.no_grad():
             species = model.species(graph.numbers)
-            injection = model.encode(graph.vectors, species, species[graph.neighbors], graph.mask)
+            injection = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
             weights = model.cell_weights()
 
         def f(z, injection=injection, graph=graph, weights=weights):

@@ -58,7 +58,7 @@ class Problem:
         if graph.n_systems > 1:
             self.segments = Segments(self.graph.system, graph.n_systems)
             self.segments.__dict__["lengths"] = self.graph.n_per_system  # counted once a solve, with a wait
-        self.encoding = self.operators.encode(self.graph, self.species, keep=True)
+        self.encoding = self.operators.encoder.encode(self.graph, self.species, keep=True)
 
     def cell(self, z):
         return self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
@@ -133,7 +133,7 @@ def test_back_propagation_through_the_encoder_stays_on_the_device(problem):
     graph, species = problem.graph, problem.species
     problem.model.requires_grad_(True)
     vectors = torch.zeros_like(graph.vectors).requires_grad_()
-    outputs = problem.operators.functions.encode(vectors, species, species[graph.neighbors], graph.mask)
+    outputs = problem.operators.functions.encode(vectors, species, graph.neighbors, graph.mask)
     (gradient,) = torch.autograd.grad(outputs, vectors, [torch.ones_like(o) for o in outputs], create_graph=True)
     forces, stress = forces_from(gradient, graph), per_system(stresses_from(gradient, graph), graph)
     (forces.square().sum() + stress.square().sum()).backward()

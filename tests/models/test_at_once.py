@@ -1,11 +1,14 @@
 """Small structures in one function: within the tolerance of what is solved for, or nothing."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from small_models import STRUCTURES, small_model, stiff_model
+from small_models import STRUCTURES, small_model, stiff_model, telling_model
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.at_once import evaluate_at_once
+from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.derivatives import evaluate
 
 
@@ -13,9 +16,10 @@ def graph_of(name: str) -> Graph:
     return graph_from_atoms(STRUCTURES[name](), 4.0, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("make", [small_model, telling_model])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_at_once_within_the_tolerance_of_the_solved(name: str) -> None:
-    model, graph, tol = small_model(), graph_of(name), 1e-5
+def test_at_once_within_the_tolerance_of_the_solved(name: str, make: Callable[[], EnergyModel]) -> None:
+    model, graph, tol = make(), graph_of(name), 1e-5
     given = evaluate_at_once(model, graph, forces=True, stress=True, tol=tol, compile=False)
     exact = evaluate(model, graph, forces=True, stress=True, tol=1e-24)
     assert given is not None

@@ -10,11 +10,11 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import ELEMENTS, small_model, stiff_model
+from small_models import ELEMENTS, small_model, stiff_model, telling_model
 
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.base import EnergyModel, gathered
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
 from ase_andersonn.models.derivatives import evaluate
@@ -40,10 +40,10 @@ def norm(z: torch.Tensor) -> float:
 
 graphs = st.builds(random_graph, st.integers(0, 2**31), st.integers(1, 12), st.floats(1e-3, 0.5))
 models = st.builds(
-    lambda seed, noise, stiff: (stiff_model if stiff else small_model)(seed, noise=noise, contraction=GAMMA),
+    lambda seed, noise, make: make(seed, noise=noise, contraction=GAMMA),
     st.integers(0, 2**31),
     st.floats(0.0, 3.0),
-    st.booleans(),
+    st.sampled_from([small_model, stiff_model, telling_model]),
 )
 
 
@@ -53,7 +53,7 @@ def test_cell_is_a_contraction_for_random_geometry_and_weights(
     model: EnergyModel, graph: Graph, seed: int, size: float
 ) -> None:
     species = model.species(graph.numbers)
-    injection = model.encode(graph.vectors, species, species[graph.neighbors], graph.mask)
+    injection = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
     assert float(injection.gates.abs().amax(-1).sum(1).max()) <= 1.0
     weights, shape = model.cell_weights(), injection.u.shape
     generator = torch.Generator().manual_seed(seed)
@@ -149,6 +149,7 @@ def test_packaged_models_say_all_their_sizes(name: str) -> None:
         ({"n_pairs": 0}, "n_pairs is 0; it has to be in 1 to 17"),
         ({"n_pairs": 18}, "n_pairs is 18"),
         ({"n_bispectrum": -1}, "n_bispectrum is -1"),
+        ({"n_told": -2}, "n_told is -2; it has to be at least 0, for none"),
         ({"l_max": 9}, "l_max is 9; it has to be in 0 to 8"),
         ({"contraction": 1.0}, "contraction is 1.0; it has to be between 0 and 1"),
     ],
@@ -165,20 +166,44 @@ def test_making_a_model_of_default_size() -> None:
 
 
 def test_calibrated_features_have_mean_zero_and_spread_one() -> None:
-    model = small_model()
+    model = telling_model()
     graphs = [random_graph(seed, 40, 0.05) for seed in range(4)]
-    geometries = []
-    for graph in graphs:
-        species = model.species(graph.numbers)
-        geometries.append((graph.vectors, species, species[graph.neighbors], graph.mask))
+    geometries = [(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask) for graph in graphs]
     model.calibrate(geometries)
-    seen = torch.cat([model.look(*geometry).features for geometry in geometries])
+    seen, heard = [], []
+    for vectors, index, near, mask in geometries:
+        geometry = vectors, index, index[near], mask
+        seen.append(model.look(*geometry).features)
+        heard.append(model.listen(*geometry, gathered(model.tell(*geometry).told, near)))
     species = torch.cat([geometry[1] for geometry in geometries])
-    scaled = (seen - model.typical[species]) / model.spread[species]
-    for index in range(len(ELEMENTS)):
-        own, free = scaled[species == index], model.spread[index] > 0.1
-        assert float(own.mean(0).abs().max()) < 1e-9
-        torch.testing.assert_close(own.std(0, correction=0)[free], torch.ones_like(own[0][free]), rtol=0.02, atol=0.0)
+    for rows, typical, spread in (
+        (torch.cat(seen), model.typical, model.spread),
+        (torch.cat(heard), model.typical_heard, model.spread_heard),
+    ):
+        scaled = (rows - typical[species]) / spread[species]
+        for index in range(len(ELEMENTS)):
+            own, free = scaled[species == index], spread[index] > 0.1
+            assert bool(free.any())
+            assert float(own.mean(0).abs().max()) < 1e-9
+            expected = torch.ones_like(own[0][free])
+            torch.testing.assert_close(own.std(0, correction=0)[free], expected, rtol=0.02, atol=0.0)
+
+
+def test_an_atom_hears_of_what_its_neighbours_see_and_of_nothing_else() -> None:
+    """Without messages of the equilibrium: energies feel a change two cutoffs away, and none further away."""
+    chain = Atoms("Si8", positions=[[2.5 * k, 0.3 * (k % 2), 0.0] for k in range(8)])
+    moved = chain.copy()
+    moved.positions[0] += [0.1, 0.2, 0.3]
+    for model, last in ((small_model(1), 1), (telling_model(1), 2)):
+        assert model.reach == last * CUTOFF
+        found = []
+        for atoms in (chain, moved):
+            graph = graph_from_atoms(atoms, CUTOFF, dtype=torch.float64)
+            injection = model.encode(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask)
+            found.append(torch.cat([injection.u, injection.v], 1))
+        first, second = found
+        changed = (first - second).abs().amax(1) > 1e-6
+        assert changed.tolist() == [True] * (last + 1) + [False] * (7 - last)
 
 
 def test_calibration_leaves_unseen_species_as_they_are() -> None:
@@ -186,7 +211,7 @@ def test_calibration_leaves_unseen_species_as_they_are() -> None:
     graph = graph_from_atoms(Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.5]]), CUTOFF, dtype=torch.float64)
     species = model.species(graph.numbers)
     before = model.typical.clone(), model.spread.clone()
-    model.calibrate([(graph.vectors, species, species[graph.neighbors], graph.mask)])
+    model.calibrate([(graph.vectors, species, graph.neighbors, graph.mask)])
     for index, number in enumerate(ELEMENTS):
         same = torch.equal(model.typical[index], before[0][index]) and torch.equal(
             model.spread[index], before[1][index]

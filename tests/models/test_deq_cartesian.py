@@ -43,7 +43,7 @@ def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> 
     sums = []
     for name in ("bulk", "skewed", "molecule"):
         graph = graph_from_atoms(STRUCTURES[name](), CUTOFF, dtype=torch.float64)
-        gates = model.encode(*_arguments(model, graph)).gates[0]
+        gates = model.tell(*_arguments(model, graph)).gates[0]
         norms = [
             torch.linalg.matrix_norm(aggregate(bond.expand(size, 1, -1), eye, places, model.shape), 2) for bond in gates
         ]
@@ -87,7 +87,7 @@ def test_calibration_gives_features_of_order_one() -> None:
     model = cartesian_model(4)
     assert isinstance(model, DEQCartesian)
     graphs = [graph_from_atoms(make(), CUTOFF, dtype=torch.float64) for make in STRUCTURES.values()]
-    model.calibrate([_arguments(model, graph) for graph in graphs])
+    model.calibrate([(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask) for graph in graphs])
     scalars, lengths, species = [], [], []
     for graph in graphs:
         found, tensors = model.many_body(model.look(*_arguments(model, graph)).density)
@@ -143,6 +143,7 @@ def test_configs_come_back() -> None:
         ({"correlation": 4}, "correlation is 4; it has to be in 1 to 3"),
         ({"n_tensors": 0}, "n_tensors is 0; it has to be at least 1"),
         ({"n_products": 0}, "n_products is 0"),
+        ({"rank": 2, "n_told": 4}, "n_told is 4 and rank 2; one of them has to be 0"),
         ({"n_heads": 3}, "multiple of n_heads"),
     ],
 )

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import STRUCTURES, cartesian_model, ethanol, silicon, skewed, slab, small_model, stiff_model
+from small_models import (
+    STRUCTURES,
+    cartesian_model,
+    ethanol,
+    silicon,
+    skewed,
+    slab,
+    small_model,
+    stiff_model,
+    telling_model,
+)
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models import weight_gradients
@@ -34,7 +44,7 @@ def unrolled(model: EnergyModel, graph: Graph, steps: int = 120) -> tuple[torch.
     """Energy, forces and stress by back-propagation through many applications of the cell."""
     species, vectors = model.species(graph.numbers), graph.vectors.clone().requires_grad_()
     near = species[graph.neighbors]
-    injection, weights = model.encode(vectors, species, near, graph.mask), model.cell_weights()
+    injection, weights = model.encode(vectors, species, graph.neighbors, graph.mask), model.cell_weights()
     z = injection.u
     for _ in range(steps):
         z = apply_cell(z, injection, graph.neighbors, weights)
@@ -71,7 +81,7 @@ def loss_of(energy: torch.Tensor, forces: torch.Tensor, stress: torch.Tensor, gr
         (("molecule", "slab"), "ef"),
     ],
 )
-@pytest.mark.parametrize("make", [small_model, plain_model, stiff_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, plain_model, telling_model, stiff_model, cartesian_model])
 def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
     names: tuple[str, ...], parts: str, make: Callable[[int], EnergyModel]
 ) -> None:
@@ -94,7 +104,7 @@ def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
             assert error <= 1e-9 * max(float(reference.norm()), 1e-6 * scale), f"{name}: {error}"
 
 
-@pytest.mark.parametrize("make", [small_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
 def test_plain_steps_alone_give_the_weight_gradient(
     make: Callable[[int], EnergyModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +129,7 @@ def test_plain_steps_alone_give_the_weight_gradient(
         assert error <= 1e-9 * scale
 
 
-@pytest.mark.parametrize("make", [small_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
 def test_weight_gradient_is_a_finite_difference_of_the_loss(make: Callable[[int], EnergyModel]) -> None:
     """Independent of any back-propagation through the model."""
     model, graph = make(5).requires_grad_(True), graph_of("skewed", "molecule")
@@ -194,7 +204,7 @@ def test_weights_that_ask_for_no_gradient_change_nothing_for_the_others(forces: 
     torch.testing.assert_close(gradients(), [g for g, keep in zip(expected, kept, strict=True) if keep])
 
 
-@pytest.mark.parametrize("make", [small_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
 def test_energies_alone_have_the_unrolled_gradient(make: Callable[[int], EnergyModel]) -> None:
     model, graph = make(4).requires_grad_(True), graph_of("bulk", "molecule")
     parameters = list(model.parameters())
@@ -311,7 +321,7 @@ def test_the_equilibrium_does_not_depend_on_the_solver(solver: Solver) -> None:
     torch.testing.assert_close(given.equilibrium.z, expected.equilibrium.z, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [small_model, plain_model, stiff_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, plain_model, telling_model, stiff_model, cartesian_model])
 def test_equilibrium_is_far_from_its_start(make: Callable[[], EnergyModel]) -> None:
     """The tests above would say little of a cell that hardly does anything."""
     model, graph = make(), graph_of("bulk")

@@ -9,7 +9,18 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.data import atomic_numbers
 from laws import LAWS, repulsion, separation, smooth
-from small_models import STRUCTURES, cartesian_model, ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
+from small_models import (
+    STRUCTURES,
+    cartesian_model,
+    ethanol,
+    rattled,
+    silicon,
+    skewed,
+    slab,
+    small_model,
+    stiff_model,
+    telling_model,
+)
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.models.deq_attention import DEQAttention
@@ -22,6 +33,7 @@ CUTOFF = 4.0
 MODELS = {
     "random": lambda: small_model(0),
     "plain": lambda: small_model(2, separable=False, n_bispectrum=0),
+    "telling": telling_model,
     "stiff": lambda: stiff_model(1, l_max=4),
     "cartesian": cartesian_model,
 }

@@ -22,7 +22,7 @@ def batches(model: EnergyModel) -> list[tuple[Injection, Topology, Solved]]:
         graph = graph_from_atoms(frames, model.cutoff, dtype=torch.float64)
         species = model.species(graph.numbers)
         with torch.no_grad():
-            injection = model.encode(graph.vectors, species, species[graph.neighbors], graph.mask)
+            injection = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
             weights = model.cell_weights()
             slope = cell_slope(injection.u, injection, graph.neighbors, weights)
         generator = torch.Generator().manual_seed(len(found))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from small_models import cartesian_model, ethanol, silicon, skewed
+from small_models import cartesian_model, ethanol, silicon, skewed, telling_model
 from tiled_models import CASES, CUTOFF, MODEL, TIGHT, chain_of_molecules, energy, results, same, sheet, tiled, whole
 
+from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.equilibrium import SolveOptions
 from ase_andersonn.models.potential import ConvergenceError, Settings
 from ase_andersonn.tiles import Tiled, Tiles, stream
@@ -37,17 +38,19 @@ def test_one_tile_that_holds_everything_is_the_untiled_energy() -> None:
         same(results(tiled(focus=50.0, context=CUTOFF), atoms), results(whole(), atoms), 1e-12)
 
 
-def test_features_with_tensors_are_tiled_like_others() -> None:
-    """Near to the untiled energy with the context, and its forces the derivatives of what it is."""
-    model, atoms = cartesian_model(), CASES["open"]()
+@pytest.mark.parametrize("name", ["open", "crystal", "slab"])
+@pytest.mark.parametrize("model", [cartesian_model(), telling_model()], ids=["cartesian", "telling"])
+def test_other_models_are_tiled_alike(model: EnergyModel, name: str) -> None:
+    """Near to the untiled energy with the context, and forces the derivatives of what it is."""
+    atoms = CASES[name]()
     expected = results(whole(model), atoms)
     errors = []
-    for context in (4.0, 16.0):
-        given = results(tiled(context=context, model=model), atoms)
+    for more in (0.0, 12.0):
+        given = results(tiled(context=model.reach + more, model=model), atoms)
         errors.append(max(float(np.abs(given[key] - expected[key]).max()) for key in ("energy", "forces")))
-    assert errors[0] > 1e-5
+    assert errors[0] > 1e-6
     same(given, expected, 1e-11)
-    tiles, h = tiled(context=4.0, model=model), 1e-5
+    tiles, h = tiled(context=model.reach, model=model), 1e-5
     direction = np.random.default_rng(0).normal(size=atoms.positions.shape)
     sides = []
     for sign in (h, -h):
@@ -56,6 +59,22 @@ def test_features_with_tensors_are_tiled_like_others() -> None:
         sides.append(energy(tiles, moved))
     along = float((results(tiles, atoms)["forces"] * direction).sum())
     assert (sides[1] - sides[0]) / (2 * h) == pytest.approx(along, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("focus", [3.0, 5.0])
+def test_what_is_told_is_the_same_in_every_batch(focus: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles solved one by one, and all together: rows at the border of a batch are told as much as others."""
+    model, atoms = telling_model(), CASES["open"]()
+    together = results(tiled(focus, 8.5, model), atoms)
+    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 1)
+    alone = tiled(focus, 8.5, model)
+    same(results(alone, atoms), together, 1e-12)
+    assert alone.diagnostics["batches"] == alone.diagnostics["tiles"] > 1
+
+
+def test_a_context_that_does_not_hold_what_neighbours_see_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"context is 6.0 Å, less than the model's reach of 8.0 Å"):
+        tiled(context=6.0, model=telling_model())
 
 
 @pytest.mark.parametrize("context", [4.0, 6.5])
@@ -217,7 +236,7 @@ def test_lengths_without_a_meaning(name: str, value: float) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match=r"context is 3.0 Å, less than the model's cutoff of 4.0 Å"):
+    with pytest.raises(ValueError, match=r"context is 3.0 Å, less than the model's reach of 4.0 Å"):
         tiled(context=3.0)
     with pytest.raises(ValueError, match=r"smaller than a tile: .* Choose a smaller focus"):
         energy(tiled(focus=6.0), silicon())
