@@ -35,6 +35,7 @@ CHANGES: dict[str, list[Any]] = {
     "n_radial": [4, 10],
     "n_bispectrum": [0, 16],
     "separable": [False],
+    "n_told": [0, 16, 64],
     "n_heads": [1],
     "n_token": [64],
     "n_hidden": [96, 384],

@@ -16,7 +16,7 @@ from typing import Any
 from speed_worker import forget_peak, peak_mib, resident_mib
 
 CUTOFF = 5.0
-SIZES: dict[str, Any] = {"n_edge": 32, "n_pairs": 4, "l_max": 4, "n_token": 32, "n_channels": 32, "n_hidden": 192}
+SIZES: dict[str, Any] = {"n_edge": 32, "n_pairs": 2, "l_max": 4, "n_token": 32, "n_channels": 32, "n_hidden": 192}
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("DEQAttention", SIZES),
     "cartesian": ("DEQCartesian", SIZES | {"rank": 2, "n_tensors": 8, "n_products": 8}),

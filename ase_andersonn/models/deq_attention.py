@@ -65,8 +65,8 @@ class DEQAttentionConfig:
     n_heads: int = 4
     n_hidden: int = 128
     contraction: float = 0.7
-    n_pairs: int = 4
-    n_bispectrum: int = 32
+    n_pairs: int = 2
+    n_bispectrum: int = 16
     separable: bool = True
     n_told: int = 32
 

@@ -17,6 +17,11 @@ EDGE_ARRAYS = 3
 TAPE_PER_EDGE = 720
 """Numbers kept for each edge where the derivatives of the encoding are kept, about, beside those of the gates."""
 TAPE_PER_GATE = 2.5
+TAPE_PER_HEARD_EDGE = 250
+"""The same of what is heard, beside those of what is told."""
+TAPE_PER_TOLD = 11
+HEARD_ARRAYS = 2
+"""Arrays of what is heard that live at the same time while forces are found, beside one more of the gates."""
 PER_ATOM = {"energies": 8, "positions": 24, "bins": 16, "forces": 24, "stresses": 72}
 """Bytes of what is kept for each atom of the whole structure."""
 
@@ -31,13 +36,19 @@ def row_bytes(model: EnergyModel, n_neighbors: float, *, forces: bool) -> float:
     """
     itemsize = next(model.parameters()).element_size()
     gates = GATE_ARRAYS + (EDGE_ARRAYS if forces else 0)
-    edges = n_neighbors * (gates * model.n_gates * itemsize + 120)  # neighbour lists, vectors and their like
+    numbers = gates * model.n_gates
+    if forces and model.n_told:
+        numbers += HEARD_ARRAYS * model.n_told + model.n_gates
+    edges = n_neighbors * (numbers * itemsize + 120)  # neighbour lists, vectors and their like
     return edges + ROW_ARRAYS * model.n_channels * itemsize
 
 
 def tape_bytes(model: EnergyModel, n_neighbors: float) -> float:
     """Memory of one atom's derivatives of the encoding where they are kept, about."""
-    return n_neighbors * (TAPE_PER_EDGE + TAPE_PER_GATE * model.n_gates) * next(model.parameters()).element_size()
+    numbers = TAPE_PER_EDGE + TAPE_PER_GATE * model.n_gates
+    if model.n_told:
+        numbers += TAPE_PER_HEARD_EDGE + TAPE_PER_TOLD * model.n_told
+    return n_neighbors * numbers * next(model.parameters()).element_size()
 
 
 def atom_bytes(*, forces: bool, stress: bool) -> int:

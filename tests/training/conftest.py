@@ -26,6 +26,7 @@ SMALL_MODEL = {
     "n_token": 8,
     "n_heads": 2,
     "n_hidden": 8,
+    "n_told": 4,
 }
 
 
