@@ -8,7 +8,7 @@ import torch
 from ase import units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
-from small_models import STRUCTURES, rattled, silicon, small_model, stiff_model
+from small_models import STRUCTURES, rattled, silicon, small_model, stiff_model, telling_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.inputs import NeighborList, graph_from_atoms
@@ -22,6 +22,7 @@ DEVICE = "cuda"
 CLOSE = {torch.float32: 3e-5, torch.float64: 1e-10}
 TOL = {torch.float32: 1e-11, torch.float64: 1e-24}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+MODELS = pytest.mark.parametrize("make", [small_model, telling_model])
 BATCH = [make() for make in STRUCTURES.values()]
 
 
@@ -93,10 +94,11 @@ def test_the_solver_finds_the_same_equilibrium(dtype, batched, check_every):
 
 
 @pytest.mark.parametrize("compile", [False, "auto"], ids=["eager", "compiled"])
+@MODELS
 @DTYPES
-def test_energies_forces_and_stress_are_the_same(dtype, compile):
+def test_energies_forces_and_stress_are_the_same(dtype, make, compile):
     for atoms in (silicon(), BATCH):
-        found, right = both(small_model(), atoms, dtype, compile=compile)
+        found, right = both(make(), atoms, dtype, compile=compile)
         assert found.energy.dtype == torch.float64
         assert_near(found.energy, right.energy, dtype)
         assert_near(found.energies, right.energies, dtype)
@@ -106,8 +108,9 @@ def test_energies_forces_and_stress_are_the_same(dtype, compile):
         assert_near(found.stress[periodic.to(DEVICE)], right.stress[periodic], dtype, 10.0)
 
 
-def test_single_structures_are_repeatable_bit_for_bit():
-    model = on(small_model(), torch.float32)
+@MODELS
+def test_single_structures_are_repeatable_bit_for_bit(make):
+    model = on(make(), torch.float32)
     runs = []
     for _ in range(2):
         graph = graph_from_atoms(silicon(), model.cutoff, device=DEVICE)
@@ -131,11 +134,12 @@ def test_tensor_float_32_is_kept_out_of_the_solver():
 
 
 @pytest.mark.parametrize("compile", [False, "auto"], ids=["eager", "compiled"])
+@MODELS
 @DTYPES
-def test_training_gradients_are_the_same(dtype, compile):
+def test_training_gradients_are_the_same(dtype, make, compile):
     gradients = []
     for device, precision in ((DEVICE, dtype), ("cpu", torch.float64)):
-        model = copy.deepcopy(small_model()).to(device=device, dtype=precision).requires_grad_(True)
+        model = copy.deepcopy(make()).to(device=device, dtype=precision).requires_grad_(True)
         graph = graph_from_atoms([silicon(), silicon()], model.cutoff, dtype=precision, device=device)
         mode = compile if device == DEVICE else False
         out = evaluate(model, graph, forces=True, stress=True, tol=TOL[precision], compile=mode)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import silicon, slab, small_model
+from small_models import silicon, slab, small_model, telling_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -45,8 +45,8 @@ def one_device():
 class Problem:
     """A model and a graph on the meta device, and all that `evaluate` computes between two looks at the device."""
 
-    def __init__(self, atoms):
-        model = small_model(dtype=torch.float32)
+    def __init__(self, atoms, make=small_model):
+        model = make(dtype=torch.float32)
         graph = graph_from_atoms(atoms, model.cutoff)
         self.model = copy.deepcopy(model).to(META)
         moved = {name: value.to(META) for name, value in vars(graph).items() if isinstance(value, torch.Tensor)}
@@ -64,9 +64,10 @@ class Problem:
         return self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
 
 
-@pytest.fixture(params=[1, 2], ids=["one", "batch"])
+@pytest.fixture(params=[(1, small_model), (2, small_model), (2, telling_model)], ids=["one", "batch", "telling"])
 def problem(request):
-    return Problem([silicon(), slab()][: request.param])
+    count, make = request.param
+    return Problem([silicon(), slab()][:count], make)
 
 
 def on_device(*tensors):

@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from small_models import STRUCTURES, small_model, stiff_model, telling_model
+from torch.utils._pytree import tree_leaves
 
 from ase_andersonn.inputs.graph import Graph, graph_from_atoms
 from ase_andersonn.models.at_once import evaluate_at_once
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.models.functions import Functions
 
 
 def graph_of(name: str) -> Graph:
@@ -41,3 +43,17 @@ def test_at_once_says_what_it_cannot_reach() -> None:
     graph = graph_of("bulk")
     for model, tol in ((small_model(), 1e-16), (stiff_model(), 1e-6)):
         assert evaluate_at_once(model, graph, forces=True, stress=False, tol=tol, compile=False) is None
+
+
+@pytest.mark.parametrize("make", [small_model, telling_model])
+def test_it_is_one_piece_for_a_compiler(make: Callable[[], EnergyModel]) -> None:
+    """No part of it is left to Python, and traced it says the same."""
+    torch.compiler.reset()
+    model, graph = make(), graph_of("molecule")
+    functions = Functions(model)
+    compiled = torch.compile(functions.at_once, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        geometry = graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask, graph.reverse
+        args = (*geometry, model.cell_weights(), (3, 2), True)
+        for given, expected in zip(tree_leaves(compiled(*args)), tree_leaves(functions.at_once(*args)), strict=True):
+            torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)
