@@ -3,11 +3,12 @@
 A bound. With the cell's contraction γ in the norm `max_i |z_i|₂` (see `nn.deq`), leaving out the messages of atoms
 that a tile does not solve for changes the features of an atom `n` cutoffs inside of them by at most `γⁿ max |z|`, so
 
-    |E_tiled − E_untiled| / n_atoms ≤ γ^⌊context / cutoff⌋ · max_i |z_i|₂ · max_i |∂e_i/∂z_i|₂
+    |E_tiled − E_untiled| / n_atoms ≤ γ^(1 + ⌊(context − reach) / cutoff⌋) · max_i |z_i|₂ · max_i |∂e_i/∂z_i|₂
 
-for the untiled features `z` and the steepest slope of the readout between them. It holds for all structures and is far
-from reached: trained cells hand on much less than γ. So contexts are chosen by what is measured: the energies of a few
-small tiles with one context after the other against those with the widest.
+for a reach (`EnergyModel.reach`) of one cutoff or two, the untiled features `z` and the steepest slope of the readout
+between them. It holds for all structures and is far from reached: trained cells hand on much less than γ. So contexts
+are chosen by what is measured: the energies of a few small tiles with one context after the other against those with
+the widest.
 """
 
 import copy

@@ -3,8 +3,8 @@
     E = Σ_tiles Σ_{i in focus} e_i(tile)
 
 A tile holds the atoms of its focus box and, as context, all atoms within `context` of the box on every axis; features
-are solved for those within `context − cutoff`, whose neighbours it holds. The difference from the untiled energy falls
-as γ^(context / cutoff) or faster; see `accuracy`. Source: Mills et al., Chem. Sci. 2019, 10, 4129.
+are solved for those within `context − reach`, of which it holds all that enters their cells (`EnergyModel.reach`: one
+cutoff, or two). The difference from the untiled energy falls by γ with every cutoff more, or faster; see `accuracy`. Source: Mills et al., Chem. Sci. 2019, 10, 4129.
 """
 
 import math
@@ -67,7 +67,7 @@ class Tiled(Evaluator):
             run (`backend`), whether only a change was evaluated (`incremental`), `seconds`.
 
     Raises:
-        ValueError: for a context smaller than the cutoff, and lengths that are not positive.
+        ValueError: for a context smaller than the model's reach, and lengths that are not positive.
     """
 
     def __init__(
