@@ -4,7 +4,8 @@
 
 A tile holds the atoms of its focus box and, as context, all atoms within `context` of the box on every axis; features
 are solved for those within `context − reach`, of which it holds all that enters their cells (`EnergyModel.reach`: one
-cutoff, or two). The difference from the untiled energy falls by γ with every cutoff more, or faster; see `accuracy`. Source: Mills et al., Chem. Sci. 2019, 10, 4129.
+cutoff, or two). The difference from the untiled energy falls by γ with every cutoff more, or faster; see `accuracy`.
+Source: Mills et al., Chem. Sci. 2019, 10, 4129.
 """
 
 import math
