@@ -1,7 +1,7 @@
 """What does each size of a model buy? One is changed at a time, all are trained alike on acetylacetone.
 
     python benchmarks/ablation.py --data FOLDER --work WORK
-    python benchmarks/ablation.py --data FOLDER --work WORK --variants base n_pairs=2 --epochs 20
+    python benchmarks/ablation.py --data FOLDER --work WORK --variants base n_pairs=4 --epochs 20
 
 FOLDER is that of acac.py. Every variant sees the same batches for the same number of epochs, its learning rate falling
 to the end; an interrupted call goes on with what WORK holds. Reported are the error of the validation frames' forces,
@@ -29,11 +29,11 @@ from ase_andersonn.models.deq_attention import DEQAttentionConfig
 from ase_andersonn.training import train
 
 CHANGES: dict[str, list[Any]] = {
-    "n_pairs": [1, 2, 8],
+    "n_pairs": [1, 4, 8],
     "n_edge": [16, 64],
     "l_max": [2, 3, 6],
     "n_radial": [4, 10],
-    "n_bispectrum": [0, 16],
+    "n_bispectrum": [0, 32],
     "separable": [False],
     "n_told": [0, 16, 64],
     "n_heads": [1],

@@ -23,9 +23,6 @@ from ase_andersonn.solvers import Segments
 Map = Callable[[Tensor], Tensor]
 
 
-"""Atoms whose neighbourhoods are encoded at a time."""
-
-
 @dataclass(frozen=True)
 class Cell:
     """One model on one batch of structures: everything that the iteration needs of the geometry, computed once.

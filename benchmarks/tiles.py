@@ -95,7 +95,8 @@ def errors(model: EnergyModel, name: str, atoms: Atoms, focus: float) -> dict[st
     exact = Whole(model, tight).calculate(atoms, **ask)
     rows = []
     for ratio in RATIOS:
-        given = Tiled(model, tight, focus=focus, context=ratio * model.cutoff).calculate(atoms, **ask)
+        context = model.reach + (ratio - 1.0) * model.cutoff
+        given = Tiled(model, tight, focus=focus, context=context).calculate(atoms, **ask)
         per_atom = np.sqrt(np.mean(np.square(given["energies"] - exact["energies"])))
         force = np.sqrt(np.mean(np.square(given["forces"] - exact["forces"])))
         rows.append((abs(given["energy"] - exact["energy"]) / len(atoms), float(per_atom), float(force)))
@@ -228,7 +229,7 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
     """Seconds of a displacement move and of an evaluation of all tiles."""
     atoms, random = structure(model, n_atoms), np.random.default_rng(1)
     evaluator = Tiled(
-        model, settings(model, options.compile), focus=options.focus or 4.0, context=options.context or model.cutoff
+        model, settings(model, options.compile), focus=options.focus or 4.0, context=options.context or model.reach
     )
     everything = np.arange(len(atoms))
     begun = time.process_time()

@@ -12,7 +12,7 @@ def report(data: dict[str, Any]) -> str:
     lines = ["# Tiles", "", markdown_machine(data["machine"]), ""]
     if "error" in data:
         ratios = data["error"]["ratios"]
-        header = ["context / cutoff", *(f"{ratio:g}" for ratio in ratios)]
+        header = ["context, cutoffs (1: the reach)", *(f"{ratio:g}" for ratio in ratios)]
         table = [
             [f"{row['name']}, {label}", *(f"{value:.1e}" for value in row[key])]
             for row in data["error"]["rows"]
@@ -97,7 +97,7 @@ def pictures(data: dict[str, Any]) -> None:
             axes.semilogy(ratios, row["forces"], "s--", color=f"C{k}", mfc="none", label="forces, eV/Å")
             predicted = row["per_atom"][0] * row["contraction"] ** (ratios - 1.0)
             axes.semilogy(ratios, predicted, ":", color=f"C{k}", label=f"γ = {row['contraction']:g} a cutoff")
-        axes.set(xlabel="context / cutoff", ylabel="root mean square difference from the untiled")
+        axes.set(xlabel="context, cutoffs (1: the reach)", ylabel="root mean square difference from the untiled")
         axes.legend(frameon=False, fontsize=7)
         figure_.savefig(RESULTS / "tiles_error.png", dpi=150)
     for part in ("sizes", "sizes_forces"):

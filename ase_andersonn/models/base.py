@@ -1,7 +1,7 @@
 """What an equilibrium energy model has to be."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -151,11 +151,11 @@ class EnergyModel(Potential):
     def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """As `set_closest`, but for pairs alone whose distance is larger."""
 
-    def calibrate(self, geometries: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+    def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
         """Look at the structures to be learnt, before training, as to scale what the network sees of them.
 
         Args:
-            geometries: arguments of `encode` for batches of structures.
+            geometries: gives the arguments of `encode` for batches of structures, as often as it is called.
         """
 
     def species(self, numbers: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,8 @@ class DEQAttentionConfig:
         elements: atomic numbers, ascending.
         cutoff: Å.
         n_radial: radial functions.
-        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8.
+        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8; also highest degree of what is
+            heard.
         n_channels: width of the equilibrium features.
         n_edge: width of a neighbour's radial and species part.
         n_token: width of a neighbour's token after attention.
@@ -44,9 +45,10 @@ class DEQAttentionConfig:
         n_hidden: width of the atoms' injection network.
         contraction: γ, the bound on the cell's Lipschitz constant.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
-            cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair.
-        n_bispectrum: channels of the bispectrum, the products of three densities; none where this is 0 or `l_max`
-            below 2.
+            cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair. The same of the density
+            of what is heard, of which `n_told // 2 + 1` is every pair.
+        n_bispectrum: channels of the bispectrum, the products of three densities, of either density; none where this is
+            0 or `l_max` below 2.
         separable: whether the value that is weighted by the attention is in each channel a radial function times a
             number of the neighbour's species, instead of any function of its distance and both species.
         n_told: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
@@ -130,8 +132,8 @@ class DEQAttention(EnergyModel):
         )
         self.n_told = config.n_told
         if config.n_told:
-            self.told = SpeciesLinear(config.n_hidden, config.n_told, n_species)
-            nn.init.normal_(self.told.bias)  # so that at first mainly its species is heard of a neighbour
+            self.telling = SpeciesLinear(config.n_hidden, config.n_told, n_species)
+            nn.init.normal_(self.telling.bias)  # so that at first mainly its species is heard of a neighbour
             self.hearing = Hearing(
                 cutoff=config.cutoff,
                 n_radial=config.n_radial,
@@ -168,7 +170,7 @@ class DEQAttention(EnergyModel):
         """See `EnergyModel.tell`."""
         seen = self.look(vectors, species, neighbor_species, mask)
         own = self.inject[0](in_units(seen.features, self.typical[species], self.spread[species]), species)
-        told = self.told(silu(own), species) if self.n_told else own[:, :0]
+        told = self.telling(silu(own), species) if self.n_told else own[:, :0]
         return Told(own, told, self.attention.message_gates(seen.token, seen.inside))
 
     def hear(
@@ -246,22 +248,23 @@ class DEQAttention(EnergyModel):
             self.reference[self.elements.index(number)] += shift
 
     @torch.no_grad()
-    def calibrate(self, geometries: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+    def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
         """Measure mean and standard deviation of each species' features, so that the network sees them in these units.
 
         In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
         unscaled, training is slow.
         """
-        pairs = [(vectors, species, species[near], mask) for vectors, species, near, mask in geometries]
-        for index, measured in _by_species(pairs, [self.measured(*pair) for pair in pairs]):
+        seen = [(species, self.measured(d, species, species[near], mask)) for d, species, near, mask in geometries()]
+        for index, measured in _by_species(seen):
             self.set_units(index, *measured)
         if not self.n_told:
             return
-        told = [self.tell(*pair).told for pair in pairs]
-        heard = [gathered(rows, near) for rows, (_, _, near, _) in zip(told, geometries, strict=True)]
-        features = [(self.listen(*pair, x),) for pair, x in zip(pairs, heard, strict=True)]
-        for index, (rows,) in _by_species(pairs, features):
-            self.typical_heard[index], self.spread_heard[index] = units_of(rows)
+        heard = []
+        for vectors, species, near, mask in geometries():
+            geometry = vectors, species, species[near], mask
+            heard.append((species, (self.listen(*geometry, gathered(self.tell(*geometry).told, near)),)))
+        for index, (features,) in _by_species(heard):
+            self.typical_heard[index], self.spread_heard[index] = units_of(features)
 
     def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """What is to be seen in units of its spread, a row for each atom; arguments as in `tell`."""
@@ -294,11 +297,10 @@ def in_units(features: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
     return squashed((features - typical) / spread, UNUSUAL)
 
 
-def _by_species(
-    geometries: Sequence[tuple[Tensor, ...]], measured: Sequence[tuple[Tensor, ...]]
-) -> Iterator[tuple[int, list[Tensor]]]:
-    """Of each species its index, and what was measured of its atoms, float64."""
-    species = torch.cat([geometry[1] for geometry in geometries])
-    rows = [torch.cat(parts) for parts in zip(*measured, strict=True)]
+def _by_species(measured: Sequence[tuple[Tensor, tuple[Tensor, ...]]]) -> Iterator[tuple[int, list[Tensor]]]:
+    """Of each species its index, and what was measured of its atoms, float64; given are species and rows of batches."""
+    batches, rows = zip(*measured, strict=True)
+    species = torch.cat(batches)
+    parts = [torch.cat(part) for part in zip(*rows, strict=True)]
     for index in species.unique().tolist():
-        yield index, [part[species == index].double() for part in rows]
+        yield index, [part[species == index].double() for part in parts]

@@ -1,8 +1,8 @@
 """From the geometry to its part of the cell, and derivatives back, block by block.
 
 Blocks of atoms stay in the cache. In small systems what a block's derivatives need is kept from the encoding to the
-forces; in large ones it is computed again, so that memory grows with the message gates alone. Where atoms tell their
-neighbours what they see, all have told before the first one hears.
+forces; in large ones it is computed again, so that memory grows with the message gates alone, and with what is told and
+heard. Where atoms tell their neighbours what they see, all have told before the first one hears.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,16 +45,16 @@ class Encoding(NamedTuple):
     """What the geometry gives, and how it was computed where its derivatives are wanted.
 
     Attributes:
-        injection: the geometry's part of the cell.
+        injection: the geometry's part of the cell; `u` and `v` of those that hear.
         pair: energies that depend on the geometry alone [n_atoms], eV.
-        tape: of each block its steps, or None where they are computed anew.
+        tape: of the first blocks and of those that hear their steps, or None where they are computed anew.
         own: what the atoms keep for themselves [n_atoms, any], where they tell.
         told: what they tell [n_members, n_told].
     """
 
     injection: Injection
     pair: Tensor
-    tape: tuple[tuple[Step, ...] | None, ...] = ()
+    tape: tuple[list[Step], list[Step]] | None = None
     own: Tensor | None = None
     told: Tensor | None = None
 
@@ -78,58 +78,65 @@ class Encoder:
         """Slices of at most `block` atoms that cover all."""
         return (slice(start, min(start + self.block, n_atoms)) for start in range(0, n_atoms, self.block))
 
-    def encode(self, graph: Graph, species: Tensor, *, keep: bool) -> Encoding:
-        """The geometry's part of the cell for all atoms.
+    def encode(self, graph: Graph, species: Tensor, *, keep: bool, n_hearing: int | None = None) -> Encoding:
+        """The geometry's part of the cell.
 
         Args:
             graph: structures.
             species: [n_members]; there may be more members than rows in the graph, which are then neighbours only, and
                 tell nothing.
             keep: whether derivatives in the edge vectors will be asked for.
+            n_hearing: number of the first rows alone whose `u` and `v` are wanted, all neighbours of which are rows;
+                None for all.
         """
         keep = keep and graph.n_atoms <= KEPT_ATOMS
         first = [self._first(graph, species, b, keep) for b in self.blocks(graph.n_atoms)]
         if not self.tells:
             u, v, gates, pair = _joined(first)
-            return Encoding(Injection(u, v, gates), pair, tuple((step,) if keep else None for step in first))
+            return Encoding(Injection(u, v, gates), pair, (first, []) if keep else None)
         own, told, gates, pair = _joined(first)
-        silent = len(species) - len(told)
-        told = torch.cat([told, told.new_zeros(silent, told.shape[1])]) if silent else told
-        second = [self._second(graph, species, b, own, told, keep) for b in self.blocks(graph.n_atoms)]
-        tape = tuple(steps if keep else None for steps in zip(first, second, strict=True))
+        told = _padded(told, len(species))
+        hearing = self.blocks(graph.n_atoms if n_hearing is None else n_hearing)
+        second = [self._second(graph, species, b, own, told, keep) for b in hearing]
         u, v = _joined(second)
-        return Encoding(Injection(u, v, gates), pair, tape, own, told)
+        return Encoding(Injection(u, v, gates), pair, (first, second) if keep else None, own, told)
 
     def pull(
         self,
         graph: Graph,
         species: Tensor,
         encoding: Encoding,
-        cotangents: Callable[[slice], tuple[Tensor, Tensor, Tensor, Tensor]],
+        of_cell: Callable[[slice], tuple[Tensor, Tensor]],
+        of_rest: Callable[[slice], tuple[Tensor, Tensor]],
     ) -> Tensor:
         """Derivatives in the edge vectors [n_atoms, n_neighbors, 3].
 
         Args:
             graph, species: as in `encode`.
             encoding: what came out of it.
-            cotangents: of `u`, `v`, the gates and the pair energies of a block.
+            of_cell: cotangents of `u` and `v` of a block of those that hear.
+            of_rest: cotangents of the gates and the pair energies of a block.
         """
-        blocks = [*zip(self.blocks(graph.n_atoms), encoding.tape, strict=True)]
-        if encoding.own is None or encoding.told is None:
-            steps = (((kept or (self._first(graph, species, b, True),))[0], b) for b, kept in blocks)
-            return torch.cat([step.pull(cotangents(b))[0] for step, b in steps])
-        pulled, others = [], []
-        for b, kept in blocks:
-            u, v, *rest = cotangents(b)
-            step = kept[1] if kept else self._second(graph, species, b, encoding.own, encoding.told, True)
-            pulled.append(step.pull((u, v)))
-            others.append(rest)
-        gradients, of_own, of_heard = (torch.cat(parts) for parts in zip(*pulled, strict=True))
-        of_told = told_cotangent(of_heard, graph.reverse)
-        for (b, kept), rest in zip(blocks, others, strict=True):
-            step = kept[0] if kept else self._first(graph, species, b, True)
-            gradients[b] += step.pull((of_own[b], of_told[b], *rest))[0]
-        return gradients
+        first, second = encoding.tape or (None, None)
+        of_first, gradient = of_cell, None
+        if encoding.own is not None and encoding.told is not None:
+            pulled = []
+            for k, b in enumerate(self.blocks(len(encoding.injection.u))):
+                step = second[k] if second else self._second(graph, species, b, encoding.own, encoding.told, True)
+                pulled.append(step.pull(of_cell(b)))
+            gradient, of_own, of_heard = (_padded(torch.cat(x), graph.n_atoms) for x in zip(*pulled, strict=True))
+            del pulled
+            of_told = told_cotangent(of_heard, graph.reverse)
+
+            def of_first(b: slice) -> tuple[Tensor, Tensor]:
+                return of_own[b], of_told[b]
+
+        direct = []
+        for k, b in enumerate(self.blocks(graph.n_atoms)):
+            step = first[k] if first else self._first(graph, species, b, True)
+            direct.append(step.pull((*of_first(b), *of_rest(b)))[0])
+        found = torch.cat(direct)
+        return found if gradient is None else found + gradient
 
     def _first(self, graph: Graph, species: Tensor, b: slice, keep: bool) -> Step:
         """What a block's own neighbourhoods give."""
@@ -143,8 +150,8 @@ class Encoder:
         near = graph.neighbors[b]
         inputs = tuple(x.detach().requires_grad_(keep) for x in (graph.vectors[b], own[b], gathered(told, near)))
         with torch.set_grad_enabled(keep):
-            vectors, kept, heard = inputs
-            outputs = self.second(vectors, species[b], species[near], graph.mask[b], kept, heard)
+            vectors, *others = inputs
+            outputs = self.second(vectors, species[b], species[near], graph.mask[b], *others)
             return Step(inputs, outputs)
 
 
@@ -152,3 +159,10 @@ def _joined(steps: list[Step]) -> list[Tensor]:
     """The outputs of all blocks, without their derivatives."""
     parts = zip(*(step.outputs for step in steps), strict=True)
     return [(blocks[0] if len(blocks) == 1 else torch.cat(blocks)).detach() for blocks in parts]
+
+
+def _padded(rows: Tensor, n_rows: int) -> Tensor:
+    """With zeros for the rows that are missing at the end."""
+    if len(rows) == n_rows:
+        return rows
+    return torch.cat([rows, rows.new_zeros(n_rows - len(rows), *rows.shape[1:])])

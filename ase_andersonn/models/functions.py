@@ -144,13 +144,12 @@ class Functions:
         steps: tuple[int, int],
         derivatives: bool,
     ) -> tuple[Swept, Injection, Tensor, Tensor | None]:
-        """`tell`, `hear`, `sweep` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
+        """`encode`, `sweep` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
 
         Returns:
             what the steps arrive at, the geometry's part of the cell, the pair energies [n_atoms], eV, and `∂L/∂d`
             [n_atoms, n_neighbors, 3], eV/Å, or None.
         """
-
         (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
         injection = Injection(u, v, gates)
         swept = self.sweep(u, injection, neighbors, reverse, weights, species, None, steps)
@@ -192,7 +191,8 @@ class Functions:
 def told_cotangent(of_heard: Tensor, reverse: Tensor) -> Tensor:
     """The derivative in what atoms tell [n_atoms, n_told], from that in what their neighbours hear.
 
-    As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions.
+    As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions. An
+    edge that leads to itself, as those to atoms without a list do, is to have no cotangent.
 
     Args:
         of_heard: [n_atoms, n_neighbors, n_told].

@@ -88,13 +88,16 @@ class Operators:
         """
         inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
 
-        def cotangents(b: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def of_cell(b: slice) -> tuple[Tensor, Tensor]:
+            return adjoint[b], inner[b]
+
+        def of_rest(b: slice) -> tuple[Tensor, Tensor]:
             gates = self.gate_cotangent(
                 messages[b], state.sent, encoding.injection.gates[b], graph.neighbors[b], state.weights
             )
-            return adjoint[b], inner[b], gates, torch.ones_like(encoding.pair[b])
+            return gates, torch.ones_like(encoding.pair[b])
 
-        return self.encoder.pull(graph, species, encoding, cotangents)
+        return self.encoder.pull(graph, species, encoding, of_cell, of_rest)
 
     def injection_cotangent(self, graph: Graph, injection: Injection, state: Linearized, adjoint: Tensor) -> Injection:
         """`∂L/∂x` of the injection `x` at the solution; see `edge_gradient`."""

@@ -22,7 +22,7 @@ from .cartesian import Path, product_table
 def power_spectrum(density: Tensor, n_pairs: int) -> Tensor:
     """`Σ_m A_lmc A_lm,c−k` for k = 0 … n_pairs − 1.
 
-    The density is [n_atoms, (l_max + 1)², n_edge], the result [n_atoms, (l_max + 1) n_pairs n_edge] by degree,
+    The density is [n_atoms, (l_max + 1)², n_channels], the result [n_atoms, (l_max + 1) n_pairs n_channels] by degree,
     then by k, then by channel.
     """
     product = torch.cat([density * density.roll(k, -1) for k in range(n_pairs)], -1)

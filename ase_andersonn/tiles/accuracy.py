@@ -34,7 +34,7 @@ from .solve import solve_tiles
 ACCURACY = 1e-5
 """eV/atom, where tiles are chosen without being asked for more."""
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Contexts tried, in cutoffs, the smallest one that a tile may have being 1; the last stands for an endless context."""
+"""Contexts tried, in cutoffs, where 1 is the model's reach; the last stands for an endless context."""
 SAMPLES = 4
 """Tiles that the error is measured on."""
 SAFETY = 3.0
@@ -43,7 +43,7 @@ PROBE = 0.5
 """Focus of the tiles that the error is measured on, in cutoffs: small ones, which feel most of it."""
 MOST_PROBES = 1 << 20
 """Boxes that a structure is cut into for that."""
-BEST_ROWS = 2048
+BEST_SOLVED = 2048
 """Solved atoms of a tile at which the surroundings cost little, and memory is no concern."""
 
 
@@ -55,7 +55,7 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
     Args:
         model: an equilibrium model.
         atoms: a structure; it may be large, the tiles alone are looked at.
-        ratios: contexts in cutoffs as in `RATIOS`, ascending.
+        ratios: contexts as in `RATIOS`, ascending, 1 or more.
         seed: of the choice of tiles.
     """
     exact = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
@@ -82,9 +82,9 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
 def context_for(model: EnergyModel, accuracy: float, atoms: Atoms | None = None) -> float:
     """A context with `|E_tiled − E_untiled| / n_atoms ≤ accuracy`, by what is measured on a structure, Å.
 
-    Contexts of 1 to 2.5 cutoffs are measured (`decay`), and taken to be three times as bad as that. Where the widest of
-    them does not do, the error is taken to fall on by the contraction γ with each cutoff, where the model's config
-    states one. A measurement is no proof: for one see the bound above.
+    Contexts from the model's reach to 1.5 cutoffs more are measured (`decay`), and taken to be three times as bad as
+    that. Where the widest of them does not do, the error is taken to fall on by the contraction γ with each cutoff,
+    where the model's config states one. A measurement is no proof: for one see the bound above.
 
     Args:
         model: an equilibrium model.
@@ -104,8 +104,8 @@ def context_for(model: EnergyModel, accuracy: float, atoms: Atoms | None = None)
     contraction = getattr(model.config, "contraction", None)
     if contraction is None:
         raise ValueError(
-            f"with a context of {RATIOS[-2]} cutoffs the error is about {errors[-1]:.1e} eV/atom, and the model states "
-            "no contraction to go on with; ask for less, or give a context."
+            f"with a context of {_context(model, RATIOS[-2]):g} Å the error is about {errors[-1]:.1e} eV/atom, and the "
+            "model states no contraction to go on with; ask for less, or give a context."
         )
     more = math.log(accuracy / errors[-1]) / math.log(contraction)
     return _context(model, RATIOS[-2] + math.ceil(more))
@@ -138,8 +138,9 @@ def choose_tiles(model: EnergyModel, atoms: Atoms, max_memory: int | None = None
     given = given or Tiles()
     context = given.context or context_for(model, ACCURACY, atoms)
     memory = max_memory or available_memory(next(model.parameters()).device) // 2
-    rows = min(BEST_ROWS, 0.3 * memory / row_bytes(model, 64, forces=True))
-    focus = given.focus or _focus_for(atoms, context - model.cutoff, max(rows, 1.0), model.cutoff)
+    fitting = max(0.3 * memory / row_bytes(model, 64, forces=True), 1.0)
+    limits = (context - model.reach, BEST_SOLVED), (context - model.cutoff, fitting)
+    focus = given.focus or min(_focus_for(atoms, margin, rows, model.cutoff) for margin, rows in limits)
     return Tiles(focus, context, max_memory)
 
 

@@ -172,7 +172,7 @@ def grouped(clusters: Iterable[Part], rows: int) -> Iterator[list[Part]]:
     group, held = list[Part](), 0
     for part in clusters:
         group.append(part)
-        held += part[1].n_rows
+        held += part[1].n_solved
         if held >= rows:
             yield group
             group, held = [], 0

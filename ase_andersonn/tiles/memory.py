@@ -27,7 +27,7 @@ PER_ATOM = {"energies": 8, "positions": 24, "bins": 16, "forces": 24, "stresses"
 
 
 def row_bytes(model: EnergyModel, n_neighbors: float, *, forces: bool) -> float:
-    """Memory that one solved atom takes, about.
+    """Memory that one atom takes whose neighbourhood is encoded, solved for or not, about.
 
     Args:
         model: the model.

@@ -16,7 +16,8 @@ class Tiles:
 
     Args:
         focus: width of a tile's focus box, Å; None to choose it.
-        context: width of the surroundings that a tile holds beside its focus, Å; None to choose it.
+        context: width of the surroundings that a tile holds beside its focus, Å, at least the model's `reach`; None to
+            choose it.
         max_memory: bytes that an evaluation may take beside the atoms themselves; None for half of what is available.
 
     Raises:

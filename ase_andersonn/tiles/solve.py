@@ -140,7 +140,7 @@ def solve_tiles(
         graph = _rows(cluster, numbers, model.cutoff, dtype, device)
         species = model.species(graph.numbers)
         pairs = _pairs(cluster, graph)
-        encoding = operators.encoder.encode(graph, species, keep=forces and keep)
+        encoding = operators.encoder.encode(graph, species, keep=forces and keep, n_hearing=cluster.n_solved)
         found = solve_encoded(
             pairs.graph, species[pairs.row], operators, _of_pairs(encoding, pairs), options, pairs.focus
         )
@@ -278,25 +278,36 @@ def _edge_gradient(
     inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
     sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
     order = torch.argsort(pairs.row, stable=True)
-    by_row = pairs.row[order]
-    all_alike = pairs.one_to_one and len(pairs.row) == graph.n_atoms
+    by_row, ends = pairs.row[order], len(pairs.row)
 
-    def cotangents(b: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        chosen: slice | Tensor = b
-        if not all_alike:
-            first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
-            chosen = order[first:last]
-        gates = operators.gate_cotangent(
-            messages[chosen], sent, of_pairs[chosen], pairs.graph.neighbors[chosen], found.weights
-        )
-        parts = found.adjoint[chosen], inner[chosen], gates * pairs.present[chosen][..., None], pairs.focus[chosen]
-        if isinstance(chosen, slice):
-            return parts
-        row, n_rows = pairs.row[chosen] - b.start, b.stop - b.start
-        u, v, gates, pair = (x.new_zeros(n_rows, *x.shape[1:]).index_add(0, row, x) for x in parts)
-        return u, v, gates, pair
+    def chosen(b: slice) -> slice | Tensor:
+        """The pairs of a block of rows."""
+        if pairs.one_to_one:
+            return slice(min(b.start, ends), min(b.stop, ends))
+        first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
+        return order[first:last]
 
-    return operators.encoder.pull(graph, species, encoding, cotangents)
+    def summed(parts: tuple[Tensor, Tensor], b: slice) -> tuple[Tensor, Tensor]:
+        """What belongs to the pairs of a block, added up for its rows."""
+        row = pairs.row[chosen(b)] - b.start
+        first, second = (x.new_zeros(b.stop - b.start, *x.shape[1:]).index_add(0, row, x) for x in parts)
+        return first, second
+
+    def of_cell(b: slice) -> tuple[Tensor, Tensor]:
+        own = chosen(b)
+        parts = found.adjoint[own], inner[own]
+        return parts if pairs.one_to_one else summed(parts, b)
+
+    def of_rest(b: slice) -> tuple[Tensor, Tensor]:
+        own = chosen(b)
+        near, n_rows = pairs.graph.neighbors[own], b.stop - b.start
+        if not len(near):
+            return of_pairs.new_zeros(n_rows, *of_pairs.shape[1:]), pairs.focus.new_zeros(n_rows)
+        gates = operators.gate_cotangent(messages[own], sent, of_pairs[own], near, found.weights)
+        parts = gates * pairs.present[own][..., None], pairs.focus[own]
+        return parts if pairs.one_to_one and len(near) == n_rows else summed(parts, b)
+
+    return operators.encoder.pull(graph, species, encoding, of_cell, of_rest)
 
 
 def _forces(gradient: Tensor, graph: Graph, n_members: int) -> Tensor:

@@ -184,15 +184,18 @@ class Stream:
     def _fitting(self, cluster: Cluster, memory: float, forces: bool) -> float:
         """How many tiles like those of a cluster make a batch."""
         most = MOST_ROWS["cpu" if self.settings.device.type == "cpu" else "cuda"]
-        rows = max(1, cluster.n_pairs, cluster.n_rows) / cluster.n_tiles
-        by_memory = memory / (rows * row_bytes(self.model, self.n_neighbors, forces=forces))
-        return min(max(most / rows, 1.0), by_memory)
+        solved = max(1, cluster.n_pairs) / cluster.n_tiles
+        held = max(1, cluster.n_pairs, cluster.n_rows) / cluster.n_tiles
+        by_memory = memory / (held * row_bytes(self.model, self.n_neighbors, forces=forces))
+        return min(max(most / solved, 1.0), by_memory)
 
     def _too_large(self, cluster: Cluster, memory: float, forces: bool) -> str:
-        needed = cluster.n_pairs * row_bytes(self.model, self.n_neighbors, forces=forces)
+        held = max(cluster.n_pairs, cluster.n_rows)
+        needed = held * row_bytes(self.model, self.n_neighbors, forces=forces)
         return (
-            f"one tile solves for {cluster.n_pairs} atoms, which takes about {needed / 2**20:,.0f} MiB; a batch may "
-            f"take {memory / 2**20:,.0f} MiB. Choose a smaller focus or context, or allow more memory with max_memory."
+            f"one tile holds the neighbourhoods of {held} atoms, which takes about {needed / 2**20:,.0f} MiB; a batch "
+            f"may take {memory / 2**20:,.0f} MiB. Choose a smaller focus or context, or allow more memory with "
+            "max_memory."
         )
 
     def _solve(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> Solved:

@@ -74,7 +74,7 @@ class Experiment:
         energies = reference_energies(train, config.reference_energies, config.labels)
         model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
         model.set_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
-        model.calibrate([*_geometries(model, found.train, config.batch_atoms, found.device, found.dtype)])
+        model.calibrate(lambda: _geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
         return found
 
     @classmethod

@@ -169,7 +169,7 @@ def test_calibrated_features_have_mean_zero_and_spread_one() -> None:
     model = telling_model()
     graphs = [random_graph(seed, 40, 0.05) for seed in range(4)]
     geometries = [(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask) for graph in graphs]
-    model.calibrate(geometries)
+    model.calibrate(lambda: geometries)
     seen, heard = [], []
     for vectors, index, near, mask in geometries:
         geometry = vectors, index, index[near], mask
@@ -211,7 +211,7 @@ def test_calibration_leaves_unseen_species_as_they_are() -> None:
     graph = graph_from_atoms(Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.5]]), CUTOFF, dtype=torch.float64)
     species = model.species(graph.numbers)
     before = model.typical.clone(), model.spread.clone()
-    model.calibrate([(graph.vectors, species, graph.neighbors, graph.mask)])
+    model.calibrate(lambda: [(graph.vectors, species, graph.neighbors, graph.mask)])
     for index, number in enumerate(ELEMENTS):
         same = torch.equal(model.typical[index], before[0][index]) and torch.equal(
             model.spread[index], before[1][index]

@@ -87,7 +87,7 @@ def test_calibration_gives_features_of_order_one() -> None:
     model = cartesian_model(4)
     assert isinstance(model, DEQCartesian)
     graphs = [graph_from_atoms(make(), CUTOFF, dtype=torch.float64) for make in STRUCTURES.values()]
-    model.calibrate([(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask) for graph in graphs])
+    model.calibrate(lambda: [(g.vectors, model.species(g.numbers), g.neighbors, g.mask) for g in graphs])
     scalars, lengths, species = [], [], []
     for graph in graphs:
         found, tensors = model.many_body(model.look(*_arguments(model, graph)).density)

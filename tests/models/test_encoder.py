@@ -25,10 +25,8 @@ def found(model: EnergyModel, block: int, keep: bool) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
         weights = [torch.randn(x.shape, dtype=x.dtype, generator=generator) for x in outputs]
 
-        def cotangents(b: slice) -> tuple[torch.Tensor, ...]:
-            return tuple(weight[b] for weight in weights)
-
-        pulled = encoder.pull(graph, species, encoding, cotangents)  # type: ignore[arg-type]
+        u, v, gates, pairs = weights
+        pulled = encoder.pull(graph, species, encoding, lambda b: (u[b], v[b]), lambda b: (gates[b], pairs[b]))
     vectors = graph.vectors.clone().requires_grad_()
     injection = model.encode(vectors, species, graph.neighbors, graph.mask)
     pair = model.pair_energies(vectors, species, species[graph.neighbors], graph.mask)

@@ -56,8 +56,8 @@ def test_it_ends_smoothly_at_the_cutoff() -> None:
 def test_who_tells_what_matters() -> None:
     """The same told by two neighbours of other directions is heard otherwise."""
     module = hearing(n_bispectrum=0)
-    water = molecule("CH3CH2OH").positions
-    vectors, (_, told) = water[1:] - water[0], surroundings(len(water) - 1)
+    ethanol = molecule("CH3CH2OH").positions
+    vectors, (_, told) = ethanol[1:] - ethanol[0], surroundings(len(ethanol) - 1)
     exchanged = told[torch.tensor([1, 0, *range(2, len(told))])]
     difference = heard_from(module, vectors, told) - heard_from(module, vectors, exchanged)
     assert float(difference.abs().max()) > 1e-3

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from small_models import small_model
+from small_models import small_model, telling_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.models.ednn import GridConfig, GridModel
 from ase_andersonn.tiles import Tiles, auto
+from ase_andersonn.tiles.accuracy import context_for
 from ase_andersonn.tiles.auto import most_neighbors
+from ase_andersonn.tiles.memory import row_bytes, tape_bytes
 
 
 def silicon(repeats: int) -> Atoms:
@@ -31,6 +33,25 @@ def test_on_is_near_the_whole_and_says_how_it_was_cut() -> None:
     assert tiled.get_potential_energy(atoms) == pytest.approx(whole.get_potential_energy(atoms), abs=1e-4 * len(atoms))
     assert tiled.diagnostics["tiles"] >= 1
     assert tiled.diagnostics["context"] >= small_model().cutoff
+
+
+def test_a_telling_model_chooses_a_context_that_holds_what_neighbours_see() -> None:
+    """Near the whole, also where a rough accuracy would allow the smallest context."""
+    model, atoms = telling_model(), silicon(4)
+    assert model.reach == 2 * model.cutoff
+    assert context_for(model, 1e3, atoms) == model.reach
+    assert context_for(model, 1e-7, atoms) > model.reach
+    tiled, whole = (AndersoNN(model, dtype="float64", tol=1e-14, compile=False, tiles=t) for t in ("on", None))
+    assert tiled.get_potential_energy(atoms) == pytest.approx(whole.get_potential_energy(atoms), abs=1e-4 * len(atoms))
+    assert tiled.diagnostics["context"] >= model.reach
+
+
+def test_what_is_told_and_heard_takes_memory() -> None:
+    told, silent = telling_model(), small_model()
+    for forces in (False, True):
+        ratio = row_bytes(told, 48, forces=forces) / row_bytes(silent, 48, forces=forces)
+        assert (ratio > 1.1) == forces
+    assert tape_bytes(told, 48) > 1.2 * tape_bytes(silent, 48)
 
 
 def test_given_lengths_are_used() -> None:

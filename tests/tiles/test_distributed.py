@@ -52,7 +52,7 @@ def test_workers_give_the_numbers_of_one_process(client: Any, monkeypatch: pytes
 
 
 def test_tasks_hold_clusters_in_their_order() -> None:
-    parts: list[Any] = [(k, SimpleNamespace(n_rows=rows), 1) for k, rows in enumerate((5, 5, 20, 1, 2, 7, 3))]
+    parts: list[Any] = [(k, SimpleNamespace(n_solved=rows), 1) for k, rows in enumerate((5, 5, 20, 1, 2, 7, 3))]
     groups = [[place for place, *_ in group] for group in grouped(parts, 10)]
     assert groups == [[0, 1], [2], [3, 4, 5], [6]]
 

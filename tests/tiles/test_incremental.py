@@ -7,10 +7,13 @@ import pytest
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import rattled, silicon
-from tiled_models import CASES, energy, results, same, tiled
+from small_models import rattled, silicon, telling_model
+from tiled_models import CASES, MODEL, energy, results, same, tiled
 
+from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.tiles import Tiled
+
+TELLING = telling_model()
 
 
 def random_change(atoms: Atoms, random: np.random.Generator) -> np.ndarray:
@@ -55,11 +58,16 @@ def identical(one: dict[str, Any], other: dict[str, Any]) -> None:
         assert np.array_equal(value, other[name]), name
 
 
-@settings(max_examples=6)
-@given(name=st.sampled_from(sorted(CASES)), seed=st.integers(0, 10**6), context=st.sampled_from([4.0, 5.0]))
-def test_following_changes_is_evaluating_everything(name: str, seed: int, context: float) -> None:
-    random, atoms = np.random.default_rng(seed), CASES[name]()
-    evaluator = tiled(3.0, context)
+@settings(max_examples=8)
+@given(
+    name=st.sampled_from(sorted(CASES)),
+    seed=st.integers(0, 10**6),
+    more=st.sampled_from([0.0, 1.0]),
+    model=st.sampled_from([MODEL, TELLING]),
+)
+def test_following_changes_is_evaluating_everything(name: str, seed: int, more: float, model: EnergyModel) -> None:
+    random, atoms, context = np.random.default_rng(seed), CASES[name](), model.reach + more
+    evaluator = tiled(3.0, context, model)
     energy(evaluator, atoms)
     for step in range(5):
         before, was = state(evaluator), atoms.copy()
@@ -70,7 +78,7 @@ def test_following_changes_is_evaluating_everything(name: str, seed: int, contex
             atoms = was
             identical(before, state(evaluator))
             continue
-        full = results(tiled(3.0, context), atoms, forces=False)
+        full = results(tiled(3.0, context, model), atoms, forces=False)
         assert proposed == pytest.approx(full["energy"], rel=1e-12, abs=1e-11)
         accepted = step % 2 == 0
         evaluator.settle(accepted)
@@ -94,9 +102,10 @@ def test_changes_are_found_without_being_told() -> None:
     assert evaluator.diagnostics["tiles"] == 0
 
 
-def test_atoms_that_appear_and_vanish() -> None:
+@pytest.mark.parametrize("model", [MODEL, TELLING], ids=["plain", "telling"])
+def test_atoms_that_appear_and_vanish(model: EnergyModel) -> None:
     atoms, random = wide(), np.random.default_rng(6)
-    evaluator, followed = tiled(3.0, 4.0), 0
+    evaluator, followed = tiled(3.0, model.reach, model), 0
     energy(evaluator, atoms)
     for _ in range(12):
         was, before = atoms.copy(), state(evaluator)
@@ -111,7 +120,7 @@ def test_atoms_that_appear_and_vanish() -> None:
             atoms = was
             continue
         followed += evaluator.diagnostics["incremental"]
-        assert proposed == pytest.approx(energy(tiled(3.0, 4.0), atoms), abs=1e-10)
+        assert proposed == pytest.approx(energy(tiled(3.0, model.reach, model), atoms), abs=1e-10)
         accepted = random.random() < 0.5
         evaluator.settle(accepted)
         if not accepted:

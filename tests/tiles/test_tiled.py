@@ -178,7 +178,7 @@ def test_memory_makes_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         energy(evaluator, atoms)
         sizes.append(evaluator.diagnostics["batches"])
     assert sizes[0] > sizes[1] > sizes[2]
-    with pytest.raises(ValueError, match=r"one tile solves for .* Choose a smaller focus"):
+    with pytest.raises(ValueError, match=r"one tile holds the neighbourhoods of .* Choose a smaller focus"):
         energy(tiled(8.0, CUTOFF, max_memory=1 << 18), atoms)
     with pytest.raises(ValueError, match="results and lists"):
         energy(tiled(8.0, CUTOFF, max_memory=1 << 10), atoms)
