@@ -39,17 +39,14 @@ def make_card(model_path: str, test: list[str]) -> dict[str, Any]:
     return {
         **yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8")),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "smallest": model.card["smallest"],
-        "periodic": model.card["periodic"],
-        "training": model.card["training"],
-        "validation": model.card["validation"],
+        **{name: model.card[name] for name in ("smallest", "periodic", "training", "validation") if name in model.card},
         "test": {symbol: in_units(row) for symbol, row in report.errors.items() if symbol != "all"},
     }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="best.safetensors of the run")
+    parser.add_argument("model", help="best.safetensors of the run, or last.safetensors, which says nothing of validation")
     parser.add_argument("test", nargs="+", help="files or patterns of test frames")
     parser.add_argument("--output", type=Path, help="model file; the packaged one of the card's name if not given")
     args = parser.parse_args()
