@@ -46,7 +46,7 @@ def make_card(model_path: str, test: list[str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="best.safetensors of the run, or last.safetensors, which says nothing of validation")
+    parser.add_argument("model", help="best.safetensors of the run, or last.safetensors")
     parser.add_argument("test", nargs="+", help="files or patterns of test frames")
     parser.add_argument("--output", type=Path, help="model file; the packaged one of the card's name if not given")
     args = parser.parse_args()
