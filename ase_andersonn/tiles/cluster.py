@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .partition import Bins, Floats, Grid, Ints, flat_index, spans
+from .partition import TIE, Bins, Floats, Grid, Ints, flat_index, spans
 
 Bools = NDArray[np.bool_]
 WIDE = 1000.0
@@ -75,6 +75,7 @@ def gather(
         h = heights[member, axis]
         np.maximum(distance, low[tile, axis] - h, out=distance)
         np.maximum(distance, h - high[tile, axis], out=distance)
+    distance -= TIE  # of a crystal on the tiles' faces rounding would decide, in one tile otherwise than in its images
     used = np.zeros(len(atom), bool)
     used[member[distance <= context]] = True
     complete = np.zeros(len(atom), bool)

@@ -21,6 +21,8 @@ CHUNK = 1 << 20
 """Atoms worked on at a time where temporary arrays would be large."""
 MOST_BINS = 1 << 23
 """Bins of a grid; each takes sixteen bytes, whether there are atoms in it or not."""
+TIE = 1e-8
+"""Å by which an atom may lie outside of what a tile holds: rounding decides nothing where atoms lie on its faces."""
 WHOLE = 1.5
 """An open axis along which the atoms extend over less than this many focus lengths is not cut."""
 
@@ -116,7 +118,7 @@ class Grid:
 
     def surroundings(self, context: float) -> tuple[Ints, NDArray[np.bool_]]:
         """Bins [n, 3], relative to a tile's first, that may hold atoms within `context` of it; which are its own."""
-        margin = np.ceil(context * self.split / self.step).astype(np.int64)
+        margin = np.ceil((context + TIE) * self.split / self.step).astype(np.int64)
         margin[~self.pbc & (self.shape == 1)] = 0
         offsets = np.indices(tuple(self.split + 2 * margin), np.int64).reshape(3, -1).T - margin
         return offsets, np.asarray(((offsets >= 0) & (offsets < self.split)).all(1))
@@ -131,10 +133,10 @@ class Grid:
             context: Å.
         """
         shift = np.where(self.pbc, 0, self.first)
-        # A little more than the context: heights are rounded.
+        # A little more than the tiles hold: heights are rounded.
         low, high = (
             self._clipped(np.floor((heights + side) / self.step).astype(np.int64) - shift)
-            for side in (-context - 1e-9, context + 1e-9)
+            for side in (-context - 2 * TIE, context + 2 * TIE)
         )
         # Once around is enough on a periodic axis.
         count = np.where(self.pbc, np.minimum(high - low + 1, self.shape), high - low + 1)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import rattled, silicon, telling_model
@@ -213,3 +214,19 @@ def test_atoms_that_leave_a_bounded_grid() -> None:
         evaluator.settle(True)
         assert evaluator._held is not None
         assert evaluator._held.energy == pytest.approx(energy(tiled(3.0, 4.0), crowd), abs=1e-9)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize("model", [MODEL, TELLING], ids=["plain", "telling"])
+def test_rounding_decides_nothing_in_a_crystal_on_the_faces_of_tiles(model: EnergyModel, layers: int) -> None:
+    """Atoms lie just as far away as is solved for: away and back is as before, and as evaluating everything."""
+    atoms, random = bulk("Cu", a=3.61, cubic=True) * (9, 1, 1), np.random.default_rng(0)
+    context = model.reach + 1.805 * layers
+    evaluator = tiled(3.6, context, model)
+    start = energy(evaluator, atoms)
+    for _ in range(6):
+        index, was = random.integers(len(atoms)), atoms.positions.copy()
+        atoms.positions[index] += random.normal(scale=0.2, size=3)
+        assert energy(evaluator, atoms) == pytest.approx(energy(tiled(3.6, context, model), atoms), abs=1e-9)
+        atoms.positions = was
+        assert energy(evaluator, atoms) == pytest.approx(start, abs=1e-9)
