@@ -199,7 +199,7 @@ class DEQAttention(EnergyModel):
         )
 
     def listen(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, heard: Tensor) -> Tensor:
-        """Features of what the neighbours tell; arguments as in `hear`."""
+        """Features of what the neighbours tell [n_rows, n_features]; arguments as in `hear`."""
         r, near = self.lengths(vectors, species, neighbor_species, mask)
         features: Tensor = self.hearing(near, vectors / r[..., None], heard, mask)
         return features
@@ -293,7 +293,7 @@ def units_of(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_units(features: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
-    """Features as the network sees them: in units of their spread, and within bounds."""
+    """Features as the network sees them: in units of their spread, and within bounds; all [n_atoms, n_features]."""
     return squashed((features - typical) / spread, UNUSUAL)
 
 

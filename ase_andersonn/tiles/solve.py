@@ -277,26 +277,27 @@ def _edge_gradient(
     """
     inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
     sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
-    order = torch.argsort(pairs.row, stable=True)
-    by_row, ends = pairs.row[order], len(pairs.row)
+    n_pairs = len(pairs.row)
+    order = pairs.row if pairs.one_to_one else torch.argsort(pairs.row, stable=True)
+    by_row = pairs.row[order]
 
     def chosen(b: slice) -> slice | Tensor:
         """The pairs of a block of rows."""
         if pairs.one_to_one:
-            return slice(min(b.start, ends), min(b.stop, ends))
+            return slice(min(b.start, n_pairs), min(b.stop, n_pairs))
         first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
         return order[first:last]
 
-    def summed(parts: tuple[Tensor, Tensor], b: slice) -> tuple[Tensor, Tensor]:
+    def summed(parts: tuple[Tensor, Tensor], own: slice | Tensor, b: slice) -> tuple[Tensor, Tensor]:
         """What belongs to the pairs of a block, added up for its rows."""
-        row = pairs.row[chosen(b)] - b.start
+        row = pairs.row[own] - b.start
         first, second = (x.new_zeros(b.stop - b.start, *x.shape[1:]).index_add(0, row, x) for x in parts)
         return first, second
 
     def of_cell(b: slice) -> tuple[Tensor, Tensor]:
         own = chosen(b)
         parts = found.adjoint[own], inner[own]
-        return parts if pairs.one_to_one else summed(parts, b)
+        return parts if pairs.one_to_one else summed(parts, own, b)
 
     def of_rest(b: slice) -> tuple[Tensor, Tensor]:
         own = chosen(b)
@@ -305,7 +306,7 @@ def _edge_gradient(
             return of_pairs.new_zeros(n_rows, *of_pairs.shape[1:]), pairs.focus.new_zeros(n_rows)
         gates = operators.gate_cotangent(messages[own], sent, of_pairs[own], near, found.weights)
         parts = gates * pairs.present[own][..., None], pairs.focus[own]
-        return parts if pairs.one_to_one and len(near) == n_rows else summed(parts, b)
+        return parts if pairs.one_to_one and len(near) == n_rows else summed(parts, own, b)
 
     return operators.encoder.pull(graph, species, encoding, of_cell, of_rest)
 
