@@ -119,7 +119,7 @@ def classify(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Name or path of a model.")],
+    model: Annotated[str, typer.Argument(help="Name or path of a model, or of a folder of them, a committee.")],
     data: Annotated[list[str], typer.Argument(help="Files or glob patterns with labelled frames.")],
     plot: Annotated[Path | None, typer.Option(help="Write a parity plot to this file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -134,14 +134,16 @@ def evaluate(
         from .models.checkpoint import load_model
         from .models.committee import Committee
         from .training import LabelKeys, error_text, evaluate_dataset, parity_plot, read_frames
+        from .training.frames import check_names
+        from .workflows.label_table import check_folder
 
+        check_folder(plot)
         potential = load_model(model)
-        if isinstance(potential, Committee):
-            raise ValueError(f"{model} is a committee; evaluate its members one by one.")
-        if not isinstance(potential, EnergyModel):
+        if not isinstance(potential, (EnergyModel, Committee)):
             raise ValueError(f"{model} is a {type(potential).__name__}; only potentials of atoms are evaluated here.")
         keys = LabelKeys(energy_key, forces_key, stress_key)
         frames = read_frames(data, keys)
+        check_names(frames, keys)
         result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
         typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}")
         if plot is not None:

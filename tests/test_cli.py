@@ -82,7 +82,8 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     code, output = run("info", ensemble)
     assert (code, "members       2" in output) == (0, True), output
     assert "is a training run; name one of its models" in run("info", tmp_path / "run" / "seed-0")[1]
-    assert "is a committee; evaluate its members one by one" in run("evaluate", ensemble, data)[1]
+    code, output = run("evaluate", ensemble, data)
+    assert (code, "energy [meV/atom]" in output) == (0, True), output
 
 
 def test_a_fresh_committee_holds_nothing_of_the_old_one(tmp_path: Path, data: Path) -> None:
@@ -118,6 +119,9 @@ def test_train_evaluate_info(tmp_path: Path, data: Path) -> None:
     assert "8 frames" in output
     assert "meV/atom" in output
     assert (tmp_path / "parity.png").exists()
+    assert "there is no folder" in run("evaluate", model, data, "--plot", tmp_path / "nowhere" / "parity.png")[1]
+    code, output = run("evaluate", model, data, "--energy-key", "energi")
+    assert (code, "no frame has energy under the name 'energi'" in output) == (1, True), output
 
     code, output = run("info", model)
     assert code == 0, output

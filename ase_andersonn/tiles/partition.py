@@ -183,9 +183,11 @@ def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) ->
                 first[axis] = np.floor(low / focus)
                 shape[axis] = int(np.floor(high / focus)) - first[axis] + 1
     if pbc.any() and shape.prod() == 1:
+        largest = np.floor(heights[pbc].max() / 0.015) / 100  # at 1.5 times it there are two boxes
         raise ValueError(
-            f"the structure is smaller than a tile: the cell is {', '.join(f'{h:.1f}' for h in heights[pbc])} Å high "
-            f"along its periodic axes, the focus {focus} Å. Choose a smaller focus, or evaluate it without tiles."
+            f"a focus of {focus} Å leaves the structure a single tile: its cell is "
+            f"{', '.join(f'{h:.1f}' for h in heights[pbc])} Å high along the periodic axes, which are divided into "
+            f"round(height / focus) boxes. Choose a focus of at most {largest:g} Å, or evaluate it without tiles."
         )
     endless = ~pbc & (shape == 1)
     if np.prod(shape.astype(float)) > MOST_BINS:

@@ -138,6 +138,7 @@ RANGES = (
     ("batch_atoms", 1, LARGE),
     ("max_epochs", 1, LARGE),
     ("max_minutes", 1e-6, LARGE),
+    ("seed", 0, LARGE),
     ("validate_every", 1, LARGE),
     ("checkpoint_minutes", 0.0, LARGE),
     ("tolerance", 1e-16, 1.0),

@@ -81,7 +81,7 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
 
 
 def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Refuse a name that was chosen and that no frame has: training without that label would be another training.
+    """Refuse a name that was chosen and that no frame has: what is asked of that label could not be done.
 
     Raises:
         ValueError: for such a name.
@@ -152,7 +152,7 @@ def _find(atoms: Atoms, key: str) -> Any:
 def _no_labels(atoms: Atoms, keys: LabelKeys) -> str:
     return (
         f"no label {keys.energy!r}, {keys.forces!r} or {keys.stress!r}; it has {_names(atoms)}. "
-        "Name the right ones under `labels` in the config."
+        "Name the right ones: under `labels` of a config, or as --energy-key, --forces-key and --stress-key."
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from ase_andersonn.backends import CompileMode
 from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.committee import Committee
 from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.models.potential import ConvergenceError
 
 from .dataset import FrameDataset, LabelledBatch
 from .frames import LabelKeys
@@ -61,7 +64,7 @@ class EvaluationReport:
 
 
 def evaluate_dataset(
-    model: EnergyModel,
+    model: EnergyModel | Committee,
     frames: Sequence[Atoms],
     *,
     keys: LabelKeys | None = None,
@@ -72,7 +75,7 @@ def evaluate_dataset(
     """Errors of a model on labelled frames.
 
     Args:
-        model: the model.
+        model: the model, or a committee, whose answer is the mean of its members'.
         frames: structures with labels.
         keys: names of the labels.
         batch_atoms: atoms in a batch, at most.
@@ -80,12 +83,26 @@ def evaluate_dataset(
         compile_mode: "auto", True or False.
 
     Raises:
-        ValueError: for frames with an element the model does not know, or without frames.
+        ValueError: for frames with an element the model does not know, or without frames, and for a member that is no
+            potential of atoms.
     """
     if not len(frames):
         raise ValueError("there are no frames to evaluate.")
-    dataset = FrameDataset(frames, model.cutoff, keys)
-    return report(model, dataset, batch_atoms=batch_atoms, tolerance=tolerance, compile_mode=compile_mode)
+    ask: dict[str, Any] = {"batch_atoms": batch_atoms, "tolerance": tolerance, "compile_mode": compile_mode}
+    reports = []
+    for member in model.members if isinstance(model, Committee) else [model]:
+        if not isinstance(member, EnergyModel):
+            raise ValueError(f"a {type(member).__name__} is no potential of atoms; only these are evaluated here.")
+        reports.append(report(member, FrameDataset(frames, member.cutoff, keys), **ask))
+    return reports[0] if len(reports) == 1 else _mean(reports)
+
+
+def _mean(reports: Sequence[EvaluationReport]) -> EvaluationReport:
+    """What a committee says of the frames that its members say these things of."""
+    said = [(r.predicted.energy, r.predicted.forces, r.predicted.stress) for r in reports]
+    predicted = Targets(*(torch.stack(values).mean(0) for values in zip(*said, strict=True)))
+    labelled, systems = reports[0].labelled, reports[0].systems
+    return EvaluationReport(error_table(predicted, labelled, systems), predicted, labelled, systems)
 
 
 def report(
@@ -108,12 +125,12 @@ def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float, compile_
     """Energy, forces and, where a frame has the label, stress.
 
     Raises:
-        RuntimeError: if an equilibrium was not reached.
+        ConvergenceError: if an equilibrium was not reached.
     """
     stressed = bool((~batch.labels.stress.isnan()).any())
     out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance, sweep=True, compile=compile_mode)
     if not bool(out.equilibrium.converged.all()):
-        raise RuntimeError(
+        raise ConvergenceError(
             f"an equilibrium was not reached to the tolerance {tolerance:g} eV/atom; "
             "ask for a larger one, or for float64 where it is below 1e-12."
         )

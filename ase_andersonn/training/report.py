@@ -63,14 +63,15 @@ def _cell(row: ErrorRow, name: str, factor: float) -> str:
 
 def epoch_text(record: Mapping[str, Any]) -> str:
     """A record of the metrics in one line."""
-    loss = record["train"].get("loss", math.nan)
-    text = f"epoch {record['epoch']}, {record['minutes']:.1f} min, loss {loss:.4f}"
+    text = f"epoch {record['epoch']}, {record['minutes']:.1f} min"
+    if record["epoch"]:
+        text += f", loss {record['train'].get('loss', math.nan):.4f}"
     if "validation" in record:
         text += f", validation {record['validation']['loss']:.4f}"
         for name, unit, factor in QUANTITIES:
             errors = record["validation"]["errors"][ALL].get(name)
             text += f", {name} {errors['mae'] * factor:.2f} {unit}" if errors else ""
-    return text + (f", {record['skipped_steps']} steps skipped" if record["skipped_steps"] else "")
+    return text + (f", {record['skipped_steps']} steps skipped" if record.get("skipped_steps") else "")
 
 
 def learning_curve(metrics: Path, picture: Path) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ase_andersonn.config import from_dict, to_dict, write_config
 from ase_andersonn.models.files import CHECKPOINT
+from ase_andersonn.models.potential import ConvergenceError
 
 from .ema import WeightAverage
 from .interrupt import Interrupt
@@ -118,6 +119,10 @@ class Run(ABC):
         Calls `is_best` with the loss and saves the model where it is.
         """
 
+    def begin(self) -> dict[str, Any] | None:
+        """As `validate`, before the first step, of a run that does not begin at random; else None."""
+        return None
+
     @abstractmethod
     def finish(self) -> None:
         """Save the last model and draw the pictures."""
@@ -163,11 +168,18 @@ class Run(ABC):
         with torch.random.fork_rng(devices=[]), Interrupt() as interrupt, bar:
             torch.set_rng_state(self.random_state)
             self._tick = self._saved = time.monotonic()
+            self._before_first_step()
             while not self.finished and not interrupt.asked:
                 self._epoch(interrupt, bar)
             self.save_checkpoint()
         self.finish()
         return self.position
+
+    def _before_first_step(self) -> None:
+        p = self.position
+        validation = self.begin() if p.step == 0 and p.best is None else None
+        if validation is not None:
+            self._write({"epoch": 0, "step": 0, "train": {}, "validation": validation})
 
     def _epoch(self, interrupt: Interrupt, bar: "tqdm[Any]") -> None:
         p = self.position
@@ -192,7 +204,12 @@ class Run(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.backward(indices)
+        try:
+            terms = self.backward(indices)
+        except ConvergenceError as error:
+            raise ConvergenceError(
+                f"step {p.step}: {error} If the loss rose before this, the run diverged: lower learning_rate."
+            ) from error
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(terms["loss"])):
             self.optimizer.step()
@@ -235,7 +252,6 @@ class Run(ABC):
         record: dict[str, Any] = {
             "epoch": p.epoch,
             "step": p.step,
-            "minutes": p.seconds / 60.0,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "skipped_steps": p.skipped,
             "train": {name: total / max(p.counted, 1) for name, total in p.sums.items()},
@@ -246,8 +262,12 @@ class Run(ABC):
                 validation = self.validate()
             if validation is not None:
                 record["validation"] = validation
+        self._write(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
         self._advance_clock()
-        p.metrics_size = self.log.write(record)
+        record["minutes"] = self.position.seconds / 60.0
+        self.position.metrics_size = self.log.write(record)
         logger.info("%s", self.epoch_text(record))
 
     def is_best(self, loss: float) -> bool:

@@ -144,9 +144,26 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     frames = read_frames(config.train, config.labels)
     check_names(frames, config.labels)
     if config.validation:
-        return frames, read_frames(config.validation, config.labels)
-    train, validation = split(frames, config.validation_fraction, config.seed)
-    return [frames[i] for i in train], [frames[i] for i in validation]
+        train, validation = frames, read_frames(config.validation, config.labels)
+    else:
+        known, held_out = split(frames, config.validation_fraction, config.seed)
+        train, validation = [frames[i] for i in known], [frames[i] for i in held_out]
+    _warn_of_shared(train, validation)
+    return train, validation
+
+
+def _warn_of_shared(train: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
+    def geometry(atoms: Atoms) -> bytes:
+        return b"".join(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))
+
+    known = {geometry(atoms) for atoms in train}
+    shared = sum(geometry(atoms) in known for atoms in validation)
+    if shared:
+        logger.warning(
+            "%d of the %d validation frames are training frames as well: errors on them say little of others.",
+            shared,
+            len(validation),
+        )
 
 
 def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str, Any] | None = None) -> EnergyModel:

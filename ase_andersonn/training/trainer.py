@@ -1,5 +1,6 @@
 """Training of a potential: loss, validation and results of a `Run`."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .report import epoch_text, learning_curve
 from .run import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Run, is_decayed, may_start
 from .schedule import loss_weights
 from .setup import Experiment
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(Run):
@@ -71,6 +74,10 @@ class Trainer(Run):
             self._save_model(BEST, numbers)
         return numbers
 
+    def begin(self) -> dict[str, Any] | None:
+        """See `Run.begin`. Weights that are trained already are the first that may be the best."""
+        return None if self.config.initial is None else self.validate()
+
     def _validation_loss(self, result: EvaluationReport) -> float:
         config = self.config
         terms = loss_terms(
@@ -108,6 +115,14 @@ class Trainer(Run):
             self._save_model(LAST, None)
         if self.log.path.exists() and self.log.path.stat().st_size:
             learning_curve(self.log.path, self.folder / CURVE)
+        if self.finished and self.position.best is not None and self.position.best_epoch == 0:
+            logger.warning(
+                "no epoch was better on the validation frames than %s, so %s is that with the reference energies of "
+                "these frames; try a learning_rate below %g, or more frames.",
+                self.config.initial,
+                BEST,
+                self.config.learning_rate,
+            )
 
     def fingerprint(self) -> dict[str, str]:
         """See `Run.fingerprint`."""

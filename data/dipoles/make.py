@@ -73,18 +73,20 @@ def molecules() -> list[str]:
 
 
 def embedded(smiles: str, seed: int) -> Chem.Mol:
-    """The molecule with its hydrogen atoms, in one conformer in a minimum of MMFF94.
+    """The molecule with its hydrogen atoms, in one conformer in a minimum of MMFF94, or of UFF where that knows none.
 
     Raises:
-        ValueError: where RDKit finds no geometry, or MMFF94 has no parameters or no minimum.
+        ValueError: where RDKit finds no geometry or the force field no minimum.
     """
     molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
     embedding = AllChem.ETKDGv3()
     embedding.randomSeed = seed
     if AllChem.EmbedMolecule(molecule, embedding) != 0:
         raise ValueError(f"{smiles}: no geometry found")
-    if AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000) != 0:
-        raise ValueError(f"{smiles}: MMFF94 has no parameters or does not end")
+    known = AllChem.MMFFHasAllMoleculeParams(molecule)
+    relax = AllChem.MMFFOptimizeMolecule if known else AllChem.UFFOptimizeMolecule
+    if relax(molecule, maxIters=2000) != 0:
+        raise ValueError(f"{smiles}: the force field's minimum was not found")
     return molecule
 
 

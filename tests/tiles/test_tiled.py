@@ -238,7 +238,7 @@ def test_lengths_without_a_meaning(name: str, value: float) -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"context is 3.0 Å, less than the model's reach of 4.0 Å"):
         tiled(context=3.0)
-    with pytest.raises(ValueError, match=r"smaller than a tile: .* Choose a smaller focus"):
+    with pytest.raises(ValueError, match=r"a single tile: .* Choose a focus of at most"):
         energy(tiled(focus=6.0), silicon())
     nowhere = silicon()
     nowhere.positions[3, 1] = np.nan

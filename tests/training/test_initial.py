@@ -12,9 +12,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from ase_andersonn import load_model, save_model
+from ase_andersonn.backends import resolve_dtype
 from ase_andersonn.models.deq_attention import DEQAttention
+from ase_andersonn.models.potential import ConvergenceError
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train, train_committee
-from ase_andersonn.training.setup import Experiment
+from ase_andersonn.training.setup import Experiment, frames_of
 
 SHIFTS = {7: 300.0, 28: -200.0, 29: 100.0}
 """eV/atom between two levels of theory."""
@@ -88,17 +90,34 @@ def test_labels_that_the_model_predicts_move_nothing(again: TrainConfig, tmp_pat
     assert moved.abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_run_begins_where_the_model_ended_and_learns_on(again: TrainConfig, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_a_run_begins_where_the_model_ended_and_learns_on(again: TrainConfig, dtype: str, atol: float) -> None:
     frames = read_frames(again.train)
     again = replace(again, dtype=dtype, max_epochs=6)
-    forces = [
-        evaluate_dataset(model, frames).predicted.forces  # type: ignore[arg-type]
-        for model in (load_model(again.initial), Experiment.from_config(again).model)
-    ]
-    torch.testing.assert_close(*forces, rtol=0, atol=1e-5)
+    ended, begun = load_model(again.initial).to(resolve_dtype(dtype)), Experiment.from_config(again).model
+    forces = [evaluate_dataset(model, frames).predicted.forces for model in (ended, begun)]  # type: ignore[arg-type]
+    torch.testing.assert_close(*forces, rtol=0, atol=atol)
     losses = [record["validation"]["loss"] for record in train(again).log.read()]
     assert losses[-1] < losses[0]
+
+
+def test_what_it_began_with_stays_the_best_where_training_makes_it_worse(
+    again: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    wild = train(replace(again, learning_rate=0.3, warmup=0.0, validation_fraction=0.3))
+    records = wild.log.read()
+    assert [record["epoch"] for record in records] == [0, 1, 2]
+    start, *others = (record["validation"]["loss"] for record in records)
+    assert start < min(others)
+    assert wild.position.best == start
+    assert "no epoch was better on the validation frames" in caplog.text
+    best = evaluate_dataset(load_model(wild.folder / "best.safetensors"), frames_of(wild.config)[1])
+    assert best.errors["all"].forces.mae == pytest.approx(records[0]["validation"]["errors"]["all"]["forces"]["mae"])
+
+
+def test_a_run_that_diverges_says_so(again: TrainConfig) -> None:
+    with pytest.raises(ConvergenceError, match="the run diverged: lower learning_rate"):
+        train(replace(again, learning_rate=1e4, warmup=0.0, max_epochs=100))
 
 
 def test_a_loaded_model_is_trainable(again: TrainConfig) -> None:

@@ -1,13 +1,17 @@
 """Errors on labelled frames, and what is made of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from torch import nn
 
 from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.committee import Committee
+from ase_andersonn.models.ednn import GridConfig, GridModel
 from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, parity_plot
 from ase_andersonn.training.setup import build_model
 
@@ -57,6 +61,24 @@ def test_table_and_picture(model: EnergyModel, frames: list[Atoms], tmp_path: Pa
     assert lines[3].split()[-1] == "-"
     parity_plot(result, tmp_path / "parity.png")
     assert (tmp_path / "parity.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_committee_is_the_mean_of_its_members(config: TrainConfig, frames: list[Atoms]) -> None:
+    members = [build_model(replace(config, seed=seed), (7, 28, 29)).double() for seed in (0, 1, 2)]
+    together = evaluate_dataset(Committee(members), frames, tolerance=1e-14)
+    alone = [evaluate_dataset(member, frames, tolerance=1e-14).predicted for member in members]
+    for name in ("energy", "forces", "stress"):
+        expected = torch.stack([getattr(predicted, name) for predicted in alone]).mean(0)
+        torch.testing.assert_close(getattr(together.predicted, name), expected, equal_nan=True)
+    error = together.predicted.forces - together.labelled.forces
+    assert together.errors["all"].forces.mae == pytest.approx(error.abs().mean().item())
+
+
+def test_a_committee_of_grids_is_refused(frames: list[Atoms]) -> None:
+    members = [GridModel(GridConfig()), GridModel(GridConfig())]
+    nn.init.normal_(next(members[0].parameters()))
+    with pytest.raises(ValueError, match="is no potential of atoms"):
+        evaluate_dataset(Committee(members), frames)
 
 
 def test_no_frames(model: EnergyModel) -> None:

@@ -23,7 +23,7 @@ from ase_andersonn.models.deq_attention import DEQAttention
 from ase_andersonn.nn.radial import floored
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, run, train
 from ase_andersonn.training.losses import LossTerms
-from ase_andersonn.training.setup import Experiment, build_model
+from ase_andersonn.training.setup import Experiment, build_model, frames_of
 from ase_andersonn.training.state import read_checkpoint
 from ase_andersonn.training.targets import Targets
 from ase_andersonn.training.trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
@@ -255,6 +255,13 @@ def test_elements_of_the_validation_set_have_to_be_known(config: TrainConfig) ->
     model = build_model(config, (28, 29))
     with pytest.raises(ValueError, match="validation frames contain N,"):
         Experiment.from_frames(config, model, metals, frames)
+
+
+def test_frames_in_both_sets_are_told_of(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    frames_of(config)
+    assert not caplog.text
+    frames_of(replace(config, validation=config.train))
+    assert "10 of the 10 validation frames are training frames as well" in caplog.text
 
 
 def test_distances_are_seen_a_little_below_the_shortest_of_the_frames(config: TrainConfig) -> None:
