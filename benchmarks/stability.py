@@ -2,13 +2,13 @@
 
     python benchmarks/stability.py --model MODEL --data FRAMES --name acac-300K --temperature 300 --work WORK
 
-Langevin dynamics (friction 0.01 / fs, step 0.5 fs) from the first of the FRAMES for `--ps` picoseconds, then
+Langevin dynamics (friction 0.01 / fs) from the first of the FRAMES, or from `--start`, for `--ps` picoseconds, then
 `--nve-ps` without thermostat. FRAMES are of molecular dynamics at the same temperature. Reported are
 
 - whether it stayed together: in a molecule no bond of the first frame (closer than 1.25 times the sum of the covalent
   radii) changed by more than 0.5 Å, and no hydrogen went farther than that from all other atoms (it may change its
   partner, as in a hydrogen bond), all energies finite; of what is periodic the latter alone;
-- the distribution of distances `h(r)` of each pair of elements up to 6 Å (half the cell at most), normalised to 1, and
+- the distribution of distances `h(r)` of each pair of elements up to 6 Å (half a cell at most), normalised to 1, and
   `∫ |h − h_data| dr`, 0 where they are the same and 2 where they have nothing in common, beside the same between every
   second frame of the data and the others (Fu et al., arXiv 2210.07237);
 - the drift of the total energy without thermostat, and the applications of the cell a step.
@@ -39,7 +39,6 @@ from common import RESULTS, figure, machine, markdown_machine, markdown_table, w
 from ase_andersonn import AndersoNN
 from ase_andersonn.training.frames import read_file
 
-STEP = 0.5 * units.fs
 EVERY = 20
 """Steps between two samples."""
 BINS = np.linspace(0.5, 6.0, 276)
@@ -66,15 +65,15 @@ def distances(atoms: Atoms) -> np.ndarray:
 
 
 def longest(atoms: Atoms) -> float:
-    """Up to where distances are counted, Å: half the shortest cell length of what is periodic."""
+    """Up to where distances can be counted, Å: half the shortest cell length of what is periodic."""
     return min(6.0, *(0.5 * atoms.cell.lengths())) if atoms.pbc.any() else 6.0
 
 
-def add(histograms: Histograms, atoms: Atoms) -> None:
-    """Count the distances of one structure."""
+def add(histograms: Histograms, atoms: Atoms, limit: float) -> None:
+    """Count the distances of one structure up to a limit, Å."""
     found = distances(atoms)
     for name, (i, j) in pairs_of(atoms).items():
-        counts, _ = np.histogram(found[i, j][found[i, j] <= longest(atoms)], BINS)
+        counts, _ = np.histogram(found[i, j][found[i, j] <= limit], BINS)
         histograms[name] = histograms.get(name, np.zeros(len(BINS) - 1)) + counts
 
 
@@ -89,10 +88,10 @@ def difference(first: Histograms, second: Histograms) -> dict[str, float]:
     return {name: float(np.abs(one[name] - two[name]).sum() * (BINS[1] - BINS[0])) for name in one}
 
 
-def of_frames(frames: list[Atoms]) -> Histograms:
+def of_frames(frames: list[Atoms], limit: float) -> Histograms:
     histograms: Histograms = {}
     for atoms in frames:
-        add(histograms, atoms)
+        add(histograms, atoms, limit)
     return histograms
 
 
@@ -121,9 +120,9 @@ class Bonds:
 class Trajectory:
     """One run, with what was counted; saved in a folder and gone on with."""
 
-    def __init__(self, start: Atoms, options: argparse.Namespace) -> None:
-        self.folder = Path(options.work) / options.name
-        self.options, self.bonds = options, Bonds(start)
+    def __init__(self, start: Atoms, limit: float, options: argparse.Namespace) -> None:
+        self.folder, self.step = Path(options.work) / options.name, options.step * units.fs
+        self.options, self.bonds, self.limit = options, Bonds(start), limit
         self.histograms: Histograms = {}
         self.state: dict[str, Any] = {"steps": 0, "largest": 0.0, "broken_ps": None, "nve": []}
         if (self.folder / "state.json").exists():
@@ -145,21 +144,21 @@ class Trajectory:
     def run(self) -> None:
         """With thermostat, then without."""
         options = self.options
-        thermal, total = (round(ps * 1000 * units.fs / STEP) for ps in (options.ps, options.ps + options.nve_ps))
+        thermal, total = (round(ps * 1000 / options.step) for ps in (options.ps, options.ps + options.nve_ps))
         rng = np.random.default_rng((options.seed, self.state["steps"]))
         langevin = Langevin(
-            self.atoms, STEP, temperature_K=options.temperature, friction=0.01 / units.fs, rng=rng, fixcm=False
+            self.atoms, self.step, temperature_K=options.temperature, friction=0.01 / units.fs, rng=rng, fixcm=False
         )
         self._go(langevin, thermal)
-        self._go(VelocityVerlet(self.atoms, STEP), total)
+        self._go(VelocityVerlet(self.atoms, self.step), total)
 
     def _go(self, dynamics: MolecularDynamics, until: int) -> None:
         saved, state = time.monotonic(), self.state
         while state["steps"] < until and state["broken_ps"] is None:
             dynamics.run(EVERY)
             state["steps"] += EVERY
-            add(self.histograms, self.atoms)
-            ps = state["steps"] * STEP / (1000 * units.fs)
+            add(self.histograms, self.atoms, self.limit)
+            ps = state["steps"] * self.options.step / 1000
             if isinstance(dynamics, VelocityVerlet):
                 state["nve"].append([ps, self.atoms.get_total_energy()])
             state["largest"] = max(state["largest"], self.bonds.change(self.atoms))
@@ -219,26 +218,32 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the run")
     parser.add_argument("--temperature", type=float, required=True, help="K")
     parser.add_argument("--work", type=Path, required=True, help="folder in which runs are kept")
+    parser.add_argument("--start", type=Path, help="structure to begin with, instead of the first frame")
+    parser.add_argument("--step", type=float, default=0.5, help="fs (0.5)")
     parser.add_argument("--ps", type=float, default=100.0)
     parser.add_argument("--nve-ps", type=float, default=10.0)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     frames = read_file(options.data)
-    trajectory = Trajectory(frames[0], options)
+    start = frames[0] if options.start is None else read_file(options.start)[0]
+    limit = min(longest(start), *(longest(atoms) for atoms in frames))
+    trajectory = Trajectory(start, limit, options)
     trajectory.run()
-    reference = of_frames(frames)
+    reference = of_frames(frames, limit)
     path = RESULTS / "stability.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     data["machine"] = machine()
     data["runs"][options.name] = {
         "model": Path(options.model).name,
         "temperature": options.temperature,
-        "ps": trajectory.state["steps"] * STEP / (1000 * units.fs),
+        "step": options.step,
+        "atoms": len(start),
+        "ps": trajectory.state["steps"] * options.step / 1000,
         "broken_ps": trajectory.state["broken_ps"],
         "largest": trajectory.state["largest"],
         "difference": difference(trajectory.histograms, reference),
-        "halves": difference(of_frames(frames[::2]), of_frames(frames[1::2])),
+        "halves": difference(of_frames(frames[::2], limit), of_frames(frames[1::2], limit)),
         "drift": trajectory.drift(),
         "evaluations": list(trajectory.atoms.calc.diagnostics["evaluations"].values()),
     }

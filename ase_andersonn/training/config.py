@@ -49,7 +49,8 @@ class TrainConfig:
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
         compile: "auto" (where a compiler exists), true or false. Of a training step it is the functions of the cell
-            alone, a small part: what a compiler made cannot be differentiated twice, so the encoder runs as it is.
+            alone, a small part: what a compiler made cannot be differentiated twice, so the encoder runs as it is. So
+            does the validation, which would take longer to compile than to run.
         seed: of weights, split and batches.
     """
 

@@ -207,7 +207,7 @@ def _shifts(config: TrainConfig, model: EnergyModel, train: FrameDataset, frames
         train,
         batch_atoms=config.batch_atoms,
         tolerance=config.tolerance,
-        compile_mode=config.compile,
+        compile_mode=False,
     )
     residuals = (found.labelled.energy - found.predicted.energy).tolist()
     known = [i for i, residual in enumerate(residuals) if math.isfinite(residual)]

@@ -66,7 +66,7 @@ class Trainer(Run):
             self.experiment.validation,
             batch_atoms=config.batch_atoms,
             tolerance=config.tolerance,
-            compile_mode=config.compile,
+            compile_mode=False,
         )
         loss = self._validation_loss(result)
         numbers = {"loss": loss, "errors": as_numbers(result.errors)}
