@@ -62,3 +62,9 @@ def test_the_card_says_what_the_model_is_not_for() -> None:
     card = yaml.safe_load((RECIPE / "card.yaml").read_text(encoding="utf-8"))
     assert card["name"] == "organic"
     assert all(isinstance(limit, str) for limit in card["limits"])
+
+
+def test_the_small_molecules_are_each_there_once() -> None:
+    names = (RECIPE / "small.smi").read_text(encoding="utf-8").split()
+    assert len(names) == len(set(names)) > 100
+    assert {"[H][H]", "O", "C", "N"} < set(names)

@@ -2,9 +2,10 @@
 
 python make.py --number 2000        (resumable: molecules that are done stay; about 0.05 s a molecule and core)
 
-A molecule is a scaffold with two substituents, in one conformer that RDKit embeds (ETKDG) and relaxes with MMFF94. The
-dipole moment is that of this geometry; forces are those of GFN2-xTB in MMFF94's minimum, so they are not zero.
-Molecule k depends on k alone, so that a set can be made in parts and by several processes, each with its own file.
+A molecule is a scaffold with two substituents, in one conformer that RDKit embeds (ETKDG) and relaxes with MMFF94 (UFF
+where that has no parameters). The dipole moment is that of this geometry; forces are those of GFN2-xTB in the force
+field's minimum, so they are not zero. Molecule k depends on k alone, so that a set can be made in parts and by
+several processes, each with its own file.
 """
 
 import argparse
