@@ -32,12 +32,13 @@ def to_dict(config: Config) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 
-def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
+def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
     """The config that ``to_dict`` wrote.
 
-    Raises ValueError for an unknown or missing key and TypeError for a value of the wrong type; both name the key.
+    Raises ValueError for an unknown or missing key and TypeError for a value of the wrong type; both name the key, seen
+    from the config in which this one stands under the key ``where``.
     """
-    return _read_dataclass(cls, data, "")
+    return _read_dataclass(cls, data, where)
 
 
 def read_config(cls: type[C], path: str | Path) -> C:

@@ -113,6 +113,12 @@ def test_what_is_wrong_is_named(change: dict[str, Any], error: type[Exception], 
     assert str(caught.value) == message
 
 
+def test_what_is_wrong_is_named_as_seen_from_outside() -> None:
+    with pytest.raises(TypeError) as caught:
+        from_dict(Model, {"elements": ["Si", 14]}, "model")
+    assert str(caught.value) == "model.elements[1] = 14 is of type int; expected str"
+
+
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ValueError, match="missing key elements of Model"):
         from_dict(Model, {})

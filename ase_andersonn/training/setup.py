@@ -174,7 +174,7 @@ def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str
     """
     cls: Any = subclass_named(EnergyModel, config.architecture)
     config_class = get_type_hints(cls.__init__)["config"]
-    model_config = from_dict(config_class, {"elements": tuple(elements), **(sizes or config.model)})
+    model_config = from_dict(config_class, {"elements": tuple(elements), **(sizes or config.model)}, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)

@@ -240,7 +240,7 @@ def build_model(config: ClassifierTrainConfig) -> ClassifierModel:
     """
     cls: Any = subclass_named(ClassifierModel, config.architecture)
     labels = to_dict(config.label_set())
-    model_config = from_dict(get_type_hints(cls.__init__)["config"], {**config.model, "labels": labels})
+    model_config = from_dict(get_type_hints(cls.__init__)["config"], {**config.model, "labels": labels}, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: ClassifierModel = cls(model_config)
