@@ -91,13 +91,13 @@ def classify(
         from .classifier import StructureClassifier
         from .workflows.label_picture import write_picture
         from .workflows.label_table import (
-            check_folder,
             check_table,
             failures,
             named_structures,
             summary,
             write_answers,
         )
+        from .writing import check_folder
 
         check_table(out, files)
         check_folder(plot)
@@ -133,9 +133,8 @@ def evaluate(
         from .models.base import EnergyModel
         from .models.checkpoint import load_model
         from .models.committee import Committee
-        from .training import LabelKeys, error_text, evaluate_dataset, parity_plot, read_frames
-        from .training.frames import check_names
-        from .workflows.label_table import check_folder
+        from .training import LabelKeys, check_names, error_text, evaluate_dataset, parity_plot, read_frames
+        from .writing import check_folder
 
         check_folder(plot)
         potential = load_model(model)

@@ -30,3 +30,9 @@ def write_whole(path: Path, data: bytes) -> None:
     """Replace a file by `data`, or leave it as it is."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def check_folder(path: Path | None) -> None:
+    """Raise FileNotFoundError where a file could not be written since its folder is not there."""
+    if path is not None and not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.resolve().parent} to write {path.name} into.")

@@ -45,6 +45,8 @@ BINS = np.linspace(0.5, 6.0, 276)
 BROKEN = 0.5
 """Å by which a bond may change."""
 SAVE_SECONDS = 60.0
+SAME = ("model", "data", "start", "temperature", "step", "dtype", "seed")
+"""Options that a run that goes on may not change."""
 Histograms = dict[str, np.ndarray]
 
 
@@ -118,15 +120,22 @@ class Bonds:
 
 
 class Trajectory:
-    """One run, with what was counted; saved in a folder and gone on with."""
+    """One run, with what was counted; saved in a folder and gone on with.
+
+    Raises:
+        ValueError: where the folder holds a run of another kind.
+    """
 
     def __init__(self, start: Atoms, limit: float, options: argparse.Namespace) -> None:
         self.folder, self.step = Path(options.work) / options.name, options.step * units.fs
         self.options, self.bonds, self.limit = options, Bonds(start), limit
         self.histograms: Histograms = {}
-        self.state: dict[str, Any] = {"steps": 0, "largest": 0.0, "broken_ps": None, "nve": []}
+        kind = {name: str(getattr(options, name)) for name in SAME} | {"limit": f"{limit:.6f}", "atoms": len(start)}
+        self.state: dict[str, Any] = {"kind": kind, "steps": 0, "largest": 0.0, "broken_ps": None, "nve": []}
         if (self.folder / "state.json").exists():
             self.state = json.loads((self.folder / "state.json").read_text())
+            if self.state["kind"] != kind:
+                raise ValueError(f"{self.folder} holds another run, {self.state['kind']}; this one is {kind}.")
             self.histograms = dict(np.load(self.folder / "histograms.npz"))
             self.atoms = read(self.folder / "atoms.traj")
         else:
@@ -192,11 +201,14 @@ def picture(own: Histograms, data: Histograms, path: Path) -> None:
 
 
 def report(data: dict[str, Any]) -> str:
-    header = ["run", "ps", "stayed together", "largest change of a bond, Å", "∫|h − h_data| dr, worst pair of elements"]
+    header = ["run", "atoms", "step, fs", "ps", "stayed together", "largest change of a bond, Å"]
+    header += ["∫|h − h_data| dr, worst pair of elements"]
     header += ["the same within the data", "drift without thermostat, µeV/atom/ps", "evaluations a step"]
     rows = [
         [
             name,
+            str(own["atoms"]),
+            figure(own["step"]),
             figure(own["ps"]),
             "yes" if own["broken_ps"] is None else f"broke after {own['broken_ps']:.2f} ps",
             figure(own["largest"]),
@@ -228,9 +240,11 @@ def main() -> None:
     frames = read_file(options.data)
     start = frames[0] if options.start is None else read_file(options.start)[0]
     limit = min(longest(start), *(longest(atoms) for atoms in frames))
+    reference = of_frames(frames, limit)
+    if pairs_of(start).keys() != reference.keys():
+        parser.error(f"the start has pairs of {', '.join(pairs_of(start))}, the data of {', '.join(reference)}")
     trajectory = Trajectory(start, limit, options)
     trajectory.run()
-    reference = of_frames(frames, limit)
     path = RESULTS / "stability.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     data["machine"] = machine()

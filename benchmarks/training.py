@@ -159,7 +159,7 @@ def measure_errors(options: argparse.Namespace, data: dict[str, Any]) -> dict[st
         raise ValueError(f"{options.run} has other sizes or batches than those whose steps were timed.")
     records = [json.loads(line) for line in (options.run / "metrics.jsonl").read_text().splitlines()]
     ours = [(r["step"], 1e3 * r["validation"]["errors"]["all"]["forces"]["rmse"]) for r in records if "validation" in r]
-    per_epoch = records[0]["step"]  # of as many frames in batches of the same size
+    per_epoch = next(r["step"] for r in records if r["epoch"] == 1)  # of as many frames in batches of the same size
     log = MACE_EPOCH.findall(options.mace_log.read_text())
     curves = {names[0]: ours, "mace-128x0e": [((int(epoch) + 1) * per_epoch, float(error)) for epoch, error in log]}
     cpu = {own["name"]: own["cpu_s"] for own in data["step"]}

@@ -166,8 +166,8 @@ def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) ->
         context: Å.
 
     Raises:
-        ValueError: where there is a single box and it is periodic: the structure is smaller than a tile; where there
-            are too many of them.
+        ValueError: where there is a single box and it is periodic: it would be its own neighbour; where there are too
+            many of them.
     """
     pbc = np.array(pbc, bool)
     full, heights = frame(cell, pbc)
@@ -183,7 +183,7 @@ def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) ->
                 first[axis] = np.floor(low / focus)
                 shape[axis] = int(np.floor(high / focus)) - first[axis] + 1
     if pbc.any() and shape.prod() == 1:
-        largest = np.floor(heights[pbc].max() / 0.015) / 100  # at 1.5 times it there are two boxes
+        largest = np.floor(heights[pbc].max() / 0.015 - 1e-6) / 100  # a little below where there are two boxes
         raise ValueError(
             f"a focus of {focus} Å leaves the structure a single tile: its cell is "
             f"{', '.join(f'{h:.1f}' for h in heights[pbc])} Å high along the periodic axes, which are divided into "

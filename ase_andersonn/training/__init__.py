@@ -1,7 +1,7 @@
 """Training of equilibrium potentials, and their errors on labelled frames."""
 
 from .config import TrainConfig
-from .frames import LabelKeys, read_frames
+from .frames import LabelKeys, check_names, read_frames
 from .metrics import EvaluationReport, evaluate_dataset
 from .report import error_text, parity_plot
 from .trainer import Trainer, train, train_committee
@@ -11,6 +11,7 @@ __all__ = [
     "LabelKeys",
     "TrainConfig",
     "Trainer",
+    "check_names",
     "error_text",
     "evaluate_dataset",
     "parity_plot",

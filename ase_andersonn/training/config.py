@@ -50,7 +50,7 @@ class TrainConfig:
         dtype: "float32" or "float64".
         compile: "auto" (where a compiler exists), true or false. Of a training step it is the functions of the cell
             alone, a small part: what a compiler made cannot be differentiated twice, so the encoder runs as it is. So
-            does the validation, which would take longer to compile than to run.
+            does the validation: compiling a large network takes minutes.
         seed: of weights, split and batches.
     """
 

@@ -81,14 +81,14 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
 
 
 def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Refuse a name that was chosen and that no frame has: what is asked of that label could not be done.
+    """Refuse a name that was chosen and under which no frame has anything: it is misspelt.
 
     Raises:
         ValueError: for such a name.
     """
     for label in fields(keys):
         name = getattr(keys, label.name)
-        if name != label.default and all(getattr(labels_of(atoms, keys), label.name) is None for atoms in frames):
+        if name != label.default and all(_find(atoms, name) is None for atoms in frames):
             raise ValueError(f"no frame has {label.name} under the name {name!r}; the first has {_names(frames[0])}.")
 
 

@@ -98,7 +98,7 @@ def evaluate_dataset(
 
 
 def _mean(reports: Sequence[EvaluationReport]) -> EvaluationReport:
-    """What a committee says of the frames that its members say these things of."""
+    """Of the mean of the members' predictions, as `models.committee.mean`."""
     said = [(r.predicted.energy, r.predicted.forces, r.predicted.stress) for r in reports]
     predicted = Targets(*(torch.stack(values).mean(0) for values in zip(*said, strict=True)))
     labelled, systems = reports[0].labelled, reports[0].systems

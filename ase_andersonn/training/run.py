@@ -7,7 +7,8 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -177,9 +178,11 @@ class Run(ABC):
 
     def _before_first_step(self) -> None:
         p = self.position
-        validation = self.begin() if p.step == 0 and p.best is None else None
+        validation = self.begin() if p.step == 0 and p.metrics_size == 0 else None
         if validation is not None:
+            self._tick = time.monotonic()  # the schedule begins with the first step
             self._write({"epoch": 0, "step": 0, "train": {}, "validation": validation})
+            self.save_checkpoint()
 
     def _epoch(self, interrupt: Interrupt, bar: "tqdm[Any]") -> None:
         p = self.position
@@ -204,12 +207,8 @@ class Run(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        try:
+        with self._divergence_named():
             terms = self.backward(indices)
-        except ConvergenceError as error:
-            raise ConvergenceError(
-                f"step {p.step}: {error} If the loss rose before this, the run diverged: lower learning_rate."
-            ) from error
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(terms["loss"])):
             self.optimizer.step()
@@ -221,6 +220,16 @@ class Run(ABC):
         p.batch += 1
         p.step += 1
         self._advance_clock()
+
+    @contextmanager
+    def _divergence_named(self) -> Iterator[None]:
+        try:
+            yield
+        except ConvergenceError as error:
+            raise ConvergenceError(
+                f"step {self.position.step}: {error} If the loss rose before this, the run diverged: lower "
+                "learning_rate."
+            ) from error
 
     def _skip(self, indices: list[int], loss: Tensor) -> None:
         p = self.position
@@ -258,7 +267,7 @@ class Run(ABC):
         }
         p.sums, p.counted = {}, 0
         if p.epoch % self.config.validate_every == 0 or progress >= 1.0:
-            with self.average.applied(self.model):
+            with self.average.applied(self.model), self._divergence_named():
                 validation = self.validate()
             if validation is not None:
                 record["validation"] = validation

@@ -153,6 +153,8 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
 
 
 def _warn_of_shared(train: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
+    """Of the very same frames; one that was wrapped, or read from a file with fewer digits, is another here."""
+
     def geometry(atoms: Atoms) -> bytes:
         return b"".join(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))
 
@@ -174,7 +176,8 @@ def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str
     """
     cls: Any = subclass_named(EnergyModel, config.architecture)
     config_class = get_type_hints(cls.__init__)["config"]
-    model_config = from_dict(config_class, {"elements": tuple(elements), **(sizes or config.model)}, "model")
+    where = "sizes of the checkpoint" if sizes else "model"
+    model_config = from_dict(config_class, {"elements": tuple(elements), **(sizes or config.model)}, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ase_andersonn.config import to_dict
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import save_model
+from ase_andersonn.models.files import CHECKPOINT
 
 from .config import MAY_CHANGE_ON_RESUME, TrainConfig
 from .ensemble import train_from_seeds
@@ -165,7 +166,7 @@ def train(
     if go_on:
         trainer.resume()
     else:  # not before the trainer is made: what it begins with may be the best model of the run that it replaces
-        for name in (BEST, LAST):
+        for name in (BEST, LAST, CHECKPOINT):
             (Path(config.output) / name).unlink(missing_ok=True)
     trainer.fit()
     return trainer

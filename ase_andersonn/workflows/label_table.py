@@ -15,7 +15,7 @@ from ase.io import iread
 from ase_andersonn.classifier import UNCERTAIN, Label
 from ase_andersonn.inputs.sources import structure_from
 from ase_andersonn.labels import LabelSet
-from ase_andersonn.writing import write_whole
+from ase_andersonn.writing import check_folder, write_whole
 
 MANY = (".xyz", ".extxyz", ".traj", ".db", ".sdf")
 """Files that may hold several structures."""
@@ -83,12 +83,6 @@ def check_table(out: Path | None, given: Iterable[str] = ()) -> None:
     if any(_same(Path(text), out) for text in given):
         raise ValueError(f"{out} is one of the files to be read; name another one for the table.")
     check_folder(out)
-
-
-def check_folder(out: Path | None) -> None:
-    """Raise FileNotFoundError where a file cannot be written since its folder is not there."""
-    if out is not None and not out.resolve().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.resolve().parent} to write {out.name} into.")
 
 
 def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The tiled sum: what it is near to, what it is exactly, and what it refuses."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from hypothesis import example, given
+from hypothesis import strategies as st
 from small_models import cartesian_model, ethanol, silicon, skewed, telling_model
 from tiled_models import CASES, CUTOFF, MODEL, TIGHT, chain_of_molecules, energy, results, same, sheet, tiled, whole
 
@@ -18,6 +21,7 @@ from ase_andersonn.models.potential import ConvergenceError, Settings
 from ase_andersonn.tiles import Tiled, Tiles, stream
 from ase_andersonn.tiles import tiled as tiled_module
 from ase_andersonn.tiles import work as work_module
+from ase_andersonn.tiles.partition import cut
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -254,6 +258,22 @@ def test_bad_input() -> None:
         energy(tiled(focus=2.0), twice)
     with pytest.raises(ValueError, match="no atoms"):
         energy(tiled(), Atoms())
+
+
+PERIODIC = np.ones(3, bool)
+
+
+@given(st.floats(0.5, 500.0))
+@example(5.43)
+@example(4.05)
+def test_the_focus_that_the_error_names_is_small_enough(height: float) -> None:
+    with pytest.raises(ValueError, match="a single tile") as caught:
+        cut(np.zeros((1, 3)), np.eye(3) * height, PERIODIC, 2.0 * height, 1.0)
+    named = re.search(r"at most (\S+) Å", str(caught.value))
+    assert named is not None
+    focus = float(named.group(1))
+    assert focus > height / 1.5 - 0.03
+    assert cut(np.zeros((1, 3)), np.eye(3) * height, PERIODIC, focus, 1.0).shape.tolist() == [2, 2, 2]
 
 
 def test_a_tile_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

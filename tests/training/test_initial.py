@@ -1,5 +1,6 @@
 """Runs that begin with a trained model: nothing but the reference energies moves, and learning goes on."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ase_andersonn.backends import resolve_dtype
 from ase_andersonn.models.deq_attention import DEQAttention
 from ase_andersonn.models.potential import ConvergenceError
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train, train_committee
+from ase_andersonn.training import run as run_module
 from ase_andersonn.training.setup import Experiment, frames_of
 
 SHIFTS = {7: 300.0, 28: -200.0, 29: 100.0}
@@ -115,9 +117,77 @@ def test_what_it_began_with_stays_the_best_where_training_makes_it_worse(
     assert best.errors["all"].forces.mae == pytest.approx(records[0]["validation"]["errors"]["all"]["forces"]["mae"])
 
 
-def test_a_run_that_diverges_says_so(again: TrainConfig) -> None:
-    with pytest.raises(ConvergenceError, match="the run diverged: lower learning_rate"):
-        train(replace(again, learning_rate=1e4, warmup=0.0, max_epochs=100))
+@pytest.mark.parametrize("batch_atoms", [10, 1000])
+def test_a_run_that_diverges_says_so(again: TrainConfig, batch_atoms: int) -> None:
+    """Also where a single batch is an epoch, and the validation after it sees it first."""
+    again = replace(again, learning_rate=1e4, warmup=0.0, max_epochs=100, batch_atoms=batch_atoms)
+    with pytest.raises(ConvergenceError, match=r"step \d+: .* the run diverged: lower learning_rate"):
+        train(again)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_the_schedule_begins_with_the_first_step(again: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the validation before it, however long it takes."""
+    clock, rates = Clock(), []
+    monkeypatch.setattr(run_module, "time", clock)
+
+    def validate(trainer: Trainer, so_far: Callable[[Trainer], Any] = Trainer.validate) -> Any:
+        clock.now += 1e6
+        return so_far(trainer)
+
+    def backward(trainer: Trainer, indices: list[int], so_far: Callable[..., Any] = Trainer.backward) -> Any:
+        clock.now += 60.0
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return so_far(trainer, indices)
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    monkeypatch.setattr(Trainer, "backward", backward)
+    run = train(replace(again, max_epochs=None, max_minutes=3.0, warmup=0.9))
+    assert len(rates) == 3
+    assert rates[0] < rates[1] < rates[2] < again.learning_rate
+    assert [record["epoch"] for record in run.log.read()][:2] == [0, 1]
+
+
+def test_what_it_begins_with_is_validated_once(again: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is interrupted before its first step; the rest is as if it had not been."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(again)
+    resumed = train(again, resume=True)
+    whole = train(again, fresh=True)
+    assert [record["epoch"] for record in resumed.log.read()] == [0, 1, 2]
+    assert [record["validation"]["loss"] for record in resumed.log.read()] == [
+        record["validation"]["loss"] for record in whole.log.read()
+    ]
+
+
+def test_without_validation_frames_there_is_nothing_to_begin_with(again: TrainConfig) -> None:
+    run = train(replace(again, validation_fraction=0.0))
+    assert [record["epoch"] for record in run.log.read()] == [1, 2]
+    assert not (run.folder / "best.safetensors").exists()
+
+
+def test_a_run_begun_anew_does_not_go_on_with_the_old_one(again: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(again)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(again, fresh=True)
+    assert train(again, resume=True).log.read()[0]["epoch"] == 0
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_loaded_model_is_trainable(again: TrainConfig) -> None:

@@ -18,6 +18,7 @@ from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.classifier_base import ClassifierModel
+from ase_andersonn.models.files import CHECKPOINT
 from ase_andersonn.training.ensemble import train_from_seeds
 from ase_andersonn.training.report import finite_json
 from ase_andersonn.training.run import BEST, CURVE, Run, may_start
@@ -262,12 +263,12 @@ def train_classifier(
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
     """
     go_on = may_start(config.output, resume=resume, fresh=fresh)
-    if not go_on:
-        for name in (BEST, MODEL, TEST):
-            (Path(config.output) / name).unlink(missing_ok=True)
     trainer = ClassifierTrainer(config, progress_bar=progress_bar)
     if go_on:
         trainer.resume()
+    else:
+        for name in (BEST, MODEL, TEST, CHECKPOINT):
+            (Path(config.output) / name).unlink(missing_ok=True)
     trainer.fit()
     return trainer
 
