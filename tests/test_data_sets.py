@@ -133,6 +133,14 @@ def test_molecules_are_put_at_the_distance_asked_for() -> None:
         assert cdist(both.positions[:9], both.positions[9:]).min() == pytest.approx(distance, abs=1e-6)
 
 
+@pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
+@pytest.mark.parametrize(("smiles", "length"), [("[H][H]", 0.74), ("[C-]#[O+]", 1.13), ("Cl", 1.27), ("C", 1.09)])
+def test_molecules_that_mmff94_has_no_parameters_for_are_embedded_too(smiles: str, length: float) -> None:
+    """All but methane; lengths of experiment."""
+    atoms = load(DATA / "dipoles" / "make.py").conformer(smiles, 0)
+    assert atoms.get_distance(0, 1) == pytest.approx(length, abs=0.15)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
 def test_geometries_depend_on_their_number_and_the_molecules_alone(tmp_path: Path) -> None:

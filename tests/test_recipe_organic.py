@@ -64,7 +64,14 @@ def test_the_card_says_what_the_model_is_not_for() -> None:
     assert all(isinstance(limit, str) for limit in card["limits"])
 
 
-def test_the_small_molecules_are_each_there_once() -> None:
+def test_the_small_molecules_are_neutral_closed_shells_and_each_there_once() -> None:
+    chem = pytest.importorskip("rdkit.Chem")
     names = (RECIPE / "small.smi").read_text(encoding="utf-8").split()
-    assert len(names) == len(set(names)) > 100
-    assert {"[H][H]", "O", "C", "N"} < set(names)
+    molecules = [chem.MolFromSmiles(name) for name in names]
+    assert len({chem.MolToSmiles(molecule) for molecule in molecules}) == len(names)
+    assert f"{len(names)} small ones" in (RECIPE / "README.md").read_text(encoding="utf-8")
+    for molecule in molecules:
+        atoms = chem.AddHs(molecule).GetAtoms()
+        assert chem.GetFormalCharge(molecule) == 0
+        assert not any(atom.GetNumRadicalElectrons() for atom in atoms)
+        assert {atom.GetAtomicNum() for atom in atoms} <= {1, 6, 7, 8, 9, 15, 16, 17, 35}

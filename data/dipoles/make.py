@@ -74,7 +74,7 @@ def molecules() -> list[str]:
 
 
 def embedded(smiles: str, seed: int) -> Chem.Mol:
-    """The molecule with its hydrogen atoms, in one conformer in a minimum of MMFF94, or of UFF where that knows none.
+    """The molecule with its hydrogen atoms: a conformer in a minimum of MMFF94, or of UFF where that has no parameters.
 
     Raises:
         ValueError: where RDKit finds no geometry or the force field no minimum.
