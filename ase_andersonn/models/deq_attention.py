@@ -52,6 +52,8 @@ class DEQAttentionConfig:
         separable: whether the value that is weighted by the attention is in each channel a radial function times a
             number of the neighbour's species, instead of any function of its distance and both species.
         n_told: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
+        linear: whether what an atom sees goes to its energy on a linear path too, past the injection network and the
+            readout's: what a network learns of unknown surroundings is anything, what a linear map does continues.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -71,6 +73,7 @@ class DEQAttentionConfig:
     n_bispectrum: int = 16
     separable: bool = True
     n_told: int = 32
+    linear: bool = True
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)
@@ -146,6 +149,10 @@ class DEQAttention(EnergyModel):
         self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
         self.hidden = SpeciesLinear(c, c, n_species)
         self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
+        self.linear = config.linear
+        if config.linear:
+            self.past_network = SpeciesLinear(config.n_hidden, c, n_species)
+            self.past_readout = nn.Parameter(0.1 * torch.randn(n_species, c))
         numbers = torch.tensor(config.elements)
         self.reference: Tensor
         self.scale: Tensor
@@ -186,10 +193,20 @@ class DEQAttention(EnergyModel):
         if heard is not None:
             features = self.listen(vectors, species, neighbor_species, mask, heard)
             own = own + self.inject_heard(in_units(features, self.typical_heard[species], self.spread_heard[species]))
+        _, u, v = self.injected(own, species)
+        return u, v
+
+    def injected(self, own: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The injection network's hidden features [n_rows, n_hidden], and the scalars of `u` and of `v`.
+
+        Args:
+            own: what the atoms see and hear, mapped to the network's width [n_rows, n_hidden].
+            species: [n_rows].
+        """
         x = silu(own)
         x = x + silu(self.inject[1](x, species))
         u, v = self.inject[2](x, species).chunk(2, -1)
-        return u, v
+        return x, u + self.past_network(own, species) if self.linear else u, v
 
     def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
         """What the attention sees of each atom's surroundings; arguments as in `tell`."""
@@ -216,8 +233,15 @@ class DEQAttention(EnergyModel):
         return self.cell.weights()
 
     def readout(self, z: Tensor, species: Tensor) -> Tensor:
-        """`s_Z w_Z · silu(W z)` [n_rows], eV."""
-        return self.scale[species] * (self.output[species] * silu(self.hidden(z, species))).sum(-1)
+        """`s_Z (w_Z · silu(W z) + w'_Z · z)` [n_rows], eV."""
+        return self.read(self.hidden(z, species), z, species)
+
+    def read(self, x: Tensor, scalars: Tensor, species: Tensor) -> Tensor:
+        """`s_Z (w_Z · silu(x) + w'_Z · z₀)` [n_rows], eV; both are [n_rows, n_channels]."""
+        energies = self.output[species] * silu(x)
+        if self.linear:
+            energies = energies + self.past_readout[species] * scalars
+        return self.scale[species] * energies.sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
         """The nuclear repulsion, which ends at the pair's `closest` distance [n_rows], eV."""

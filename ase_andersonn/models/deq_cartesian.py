@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_andersonn.nn.attention import Seen
-from ase_andersonn.nn.blocks import Affine, SpeciesLinear, silu
+from ase_andersonn.nn.blocks import Affine, SpeciesLinear
 from ase_andersonn.nn.cartesian import RANK_MAX, Product
 from ase_andersonn.nn.deq import ContractiveCell
 from ase_andersonn.nn.messages import Shape
@@ -101,11 +101,9 @@ class DEQCartesian(DEQAttention):
             return super().tell(vectors, species, neighbor_species, mask)
         seen = self.look(vectors, species, neighbor_species, mask)
         scalars, tensors = self.many_body(seen.density)
-        first, second, last = self.inject
         x = in_units(seen.features, self.typical[species], self.spread[species])
         y = in_units(scalars, self.typical_products[species], self.spread_products[species])
-        x = silu(first(x, species) + self.first_products(y))
-        x = x + silu(second(x, species))
+        x, u, v = self.injected(self.inject[0](x, species) + self.first_products(y), species)
         factors = self.factors(x, species).chunk(self.shape.l_max, -1)
         mixed = [
             mix(_shortened(t / length[:, None])) * factor[:, None]
@@ -113,7 +111,7 @@ class DEQCartesian(DEQAttention):
                 tensors, self.length[species].unbind(1), self.tensors, factors, strict=True
             )
         ]
-        us, vs = zip(*(part.chunk(2, -1) for part in (last(x, species), *mixed)), strict=True)
+        us, vs = zip((u, v), *(part.chunk(2, -1) for part in mixed), strict=True)
         own = torch.cat([join(us), join(vs)], -1)
         return Told(own, own[:, :0], self.gates(seen))
 
@@ -166,14 +164,13 @@ class DEQCartesian(DEQAttention):
         )
 
     def readout(self, z: Tensor, species: Tensor) -> Tensor:
-        """`s_Z w_Z · silu(W [z₀ ; √(1 + |P_l z_l|²) − 1])` [n_rows], eV."""
+        """`s_Z (w_Z · silu(W [z₀ ; √(1 + |P_l z_l|²) − 1]) + w'_Z · z₀)` [n_rows], eV."""
         if not self.shape.l_max:
             return super().readout(z, species)
         scalars, *tensors = split(z, self.shape.n_scalars, self.shape.l_max)
         seen = [mix(t).square().sum(-2) for mix, t in zip(self.seen_tensors, tensors, strict=True)]
         lengths = [(1.0 + square).sqrt() - 1.0 for square in seen]
-        x = self.hidden(torch.cat([scalars, *lengths], -1), species)
-        return self.scale[species] * (self.output[species] * silu(x)).sum(-1)
+        return self.read(self.hidden(torch.cat([scalars, *lengths], -1), species), scalars, species)
 
     def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """See `DEQAttention.measured`; also the products' scalars and the squared lengths of the tensors."""

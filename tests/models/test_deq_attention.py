@@ -206,6 +206,28 @@ def test_an_atom_hears_of_what_its_neighbours_see_and_of_nothing_else() -> None:
         assert changed.tolist() == [True] * (last + 1) + [False] * (7 - last)
 
 
+@pytest.mark.parametrize("sizes", [{}, {"rank": 2}])
+def test_the_linear_path_is_linear_and_beside_the_network(sizes: dict[str, int]) -> None:
+    """Where the network says nothing, energies are linear in what is seen; where the path does not, it is not there."""
+    model = small_model(**sizes)
+    own = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    species = torch.arange(5)
+    _, u, v = model.injected(own, species)
+    for parameter in (model.inject[2].linear.weight, model.inject[2].bias, model.output):
+        parameter.zero_()
+    path = [model.read(u, model.injected(x, species)[1], species) for x in (own, 3.0 * own, 0.0 * own)]
+    torch.testing.assert_close(path[1] - path[2], 3.0 * (path[0] - path[2]))
+    assert float((path[0] - path[2]).abs().min()) > 1e-3
+
+    model, without = small_model(**sizes), small_model(linear=False, **sizes)
+    for parameter in (*model.past_network.parameters(), model.past_readout):
+        parameter.zero_()
+    without.load_state_dict({name: x for name, x in model.state_dict().items() if not name.startswith("past_")})
+    for first, second in zip(model.injected(own, species), without.injected(own, species), strict=True):
+        assert torch.equal(first, second)
+    assert torch.equal(model.read(u, v, species), without.read(u, v, species))
+
+
 def test_calibration_leaves_unseen_species_as_they_are() -> None:
     model = small_model()
     graph = graph_from_atoms(Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.5]]), CUTOFF, dtype=torch.float64)

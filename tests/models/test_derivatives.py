@@ -36,8 +36,8 @@ def graph_of(*names: str, dtype: torch.dtype = torch.float64) -> Graph:
 
 
 def plain_model(seed: int = 0) -> EnergyModel:
-    """Of values that are not separable, without a bispectrum."""
-    return small_model(seed, separable=False, n_bispectrum=0)
+    """Of values that are not separable, without a bispectrum, without a linear path."""
+    return small_model(seed, separable=False, n_bispectrum=0, linear=False)
 
 
 def unrolled(model: EnergyModel, graph: Graph, steps: int = 120) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -32,7 +32,7 @@ CUTOFF = 4.0
 
 MODELS = {
     "random": lambda: small_model(0),
-    "plain": lambda: small_model(2, separable=False, n_bispectrum=0),
+    "plain": lambda: small_model(2, separable=False, n_bispectrum=0, linear=False),
     "telling": telling_model,
     "stiff": lambda: stiff_model(1, l_max=4),
     "cartesian": cartesian_model,
