@@ -24,6 +24,7 @@ SIZES: dict[str, Any] = {
     "n_heads": 2,
     "n_hidden": 16,
     "n_told": 0,
+    "linear": False,
 }
 TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
 """More of a DEQ-Cartesian model."""
@@ -73,13 +74,13 @@ def small_model(
 
 
 def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
-    """A model with tensors."""
-    return small_model(seed, rank=rank, **sizes)
+    """A model with tensors, and a linear path."""
+    return small_model(seed, rank=rank, **{"linear": True, **sizes})
 
 
 def telling_model(seed: int = 0, **sizes: Any) -> DEQAttention:
-    """A model whose atoms tell their neighbours what they see."""
-    return small_model(seed, **{"n_told": 5, **sizes})
+    """A model whose atoms tell their neighbours what they see, with a linear path."""
+    return small_model(seed, **{"n_told": 5, "linear": True, **sizes})
 
 
 def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:

@@ -187,6 +187,7 @@ def test_unknown_combinations_of_known_elements_are_said_once() -> None:
         ({"smallest": 10}, ethanol(), "molecules of fewer than 10 atoms, this one has 9"),
         ({"periodic": [True]}, ethanol(), "not trained on molecules and clusters"),
         ({"periodic": [False]}, bulk("Si"), "not trained on periodic structures"),
+        ({"odd_electrons": False}, Atoms("OH", [[0, 0, 0], [0, 0, 1.0]]), "an odd number of electrons, radicals"),
     ],
 )
 def test_what_training_had_nothing_of_is_said(card: dict[str, Any], structure: Atoms, text: str) -> None:
@@ -201,7 +202,11 @@ def test_charges_that_change_nothing_are_said() -> None:
     atoms = ethanol()
     expected = small_calculator().get_potential_energy(atoms)
     atoms.set_initial_charges([1.0] + [0.0] * 8)
-    with pytest.warns(UserWarning, match="the initial charges change nothing"):
+    with pytest.warns(UserWarning, match="the model knows no charges"):
+        assert small_calculator().get_potential_energy(atoms) == expected
+    atoms = ethanol()
+    atoms.info["charge"] = -1
+    with pytest.warns(UserWarning, match="the model knows no charges"):
         assert small_calculator().get_potential_energy(atoms) == expected
 
 
@@ -227,6 +232,9 @@ def test_moments_that_are_alike_pass_in_silence() -> None:
         ({"smallest": 9, "periodic": [False]}, ethanol()),
         ({"smallest": 9, "periodic": [True]}, bulk("Si")),  # a primitive cell is no small structure
         ({"periodic": [False, True]}, slab()),
+        ({"odd_electrons": False}, ethanol()),
+        ({"odd_electrons": False}, bulk("Cu")),
+        ({"odd_electrons": True}, Atoms("OH", [[0, 0, 0], [0, 0, 1.0]])),
         ({}, ethanol()),
     ],
 )

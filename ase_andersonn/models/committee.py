@@ -59,6 +59,8 @@ class Committee(Potential):
             self.card["combinations"] = sorted(map(sorted, common))
         if all("smallest" in member.card for member in members):
             self.card["smallest"] = max(member.card["smallest"] for member in members)
+        if all("odd_electrons" in member.card for member in members):
+            self.card["odd_electrons"] = all(member.card["odd_electrons"] for member in members)
         if all("periodic" in member.card for member in members):
             self.card["periodic"] = [
                 kind for kind in (False, True) if all(kind in member.card["periodic"] for member in members)

@@ -12,8 +12,9 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     """A sentence for everything that the training data of a model had nothing of, charges and spins among it.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
-    smallest structure had (`smallest`), and whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
-    periodic is what is so in one direction at least).
+    smallest structure had (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
+    periodic is what is so in one direction at least), and whether some molecules had odd numbers of electrons
+    (`odd_electrons`).
 
     Args:
         card: the model card.
@@ -38,8 +39,10 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     if periodic and bool(atoms.pbc.any()) not in periodic:
         kind = "periodic structures" if atoms.pbc.any() else "molecules and clusters"
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
-    if atoms.get_initial_charges().any():
-        yield "the model knows no charges: the initial charges change nothing, results are those of neutral structures."
+    if card.get("odd_electrons") is False and not atoms.pbc.any() and atoms.numbers.sum() % 2:
+        yield f"the model was not trained on molecules with an odd number of electrons, radicals: {EXTRAPOLATION}"
+    if atoms.get_initial_charges().any() or atoms.info.get("charge"):
+        yield "the model knows no charges: that of the structure changes nothing, results are those of neutral ones."
     moments = atoms.get_initial_magnetic_moments()
     if not reads_magmoms and (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
         yield "the model knows no spins: that the initial magnetic moments differ changes nothing."

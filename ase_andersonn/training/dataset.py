@@ -79,6 +79,10 @@ class FrameDataset:
         """Whether there are frames that are periodic in no direction (False), and such that are in one or more."""
         return sorted({bool(data.pbc.any()) for data in self.data})
 
+    def odd_electrons(self) -> bool:
+        """Whether there are molecules with an odd number of electrons, if neutral; periodic frames are none."""
+        return any(int(data.numbers.sum()) % 2 == 1 for data in self.data if not bool(data.pbc.any()))
+
     def _kinds(self) -> list[tuple[int, ...]]:
         return [tuple(data.numbers.unique().tolist()) for data in self.data]
 

@@ -94,6 +94,7 @@ class Trainer(Run):
             "combinations": self.experiment.train.combinations(),
             "smallest": min(self.experiment.train.n_atoms),
             "periodic": self.experiment.train.periodic(),
+            "odd_electrons": self.experiment.train.odd_electrons(),
             "training": {
                 "config": shareable(self.config),
                 "train_frames": len(self.experiment.train),

@@ -152,8 +152,9 @@ def test_combinations_are_those_that_all_members_know() -> None:
 
 def test_a_committee_has_seen_what_all_members_have() -> None:
     alone = members(2)
-    alone[0].card, alone[1].card = {"smallest": 2, "periodic": [False, True]}, {"smallest": 5, "periodic": [True]}
-    assert Committee(alone).card == {"smallest": 5, "periodic": [True]}
+    alone[0].card = {"smallest": 2, "periodic": [False, True], "odd_electrons": True}
+    alone[1].card = {"smallest": 5, "periodic": [True], "odd_electrons": False}
+    assert Committee(alone).card == {"smallest": 5, "periodic": [True], "odd_electrons": False}
 
 
 def test_a_committee_of_committees_is_one_of_all_members() -> None:

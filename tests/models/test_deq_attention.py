@@ -209,7 +209,7 @@ def test_an_atom_hears_of_what_its_neighbours_see_and_of_nothing_else() -> None:
 @pytest.mark.parametrize("sizes", [{}, {"rank": 2}])
 def test_the_linear_path_is_linear_and_beside_the_network(sizes: dict[str, int]) -> None:
     """Where the network says nothing, energies are linear in what is seen; where the path does not, it is not there."""
-    model = small_model(**sizes)
+    model = small_model(linear=True, **sizes)
     own = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     species = torch.arange(5)
     _, u, v = model.injected(own, species)
@@ -219,7 +219,7 @@ def test_the_linear_path_is_linear_and_beside_the_network(sizes: dict[str, int])
     torch.testing.assert_close(path[1] - path[2], 3.0 * (path[0] - path[2]))
     assert float((path[0] - path[2]).abs().min()) > 1e-3
 
-    model, without = small_model(**sizes), small_model(linear=False, **sizes)
+    model, without = small_model(linear=True, **sizes), small_model(linear=False, **sizes)
     for parameter in (*model.past_network.parameters(), model.past_readout):
         parameter.zero_()
     without.load_state_dict({name: x for name, x in model.state_dict().items() if not name.startswith("past_")})

@@ -1,5 +1,6 @@
 """Frames as graphs with labels, and the validation split."""
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -79,6 +80,12 @@ def test_balanced_sets_of_elements_have_about_as_many_atoms() -> None:
     data = FrameDataset(frames, 4.0)
     drawn = [frame for batch in data.sampler(batch_atoms=8, seed=0, balance=True).epoch(0) for frame in batch]
     assert sum(frame < 6 for frame in drawn) == sum(frame >= 6 for frame in drawn) == 6
+
+
+def test_odd_numbers_of_electrons_are_of_molecules_alone() -> None:
+    ammonia, copper = Atoms("NH3", 2.0 * np.eye(4, 3)), bulk("Cu")
+    assert not FrameDataset([labelled(ammonia), labelled(copper)], 4.0).odd_electrons()
+    assert FrameDataset([labelled(ammonia), labelled(ammonia[:3])], 4.0).odd_electrons()
 
 
 def test_closest_distance_of_each_pair_of_elements() -> None:

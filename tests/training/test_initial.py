@@ -95,7 +95,7 @@ def test_labels_that_the_model_predicts_move_nothing(again: TrainConfig, tmp_pat
 @pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-12)])
 def test_a_run_begins_where_the_model_ended_and_learns_on(again: TrainConfig, dtype: str, atol: float) -> None:
     frames = read_frames(again.train)
-    again = replace(again, dtype=dtype, max_epochs=6)
+    again = replace(again, dtype=dtype, max_epochs=6, learning_rate=5e-4)
     ended, begun = load_model(again.initial).to(resolve_dtype(dtype)), Experiment.from_config(again).model
     forces = [evaluate_dataset(model, frames).predicted.forces for model in (ended, begun)]  # type: ignore[arg-type]
     torch.testing.assert_close(*forces, rtol=0, atol=atol)
