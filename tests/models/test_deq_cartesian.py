@@ -26,7 +26,7 @@ def energy(model: DEQAttention, atoms: Atoms) -> float:
 
 def test_rank_0_is_the_attention_model() -> None:
     """The same weights by name and size, and the same energies."""
-    cartesian, attention = cartesian_model(5, rank=0), small_model(5)
+    cartesian, attention = cartesian_model(5, rank=0), small_model(5, linear=True)
     attention.load_state_dict(cartesian.state_dict())
     for structure in STRUCTURES.values():
         assert energy(cartesian, structure()) == energy(attention, structure())
