@@ -151,8 +151,8 @@ class DEQAttention(EnergyModel):
         self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
         self.linear = config.linear
         if config.linear:
-            self.past_network = SpeciesLinear(config.n_hidden, c, n_species)
-            self.past_readout = nn.Parameter(0.1 * torch.randn(n_species, c))
+            self.linear_inject = SpeciesLinear(config.n_hidden, c, n_species)
+            self.linear_output = nn.Parameter(0.1 * torch.randn(n_species, c))
         numbers = torch.tensor(config.elements)
         self.reference: Tensor
         self.scale: Tensor
@@ -197,7 +197,7 @@ class DEQAttention(EnergyModel):
         return u, v
 
     def injected(self, own: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The injection network's hidden features [n_rows, n_hidden], and the scalars of `u` and of `v`.
+        """The injection network's features [n_rows, n_hidden], the scalars of `u` and of `v` [n_rows, n_channels].
 
         Args:
             own: what the atoms see and hear, mapped to the network's width [n_rows, n_hidden].
@@ -206,7 +206,9 @@ class DEQAttention(EnergyModel):
         x = silu(own)
         x = x + silu(self.inject[1](x, species))
         u, v = self.inject[2](x, species).chunk(2, -1)
-        return x, u + self.past_network(own, species) if self.linear else u, v
+        if self.linear:
+            u = u + self.linear_inject(own, species)
+        return x, u, v
 
     def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
         """What the attention sees of each atom's surroundings; arguments as in `tell`."""
@@ -237,10 +239,16 @@ class DEQAttention(EnergyModel):
         return self.read(self.hidden(z, species), z, species)
 
     def read(self, x: Tensor, scalars: Tensor, species: Tensor) -> Tensor:
-        """`s_Z (w_Z · silu(x) + w'_Z · z₀)` [n_rows], eV; both are [n_rows, n_channels]."""
+        """`s_Z (w_Z · silu(x) + w'_Z · z₀)` [n_rows], eV.
+
+        Args:
+            x: `W z`, see `readout` [n_rows, n_channels].
+            scalars: `z₀`, the features that are no tensors [n_rows, n_channels].
+            species: [n_rows].
+        """
         energies = self.output[species] * silu(x)
         if self.linear:
-            energies = energies + self.past_readout[species] * scalars
+            energies = energies + self.linear_output[species] * scalars
         return self.scale[species] * energies.sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from ase_andersonn.models.files import PRETRAINED
 from ase_andersonn.training import evaluate_dataset, read_frames
 from ase_andersonn.training.metrics import ErrorRow
 
-SEEN = ("smallest", "periodic", "odd_electrons", "training", "validation")
-"""What a run's card says of its data and of itself."""
+OF_THE_RUN = ("smallest", "periodic", "odd_electrons", "training", "validation")
+"""What the card takes over from that of the run."""
 
 
 def in_units(row: ErrorRow) -> dict[str, float]:
@@ -42,7 +42,7 @@ def make_card(model_path: str, test: list[str]) -> dict[str, Any]:
     return {
         **yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8")),
         "parameters": sum(p.numel() for p in model.parameters()),
-        **{name: model.card[name] for name in SEEN if name in model.card},
+        **{name: model.card[name] for name in OF_THE_RUN if name in model.card},
         "test": {symbol: in_units(row) for symbol, row in report.errors.items() if symbol != "all"},
     }
 

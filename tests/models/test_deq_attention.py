@@ -220,9 +220,9 @@ def test_the_linear_path_is_linear_and_beside_the_network(sizes: dict[str, int])
     assert float((path[0] - path[2]).abs().min()) > 1e-3
 
     model, without = small_model(linear=True, **sizes), small_model(linear=False, **sizes)
-    for parameter in (*model.past_network.parameters(), model.past_readout):
+    for parameter in (*model.linear_inject.parameters(), model.linear_output):
         parameter.zero_()
-    without.load_state_dict({name: x for name, x in model.state_dict().items() if not name.startswith("past_")})
+    without.load_state_dict({name: x for name, x in model.state_dict().items() if not name.startswith("linear_")})
     for first, second in zip(model.injected(own, species), without.injected(own, species), strict=True):
         assert torch.equal(first, second)
     assert torch.equal(model.read(u, v, species), without.read(u, v, species))
