@@ -13,6 +13,7 @@ from ase_andersonn.models.checkpoint import save_model
 from ase_andersonn.models.files import CHECKPOINT
 
 from .config import MAY_CHANGE_ON_RESUME, TrainConfig
+from .doubts import unexplained, warn_of_little
 from .ensemble import train_from_seeds
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
@@ -46,6 +47,7 @@ class Trainer(Run):
         super().__init__(
             config, self.experiment.model, batches, may_change=MAY_CHANGE_ON_RESUME, progress_bar=progress_bar
         )
+        self._unexplained: dict[str, float] = {}
 
     def backward(self, indices: list[int]) -> dict[str, Tensor]:
         """See `Run.backward`."""
@@ -69,6 +71,7 @@ class Trainer(Run):
             tolerance=config.tolerance,
             compile_mode=False,
         )
+        self._unexplained = unexplained(self.model, result)
         loss = self._validation_loss(result)
         numbers = {"loss": loss, "errors": as_numbers(result.errors)}
         if self.is_best(loss):
@@ -125,6 +128,8 @@ class Trainer(Run):
                 BEST,
                 self.config.learning_rate,
             )
+        if self.finished:
+            warn_of_little(self._unexplained)
 
     def fingerprint(self) -> dict[str, str]:
         """See `Run.fingerprint`."""

@@ -1,0 +1,85 @@
+"""What speaks against the labels is said: frames unlike all others, and labels that contradict each other."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
+from ase_andersonn.training.doubts import UNLIKE, unexplained, warn_of_unlike
+from ase_andersonn.training.metrics import EvaluationReport, error_table
+from ase_andersonn.training.setup import Experiment, build_model
+
+KEYS = LabelKeys()
+
+
+def copper(n: int, forces_times: float = 1.0) -> list[Atoms]:
+    """Rattled copper whose forces are a multiple of the right ones."""
+    rng = np.random.default_rng(1)
+    frames = []
+    for _ in range(n):
+        atoms = bulk("Cu", cubic=True)
+        atoms.positions += rng.normal(scale=rng.uniform(0.02, 0.2), size=atoms.positions.shape)
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces_times * forces)
+        frames.append(atoms)
+    return frames
+
+
+def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    frames = copper(20)
+    warn_of_unlike(frames, KEYS)
+    assert not caplog.text
+    frames[7].calc.results["forces"] = (
+        2 * UNLIKE * max(np.abs(f.calc.results["forces"]).max() for f in frames) * (np.ones((4, 3)))
+    )
+    warn_of_unlike(frames, KEYS)
+    assert "1 of 20 frames have forces more than 30 times as large" in caplog.text
+    assert "Cu4 (" in caplog.text
+
+
+@pytest.mark.parametrize("frames", [copper(3, 0.0), [Atoms("H")]])
+def test_forces_that_are_all_zero_or_missing_are_no_doubt(
+    frames: list[Atoms], caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_unlike(frames, KEYS)
+    assert not caplog.text
+
+
+def test_what_is_unexplained_is_one_for_the_mean_and_zero_for_the_labels(config: TrainConfig) -> None:
+    frames = copper(12)
+    experiment = Experiment.from_frames(config, build_model(config, (29,)), frames, frames)
+    said = evaluate_dataset(experiment.model, frames)
+    labels, systems = said.labelled, said.systems
+
+    def share(predicted_energy: torch.Tensor, predicted_forces: torch.Tensor) -> dict[str, float]:
+        predicted = replace(labels, energy=predicted_energy, forces=predicted_forces)
+        report = EvaluationReport(error_table(predicted, labels, systems), predicted, labels, systems)
+        return unexplained(experiment.model, report)
+
+    assert share(labels.energy, labels.forces) == {"energy": 0.0, "forces": 0.0}
+    assert share(labels.energy.mean().expand(12), torch.zeros_like(labels.forces)) == pytest.approx(
+        {"energy": 1.0, "forces": 1.0}
+    )
+    assert share(labels.energy, -labels.forces)["forces"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("times", "doubted"), [(1.0, False), (-1.0, True)])
+def test_forces_of_the_wrong_sign_are_told_of_at_the_end(
+    config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, times: float, doubted: bool
+) -> None:
+    data = tmp_path / "copper.extxyz"
+    write(data, copper(60, times))
+    with caplog.at_level(logging.WARNING):
+        train(replace(config, train=(str(data),), batch_atoms=20, max_epochs=12))
+    assert ("little was learnt" in caplog.text) == doubted
+    assert ("energy" in caplog.text) == doubted
