@@ -53,8 +53,8 @@ class AndersoNN(Calculator):
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: for a damaged model file, members of a committee that know different elements, an unknown device or
-            dtype, or a tolerance that is not positive.
+        ValueError: for a damaged model file, members of a committee that know different elements, and arguments without
+            a meaning.
         RuntimeError: for `compile=True` where there is no compiler.
 
     What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one.
@@ -79,6 +79,10 @@ class AndersoNN(Calculator):
     ) -> None:
         if not (math.isfinite(tol) and tol > 0):
             raise ValueError(f"tol is {tol}; it is an energy tolerance in eV/atom and has to be positive.")
+        if not (isinstance(skin, int | float) and 0.0 <= skin < math.inf):
+            raise ValueError(f"skin is {skin!r}; it is a length in Å, 0 or more.")
+        if warm_start not in (True, False):
+            raise ValueError(f"warm_start is {warm_start!r}; use True or False.")
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile is {compile!r}; use 'auto', True or False.")
         settings = Settings(resolve_device(device), resolve_dtype(dtype), tol, warm_start, skin, compile)

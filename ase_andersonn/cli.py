@@ -105,6 +105,8 @@ def classify(
         names: list[str] = []
         given = named_structures(files, names, out=out)
         answers = classifier.predict_many(given, batch_size=batch_size or "auto")
+        if not answers:
+            raise ValueError(f"there is no structure in {', '.join(files)}.")
         if out is not None:
             write_answers(out, names, answers, named_structures(files, [], out=out))
         typer.echo(summary(answers, classifier.labels))

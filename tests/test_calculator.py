@@ -128,7 +128,17 @@ def test_tolerances_that_make_no_sense(tol: float) -> None:
         small_calculator(tol=tol)
 
 
-@pytest.mark.parametrize(("option", "value"), [("device", "tpu"), ("dtype", "float16"), ("skin", -0.1)])
+OPTIONS = [
+    ("device", "tpu"),
+    ("dtype", "float16"),
+    ("skin", -0.1),
+    ("skin", "0.5"),
+    ("skin", INF),
+    ("warm_start", "no"),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), OPTIONS)
 def test_options_that_make_no_sense(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=str(value)):
         small_calculator(**{option: value})

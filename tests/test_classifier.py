@@ -186,6 +186,8 @@ def test_what_makes_no_classifier(tmp_path: Path) -> None:
         StructureClassifier(tmp_path)
     with pytest.raises(FileNotFoundError, match="no model 'nothing'"):
         StructureClassifier("nothing")
+    with pytest.raises(FileNotFoundError, match=r"organic is a potential, .* use AndersoNN\('organic'\)"):
+        StructureClassifier("organic")
     with pytest.raises(ValueError, match="batch_size is 0"):
         StructureClassifier(make_model()).predict_many([], batch_size=0)
     config = GraphClassifierConfig(labels=ELECTRONIC.at(2.0), **SMALL, **SMALLER)  # type: ignore[arg-type]
@@ -284,6 +286,21 @@ def test_a_table_is_no_structure_of_its_folder_and_replaces_no_input(folder: Pat
     assert out.read_bytes() == before
     assert not list(out.parent.glob(".labels*"))
     out.unlink()
+
+
+def test_an_empty_folder_is_an_error(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    code, text = run("classify", folder / "empty", "--model", folder / "model.safetensors")
+    assert (code, "there is no structure in" in text) == (1, True), text
+
+
+def test_lengths_in_nanometres_are_refused() -> None:
+    classifier = StructureClassifier(make_model())
+    silicon = bulk("Si")
+    classifier.predict(silicon)
+    silicon.set_cell(0.1 * silicon.cell, scale_atoms=True)
+    with pytest.raises(ValueError, match=r"two atoms are 0\.24 Å apart, which none are; are the lengths in Å"):
+        classifier.predict(silicon)
 
 
 def test_classify_fails_only_if_all_failed(folder: Path) -> None:

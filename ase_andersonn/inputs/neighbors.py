@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import vesin
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,6 +22,8 @@ Bools = NDArray[np.bool_]
 GRID_CELLS = 5e4
 MOST_IMAGES = 1e5
 """Periodic images of an atom within reach, at most: a smaller cell is a mistake, and the list would fill the memory."""
+FARTHEST = 1e6
+"""Å that the atoms of what is periodic in one or two directions extend along the others, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +60,17 @@ def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff
         cutoff: Å.
 
     Raises:
-        ValueError: for a cutoff that is not a positive number.
+        ValueError: for a cutoff that is not a positive number, a cell that is too small, and atoms too far apart.
     """
     x, h = np.asarray(positions, np.float64).reshape(-1, 3), np.asarray(cell, np.float64)
     periodic: list[bool] = np.broadcast_to(np.asarray(pbc, bool), 3).tolist()
     radius = _search_radius(x, h, np.array(periodic), _positive("cutoff", cutoff))
-    finder = vesin.NeighborList(cutoff=radius, full_list=False)
-    first, second, offset = finder.compute(x, h, periodic, "ijS")
+    if radius > cutoff and not any(periodic):
+        first, second = KDTree(x).query_pairs(cutoff, output_type="ndarray").T
+        offset = np.zeros((len(first), 3), np.int32)
+    else:
+        finder = vesin.NeighborList(cutoff=radius, full_list=False)
+        first, second, offset = finder.compute(x, h, periodic, "ijS")
     d = x.take(second, 0)
     d -= x.take(first, 0)
     d += offset @ h
@@ -229,7 +236,8 @@ def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -
     and then divides by zero, which ends the process: a wide sheet, or a molecule one atom of which has flown far off.
 
     Raises:
-        ValueError: for a cell so small that an atom would have more than `MOST_IMAGES` images within the cutoff.
+        ValueError: for a cell so small that an atom would have more than `MOST_IMAGES` images within the cutoff, and
+            for atoms farther apart than `FARTHEST`, for which vesin takes minutes.
     """
     heights = 1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
     if np.maximum(2.0 * cutoff / heights, 1.0).prod() > MOST_IMAGES:
@@ -241,6 +249,8 @@ def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -
     bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), spread)
     if np.maximum(bound / cutoff, 1.0).prod() < GRID_CELLS:
         return cutoff
+    if pbc.any() and spread > FARTHEST:
+        raise ValueError(f"atoms lie {spread:.1e} Å apart, more than {FARTHEST:g} Å; check the step that moved them.")
     across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]
     lengths = np.concatenate((heights, np.ptp(positions @ across.T, axis=0)))
     grid = np.maximum(lengths / cutoff, 1.0)

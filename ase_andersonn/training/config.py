@@ -99,6 +99,9 @@ class TrainConfig:
                 f"initial is {self.initial!r}, which says sizes and reference energies; leave out model and "
                 "reference_energies."
             )
+        weights = self.energy_weight, self.energy_weight_final or 0.0, self.forces_weight, self.stress_weight
+        if not any(weights):
+            raise ValueError("energy_weight, forces_weight and stress_weight are all 0: nothing would be learnt.")
         for name, low, high in RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

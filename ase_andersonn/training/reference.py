@@ -28,14 +28,14 @@ def reference_energies(
 
     Args:
         frames: training frames; those without energy do not count.
-        given: eV by element symbol, kept as they are.
+        given: eV by element symbol, kept as they are; also of elements that no frame holds.
         keys: names of the labels.
 
     Returns:
         eV by atomic number.
     """
     fixed = {_number(symbol): energy for symbol, energy in (given or {}).items()}
-    elements = elements_of(frames)
+    elements = sorted({*elements_of(frames), *fixed})
     labelled = [(atoms, energy) for atoms in frames if (energy := labels_of(atoms, keys).energy) is not None]
     if not labelled:
         return {z: fixed.get(z, 0.0) for z in elements}

@@ -73,6 +73,9 @@ class Experiment:
         found = cls._of(config, model, train, validation)
         scales = {z: found.scales[z].item() for z in model.elements}
         energies = reference_energies(train, config.reference_energies, config.labels)
+        unknown = [chemical_symbols[z] for z in energies if z not in model.elements]
+        if unknown:
+            raise ValueError(f"reference_energies names {', '.join(unknown)}, which the model does not know.")
         model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
         model.set_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
         model.calibrate(lambda: _geometries(model, found.train, config.batch_atoms, found.device, found.dtype))

@@ -103,6 +103,7 @@ FAR = {
     "molecule along a line": (np.diag([6e5, 0.0, 0.0])[[0, 1]], np.zeros((3, 3)), False),
     "molecule in a plane": (np.array([[0.0, 0.0, 0.0], [3e3, 3e3, 1.0], [2.0, 0.0, 0.0]]), np.zeros((3, 3)), False),
     "atom out of this world": (np.array([[0.0, 0.0, 0.0], [1e15, 0.0, 1.0], [2.0, 0.0, 0.0]]), np.zeros((3, 3)), False),
+    "atoms along a line": (np.diag([1e8, 0.0, 0.0])[[0, 1]], np.zeros((3, 3)), False),
     "sheet": (np.random.default_rng(0).random((500, 3)) * [2e3, 2e3, 3.0], np.diag([2e3, 2e3, 3.0]), True),
     "sheet in vacuum": (np.random.default_rng(0).random((500, 3)) * [2e3, 2e3, 0.0], np.diag([2e3, 2e3, 0]), [1, 1, 0]),
     "chain": (np.array([[0.0, 0.0, 0.0], [9e5, 1.0, 1.0]]), np.diag([1e6, 3.0, 3.0]), True),
@@ -121,3 +122,8 @@ def test_long_and_thin(name: str) -> None:
     near = list(map(tuple, np.argwhere((distances < 5.0) & (distances > 0.0)).tolist()))
     home = (edges.offset == 0).all(1)
     assert sorted(zip(edges.center[home].tolist(), edges.other[home].tolist(), strict=True)) == near
+
+
+def test_atoms_that_left_a_sheet_are_an_error_at_once() -> None:
+    with pytest.raises(ValueError, match=r"atoms lie 1\.0e\+08 Å apart, more than 1e\+06 Å"):
+        neighbors.neighbor_edges([[0.0, 0.0, 0.0], [0.0, 0.0, 1e8]], np.diag([5.0, 5.0, 0.0]), [1, 1, 0], 5.0)

@@ -146,6 +146,10 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         FileNotFoundError, match="there is no model 'water': neither a file of that name nor a packaged"
     ):
         load_model("water")
+    with pytest.raises(
+        FileNotFoundError, match=r"electronic is a classifier.* use StructureClassifier\('electronic'\)"
+    ):
+        load_model("electronic")
     with pytest.raises(FileNotFoundError, match=r"the folder .* holds no \.safetensors files"):
         load_model(tmp_path)
 

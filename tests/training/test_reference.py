@@ -39,6 +39,11 @@ def test_given_energies_are_kept() -> None:
         reference_energies([frame("CH4", -1000.0)], {"Xx": 1.0})
 
 
+def test_a_given_energy_of_an_element_without_frames_is_kept() -> None:
+    frames = [frame("CH4", -1000.0)]
+    assert reference_energies(frames, {"O": -7.0}) == pytest.approx({**reference_energies(frames), 8: -7.0})
+
+
 def test_without_energies_the_reference_is_zero() -> None:
     assert reference_energies([frame("CO", forces=np.ones((2, 3)))]) == {6: 0.0, 8: 0.0}
 

@@ -68,6 +68,7 @@ def test_own_weights_come_back_bit_for_bit() -> None:
     [
         ({"train": ()}, "train is empty"),
         ({"max_epochs": 3, "max_minutes": 3.0}, "give one of the two"),
+        ({"energy_weight": 0.0, "forces_weight": 0.0, "stress_weight": 0.0}, "are all 0: nothing would be learnt"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0; it has to lie between"),
         ({"batch_atoms": 0}, "batch_atoms is 0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),

@@ -257,6 +257,11 @@ def test_elements_of_the_validation_set_have_to_be_known(config: TrainConfig) ->
         Experiment.from_frames(config, model, metals, frames)
 
 
+def test_reference_energies_of_elements_that_the_model_does_not_know(config: TrainConfig) -> None:
+    with pytest.raises(ValueError, match="reference_energies names O, Au, which the model does not know"):
+        Experiment.from_config(replace(config, reference_energies={"Au": 1.0, "Cu": 2.0, "O": 3.0}))
+
+
 def test_frames_in_both_sets_are_told_of(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
     frames_of(config)
     assert not caplog.text
