@@ -146,7 +146,8 @@ def evaluate(
         frames = read_frames(data, keys)
         check_names(frames, keys)
         result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
-        typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}")
+        spread = {} if result.spread is None else {"spread": result.spread}
+        typer.echo(f"{len(frames)} frames\n{error_text(result.errors | spread)}")
         if plot is not None:
             parity_plot(result, plot)
 

@@ -83,7 +83,7 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     assert (code, "members       2" in output) == (0, True), output
     assert "is a training run; name one of its models" in run("info", tmp_path / "run" / "seed-0")[1]
     code, output = run("evaluate", ensemble, data)
-    assert (code, "energy [meV/atom]" in output) == (0, True), output
+    assert (code, "energy [meV/atom]" in output, output.splitlines()[-1][:6]) == (0, True, "spread"), output
 
 
 def test_a_fresh_committee_holds_nothing_of_the_old_one(tmp_path: Path, data: Path) -> None:

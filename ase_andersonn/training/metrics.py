@@ -55,12 +55,15 @@ class EvaluationReport:
         predicted: of all frames, in their order.
         labelled: likewise.
         systems: the frames.
+        spread: of a committee the mean and the root mean square of its spreads, as they are in the calculator's
+            `diagnostics`: of the energy, and of each atom's forces.
     """
 
     errors: dict[str, ErrorRow]
     predicted: Targets
     labelled: Targets
     systems: Systems
+    spread: ErrorRow | None = None
 
 
 def evaluate_dataset(
@@ -102,7 +105,13 @@ def _mean(reports: Sequence[EvaluationReport]) -> EvaluationReport:
     said = [(r.predicted.energy, r.predicted.forces, r.predicted.stress) for r in reports]
     predicted = Targets(*(torch.stack(values).mean(0) for values in zip(*said, strict=True)))
     labelled, systems = reports[0].labelled, reports[0].systems
-    return EvaluationReport(error_table(predicted, labelled, systems), predicted, labelled, systems)
+    energies, forces, stresses = (torch.stack(values) for values in zip(*said, strict=True))
+    spread = ErrorRow(
+        _sizes(energies.std(0, correction=0) / systems.n_per_system),
+        _sizes(forces.var(0, correction=0).sum(1).sqrt()),
+        _sizes(stresses.std(0, correction=0)),
+    )
+    return EvaluationReport(error_table(predicted, labelled, systems), predicted, labelled, systems, spread)
 
 
 def report(
@@ -162,6 +171,10 @@ def _errors(predicted: Tensor, labelled: Tensor) -> Errors:
     if not values.numel():
         return Errors(float("nan"), float("nan"), 0)
     return Errors(values.abs().mean().item(), values.square().mean().sqrt().item(), values.numel())
+
+
+def _sizes(values: Tensor) -> Errors:
+    return _errors(values, torch.where(values.isnan(), torch.nan, 0.0))
 
 
 def _on_cpu(predicted: Targets, batch: LabelledBatch) -> tuple[Targets, Targets, Systems]:

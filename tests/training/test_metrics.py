@@ -80,6 +80,12 @@ def test_a_committee_is_the_mean_of_its_members(config: TrainConfig, frames: lis
     np.testing.assert_allclose(stress, calc.get_stress(frames[crystal]), rtol=0, atol=1e-9)
     error = together.predicted.forces - together.labelled.forces
     assert together.errors["all"].forces.mae == pytest.approx(error.abs().mean().item())
+    calc.evaluate(frames)
+    assert together.spread is not None
+    assert together.spread.energy.mae == pytest.approx(np.mean(calc.diagnostics["energy_spread"]))
+    of_atoms = np.concatenate(calc.diagnostics["forces_spread"])
+    assert together.spread.forces.mae == pytest.approx(of_atoms.mean())
+    assert together.spread.forces.rmse == pytest.approx(np.sqrt(np.square(of_atoms).mean()))
 
 
 def test_a_committee_of_grids_is_refused(frames: list[Atoms]) -> None:
