@@ -5,6 +5,7 @@
     python benchmarks/organic.py --model organic --work WORK --part md --ps 100
 
 - errors: of the labelled frames of `--test`, whole and by their `kind`;
+- small: the small molecules of the recipe, which are among those of training, at rest in GFN2-xTB;
 - torsions: every rotatable bond of ten molecules turned in steps of 15°, the rest rigid as GFN2-xTB left it; energies
   above the curve's lowest, of points within 2 eV of it;
 - bonds: every bond between two heavy atoms outside rings drawn from 0.85 to 2 times its length, what hangs on it moved
@@ -13,7 +14,7 @@
   picoseconds: whether no bond changed by more than 0.5 Å, and the errors of forces and energies of frames on the way.
   It can be ended at any time and goes on where WORK has it, saved once a minute.
 
-Needs RDKit and tblite. The molecules are in no set that the packaged model was trained on.
+Needs RDKit and tblite. The ten molecules are in no set that the packaged model was trained on.
 """
 
 from __future__ import annotations
@@ -70,9 +71,12 @@ TEMPERATURE, STEP = 300.0, 0.5 * units.fs
 """K; ASE's unit of time."""
 EVERY = 200
 """Steps between two looks at the bonds."""
+WORST = 15
+"""Of the small molecules are named."""
 SAMPLE_PS = 1.0
 """Between two frames that are labelled."""
-PARTS = ("errors", "torsions", "bonds", "md")
+PARTS = ("errors", "small", "torsions", "bonds", "md")
+SMALL = Path(__file__).resolve().parents[1] / "data" / "recipes" / "organic" / "small.smi"
 KCAL = units.kcal / units.mol
 
 
@@ -81,9 +85,12 @@ def xtb() -> TBLite:
 
 
 def relaxed(smiles: str) -> Chem.Mol:
-    """The molecule in a conformer of RDKit (ETKDG, MMFF94), at rest in GFN2-xTB."""
+    """The molecule in a conformer of RDKit (ETKDG, MMFF94, or UFF for want of parameters), at rest in GFN2-xTB."""
     molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    if AllChem.EmbedMolecule(molecule, randomSeed=1) != 0 or AllChem.MMFFOptimizeMolecule(molecule, maxIters=5000) < 0:
+    embedded = AllChem.EmbedMolecule(molecule, randomSeed=1) == 0
+    if not embedded or (
+        AllChem.MMFFOptimizeMolecule(molecule, maxIters=5000) < 0 and AllChem.UFFOptimizeMolecule(molecule) < 0
+    ):
         raise RuntimeError(f"RDKit has no geometry for {smiles}")
     atoms = geometry(molecule)
     atoms.calc = xtb()
@@ -186,6 +193,17 @@ def of_frames(model: EnergyModel, patterns: Sequence[str]) -> dict[str, dict[str
     for kind, chosen in kinds.items():
         row = evaluate_dataset(model, chosen).errors["all"]
         found[kind] = {"frames": len(chosen), "energy": 1e3 * row.energy.mae, "forces": 1e3 * row.forces.mae}
+    return found
+
+
+def at_rest(names: Sequence[str], calc: AndersoNN) -> dict[str, dict[str, float]]:
+    """Error of the energy, eV, and the largest component of the forces, eV/Å, of molecules at rest in GFN2-xTB."""
+    frames = [geometry(relaxed(name)) for name in names]
+    found = {}
+    for name, atoms, ours in zip(names, frames, calc.evaluate(frames), strict=True):
+        atoms.calc = xtb()
+        error = float(ours["energy"] - atoms.get_potential_energy())
+        found[name] = {"energy": error, "forces": float(np.abs(ours["forces"]).max())}
     return found
 
 
@@ -308,6 +326,13 @@ def report(data: dict[str, Any]) -> str:
         rows = [[k, own["frames"], figure(own["energy"]), figure(own["forces"])] for k, own in data["errors"].items()]
         parts += ["## Errors of molecules not trained on (MAE)"]
         parts += [markdown_table(["frames", "number", "energy, meV/atom", "forces, meV/Å"], rows)]
+    if "small" in data:
+        errors = {name: abs(own["energy"]) for name, own in data["small"].items()}
+        worst = sorted(errors, key=lambda name: -errors[name])[:WORST]
+        rows = [[f"`{k}`", *(figure(1e3 * data["small"][k][what]) for what in ("energy", "forces"))] for k in worst]
+        parts += [f"## {len(errors)} small molecules at rest, seen in training in other geometries"]
+        parts += [f"Energies are off by {figure(1e3 * float(np.median(list(errors.values()))))} meV in the median."]
+        parts += [markdown_table(["the worst", "energy, error, meV", "forces, largest component, meV/Å"], rows)]
     for name, title in (("torsions", "Torsions"), ("bonds", "Bonds drawn out")):
         if name in data:
             parts += [f"## {title}", f"![{title}](organic-{name}.png)", scan_table(data[name])]
@@ -349,9 +374,11 @@ def main() -> None:
     data["machine"] = machine()
     if "errors" in parts:
         data["errors"] = of_frames(model, options.test)
-    chosen = parts - {"errors"}
+    chosen = parts - {"errors", "small"}
     molecules = {name: relaxed(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
     calc = AndersoNN(model, dtype="float64", compile=False)
+    if "small" in parts:
+        data["small"] = at_rest(SMALL.read_text(encoding="utf-8").split(), calc)
     for part in sorted(chosen & set(SCANS)):
         data[part] = scanned(part, molecules, calc)
         label = "angle, degrees" if part == "torsions" else "length / length at rest"
