@@ -76,7 +76,9 @@ WORST = 15
 SAMPLE_PS = 1.0
 """Between two frames that are labelled."""
 PARTS = ("errors", "small", "torsions", "bonds", "md")
-SMALL = Path(__file__).resolve().parents[1] / "data" / "recipes" / "organic" / "small.smi"
+RECIPE = Path(__file__).resolve().parents[1] / "data" / "recipes" / "organic"
+SMALL = ("small.smi", "common.smi")
+"""Files of the recipe, molecules of few atoms."""
 KCAL = units.kcal / units.mol
 
 
@@ -330,7 +332,7 @@ def report(data: dict[str, Any]) -> str:
         errors = {name: abs(own["energy"]) for name, own in data["small"].items()}
         worst = sorted(errors, key=lambda name: -errors[name])[:WORST]
         rows = [[f"`{k}`", *(figure(1e3 * data["small"][k][what]) for what in ("energy", "forces"))] for k in worst]
-        parts += [f"## {len(errors)} small molecules at rest, seen in training in other geometries"]
+        parts += [f"## {len(errors)} small molecules at rest, in training in other geometries"]
         parts += [f"Energies are off by {figure(1e3 * float(np.median(list(errors.values()))))} meV in the median."]
         parts += [markdown_table(["the worst", "energy, error, meV", "forces, largest component, meV/Å"], rows)]
     for name, title in (("torsions", "Torsions"), ("bonds", "Bonds drawn out")):
@@ -378,7 +380,8 @@ def main() -> None:
     molecules = {name: relaxed(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
     calc = AndersoNN(model, dtype="float64", compile=False)
     if "small" in parts:
-        data["small"] = at_rest(SMALL.read_text(encoding="utf-8").split(), calc)
+        names = [name for file in SMALL for name in (RECIPE / file).read_text(encoding="utf-8").split()]
+        data["small"] = at_rest(names, calc)
     for part in sorted(chosen & set(SCANS)):
         data[part] = scanned(part, molecules, calc)
         label = "angle, degrees" if part == "torsions" else "length / length at rest"

@@ -141,6 +141,18 @@ def test_molecules_that_mmff94_has_no_parameters_for_are_embedded_too(smiles: st
     assert atoms.get_distance(0, 1) == pytest.approx(length, abs=0.15)
 
 
+@pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
+@pytest.mark.parametrize(("smiles", "length"), [("O=C=O", 1.162), ("N#N", 1.098), ("O=S=O", 1.432)])
+def test_molecules_begin_at_rest_where_that_is_asked_for(smiles: str, length: float) -> None:
+    """The force field draws these bonds out by 0.2 Å and more; lengths of experiment, Å."""
+    make = load(DATA / "organic" / "make.py")
+    molecule = make.dipoles().embedded(smiles, 0)
+    atoms = make.label(make.as_atoms(make.relaxed(molecule)))
+    assert atoms.get_distance(0, 1) == pytest.approx(length, abs=0.03)
+    assert np.linalg.norm(atoms.get_forces(), axis=1).max() < make.AT_REST + 1e-6
+    assert make.as_atoms(molecule).get_distance(0, 1) > length + 0.2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
 def test_geometries_depend_on_their_number_and_the_molecules_alone(tmp_path: Path) -> None:

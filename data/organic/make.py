@@ -2,6 +2,7 @@
 
 python make.py --number 20000                        (resumable; 0.05 to 0.1 s a geometry and core)
 python make.py --number 20000 --smiles molecules.smi (molecules of one's own, one SMILES a line)
+python make.py --number 20000 --relaxed              (begins at rest in GFN2-xTB; several times as long)
 
 | kind | |
 |---|---|
@@ -11,8 +12,10 @@ python make.py --number 20000 --smiles molecules.smi (molecules of one's own, on
 | colliding | two molecules pressed together until their nearest atoms are 1 to 2 Å apart |
 | pair | two molecules whose nearest atoms are 2 to 5 Å apart |
 
-All kinds but the first have small displacements on top. Geometry k depends on k and the list of molecules alone, so
-that a set can be made in parts and by several processes, each with its own file.
+All kinds but the first have small displacements on top. Without `--relaxed` molecules begin in a force field's minimum,
+which can be far from any that GFN2-xTB has: MMFF94 draws the bonds of CO2 out to 1.40 Å. Geometry k depends on k, the
+list of molecules and `--relaxed` alone, so that a set can be made in parts and by several processes, each with its own
+file.
 """
 
 import argparse
@@ -28,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.optimize import BFGS
 from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 from scipy.spatial.transform import Rotation
@@ -44,6 +48,8 @@ LARGEST_FORCE = 60.0
 """eV/Å; geometries with more are left out."""
 NOISE = 0.05
 """Å, displacements on top of the other kinds."""
+AT_REST, MOST_STEPS = 0.05, 300
+"""Largest force, eV/Å, of a molecule at rest, and steps towards it."""
 
 
 def dipoles() -> ModuleType:
@@ -138,13 +144,34 @@ def beside(molecule: Chem.Mol, other: Chem.Mol, distance: float, rng: np.random.
     return first + second
 
 
+def engine() -> TBLite:
+    return TBLite(method="GFN2-xTB", verbosity=0, max_iterations=500)
+
+
+def relaxed(molecule: Chem.Mol) -> Chem.Mol:
+    """The molecule at rest in GFN2-xTB, near where it is.
+
+    Raises:
+        ValueError: where it does not come to rest.
+    """
+    atoms = as_atoms(molecule)
+    atoms.calc = engine()
+    with BFGS(atoms, logfile=None) as search:
+        if not search.run(fmax=AT_REST, steps=MOST_STEPS):
+            raise ValueError(f"not at rest after {MOST_STEPS} steps")
+    found = Chem.Mol(molecule)
+    for k, position in enumerate(atoms.positions):
+        found.GetConformer().SetAtomPosition(k, position)
+    return found
+
+
 def label(atoms: Atoms) -> Atoms:
     """The geometry with its GFN2-xTB energy and forces.
 
     Raises:
         ValueError: where a force is larger than `LARGEST_FORCE`.
     """
-    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0, max_iterations=500)
+    atoms.calc = engine()
     energy, forces = round(float(atoms.get_potential_energy()), 8), atoms.get_forces()
     largest = float(np.linalg.norm(forces, axis=1).max())
     if largest > LARGEST_FORCE:
@@ -153,12 +180,12 @@ def label(atoms: Atoms) -> Atoms:
     return atoms
 
 
-def make_geometry(number: int, names: Sequence[str], embedded: Callable[[str, int], Chem.Mol]) -> Atoms:
+def make_geometry(number: int, names: Sequence[str], start: Callable[[str, int], Chem.Mol]) -> Atoms:
     """The labelled geometry of that number; its kind is the number's turn."""
     rng = np.random.default_rng([2026, number])
     kind = KINDS[number % len(KINDS)]
     first, second = (names[k] for k in rng.integers(len(names), size=2))
-    atoms = kind([embedded(name, number) for name in ((first, second) if kind in TWO else (first,))], rng)
+    atoms = kind([start(name, number) for name in ((first, second) if kind in TWO else (first,))], rng)
     if kind is not displaced:
         atoms.positions += rng.normal(scale=NOISE, size=(len(atoms), 3))
     atoms = label(atoms)
@@ -172,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--number", type=int, default=100, help="of geometries (100)")
     parser.add_argument("--first", type=int, default=0, help="number of the first geometry (0)")
     parser.add_argument("--smiles", type=Path, help="file of SMILES, one a line; else the molecules of ../dipoles")
+    parser.add_argument("--relaxed", action="store_true", help="begin at rest in GFN2-xTB, not in a force field")
     parser.add_argument("--output", type=Path, default=HERE / "geometries.extxyz")
     args = parser.parse_args(arguments)
     script = dipoles()
@@ -180,7 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not names:
         parser.error(f"{args.smiles} holds no SMILES")
     numbers = range(args.first, args.first + args.number)
-    collect(args.output, numbers, "geometry", lambda number: make_geometry(number, names, script.embedded))
+
+    def start(name: str, number: int) -> Chem.Mol:
+        molecule = script.embedded(name, number)
+        return relaxed(molecule) if args.relaxed else molecule
+
+    collect(args.output, numbers, "geometry", lambda number: make_geometry(number, names, start))
 
 
 if __name__ == "__main__":
