@@ -18,6 +18,20 @@ def elements_of(frames: Sequence[Atoms]) -> tuple[int, ...]:
     return tuple(int(z) for z in np.unique(np.concatenate([atoms.numbers for atoms in frames])))
 
 
+def sample_with_energies(frames: Sequence[Atoms], n: int, keys: LabelKeys | None = None) -> list[Atoms]:
+    """Frames with energies, of each element `n` at least or all that there are; drawn once and for all."""
+    seen: dict[int, int] = {}
+    chosen = []
+    for i in np.random.default_rng(0).permutation(len(frames)):
+        kinds = np.unique(frames[i].numbers).tolist()
+        if all(seen.get(z, 0) >= n for z in kinds) or labels_of(frames[i], keys).energy is None:
+            continue
+        chosen.append(frames[i])
+        for z in kinds:
+            seen[z] = seen.get(z, 0) + 1
+    return chosen
+
+
 def reference_energies(
     frames: Sequence[Atoms], given: Mapping[str, float] | None = None, keys: LabelKeys | None = None
 ) -> dict[int, float]:

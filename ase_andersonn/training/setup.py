@@ -1,7 +1,6 @@
 """Data and model of a training run, made from its config."""
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from .dataset import FrameDataset, LabelledBatch, split
 from .doubts import warn_of_unlike
 from .frames import check_names, read_frames
 from .metrics import report
-from .reference import elements_of, energies_by_element, force_scales, reference_energies
+from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
 from .state import read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -34,6 +33,8 @@ NEARER = 0.9
 Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
 at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
 """
+FOR_SHIFTS = 500
+"""Frames of each element that its shift is fitted to; all would take as long as an epoch."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,12 @@ class Experiment:
     ) -> "Experiment":
         """From frames and a trained model, whose scales are kept and whose reference energies are moved to the frames.
 
-        The shift of each element is the fit of `reference_energies` to labels less predictions.
+        The shift of each element is the fit of `reference_energies` to labels less predictions, of a sample of many
+        frames.
         """
         found = cls._of(config, model.train().requires_grad_(True), train, validation)
         model.lower_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
-        shifts = _shifts(config, model, found.train, train)
+        shifts = _shifts(config, model, train)
         model.move_reference(shifts)
         moved = ", ".join(f"{chemical_symbols[z]} {shift:+.4g}" for z, shift in shifts.items())
         logger.info("begins with %s; reference energies moved by, eV: %s", config.initial, moved or "nothing")
@@ -208,21 +210,20 @@ def initial_model(config: TrainConfig) -> EnergyModel:
     return model
 
 
-def _shifts(config: TrainConfig, model: EnergyModel, train: FrameDataset, frames: Sequence[Atoms]) -> dict[int, float]:
+def _shifts(config: TrainConfig, model: EnergyModel, train: Sequence[Atoms]) -> dict[int, float]:
     """How much the labels of the training frames lie above the predictions, eV by atomic number."""
+    frames = sample_with_energies(train, FOR_SHIFTS, config.labels)
+    if not frames:
+        return {}
     found = report(
         model,
-        train,
+        FrameDataset(frames, model.cutoff, config.labels),
         batch_atoms=config.batch_atoms,
         tolerance=config.tolerance,
         compile_mode=False,
     )
     residuals = (found.labelled.energy - found.predicted.energy).tolist()
-    known = [i for i, residual in enumerate(residuals) if math.isfinite(residual)]
-    if not known:
-        return {}
-    numbers = [frames[i].numbers for i in known]
-    return energies_by_element(elements_of(frames), numbers, [residuals[i] for i in known])
+    return energies_by_element(elements_of(train), [atoms.numbers for atoms in frames], residuals)
 
 
 def _geometries(

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ase_andersonn.training.reference import SMALLEST_SCALE, force_scales, reference_energies
+from ase_andersonn.training.reference import SMALLEST_SCALE, force_scales, reference_energies, sample_with_energies
 
 
 def frame(formula: str, energy: float | None = None, forces: np.ndarray | None = None) -> Atoms:
@@ -46,6 +46,22 @@ def test_a_given_energy_of_an_element_without_frames_is_kept() -> None:
 
 def test_without_energies_the_reference_is_zero() -> None:
     assert reference_energies([frame("CO", forces=np.ones((2, 3)))]) == {6: 0.0, 8: 0.0}
+
+
+def test_a_sample_holds_enough_frames_of_every_element() -> None:
+    rng = np.random.default_rng(0)
+    frames = [Atoms(rng.choice(["H", "C"], size=3)) for _ in range(200)] + [Atoms("HAu")] * 4 + [Atoms("HPt")] * 30
+    for k, atoms in enumerate(frames):
+        if k % 3 and "Au" not in atoms.symbols:
+            atoms.calc = SinglePointCalculator(atoms, energy=1.0)
+    frames[-31].calc = SinglePointCalculator(frames[-31], energy=1.0)
+    sample = sample_with_energies(frames, 10)
+    counts = {symbol: sum(symbol in atoms.symbols for atoms in sample) for symbol in ("H", "C", "Au", "Pt")}
+    assert counts["Au"] == 1  # all with energy
+    assert min(counts[symbol] for symbol in ("H", "C", "Pt")) >= 10
+    assert len(sample) < 60
+    assert all(atoms.calc is not None for atoms in sample)
+    assert len({id(atoms) for atoms in sample}) == len(sample)
 
 
 def test_scales_are_root_mean_square_forces() -> None:
