@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 
 from ase_andersonn.inputs.graph import Graph, bucket, graph_from_batch, to_data
@@ -52,16 +53,16 @@ class FrameDataset:
 
     def closest(self) -> dict[tuple[int, int], float]:
         """Shortest distance between neighbours of each pair of elements (atomic numbers, ascending), Å."""
-        found: dict[tuple[int, int], float] = {}
+        n = len(chemical_symbols)
+        shortest = torch.full((n * n,), torch.inf, dtype=torch.float64)
         for data in self.data:
             shift = data.offset.to(data.pos.dtype) @ data.cell[0]
             r = torch.linalg.vector_norm(data.pos[data.other] - data.pos[data.center] + shift, dim=1)
-            pairs = torch.stack((data.numbers[data.center], data.numbers[data.other]), 1).sort(1).values
-            kinds, kind = pairs.unique(dim=0, return_inverse=True)
-            shortest = torch.full((len(kinds),), torch.inf, dtype=r.dtype).scatter_reduce(0, kind, r, "amin")
-            for (first, second), distance in zip(kinds.tolist(), shortest.tolist(), strict=True):
-                found[first, second] = min(distance, found.get((first, second), distance))
-        return found
+            first, second = data.numbers[data.center], data.numbers[data.other]
+            pair = n * torch.minimum(first, second) + torch.maximum(first, second)
+            shortest.scatter_reduce_(0, pair, r.double(), "amin")
+        known = shortest.isfinite().nonzero().flatten().tolist()
+        return {divmod(pair, n): shortest[pair].item() for pair in known}
 
     def sampler(self, *, batch_atoms: int, seed: int, balance: bool = False) -> BucketSampler:
         """Batches of at most `batch_atoms` atoms.
