@@ -10,8 +10,10 @@ densities as an expansion in body orders); Pozdnyakov et al., arXiv 2001.11696 (
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,12 +33,68 @@ def power_spectrum(density: Tensor, n_pairs: int) -> Tensor:
 
 
 def triples(l_max: int) -> list[Path]:
-    """Degrees `l₁ ≤ l₂ ≤ l₃` of the products; the first two are coupled to the third."""
+    """Degrees `l₁ ≤ l₂ ≤ l₃` of the products."""
     return [
         (first, second, third)
         for first, second, third in itertools.combinations_with_replacement(range(1, l_max + 1), 3)
         if third <= first + second and (first + second + third) % 2 == 0
     ]
+
+
+def by_pairs(l_max: int) -> dict[tuple[int, int], list[int]]:
+    """The `triples` as pairs of degrees, each with the degrees that it is coupled to.
+
+    A product of three is the same whichever two come first. Two that are alike are a pair, as are those beside the
+    highest even degree of three that differ: few pairs, multiplied once each, serve all triples.
+    """
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for first, second, third in triples(l_max):
+        if first == second or second == third:
+            pairs.setdefault((second, second), []).append(third if first == second else first)
+        else:
+            last = max(degree for degree in (first, second, third) if degree % 2 == 0)
+            one, two = sorted({first, second, third} - {last})
+            pairs.setdefault((one, two), []).append(last)
+    return pairs
+
+
+class Coupling(nn.Module):
+    """`(A_l₁ ∘ A_l₂)_l₃` of one pair of degrees for several `l₃`, one after another.
+
+    Args:
+        pair: `l₁`, `l₂`.
+        coupled: the degrees `l₃`.
+    """
+
+    def __init__(self, pair: tuple[int, int], coupled: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = [2 * degree + 1 for degree in coupled]
+        table = np.concatenate([product_table((*pair, third)) for third in coupled], -1)
+        if pair[0] == pair[1]:  # each product of two components once
+            one, two = np.triu_indices(len(table))
+            table = np.where((one == two)[:, None], 1.0, 2.0) * table[one, two]
+        else:
+            one, two = (index.flatten() for index in np.indices(table.shape[:2]))
+            table = table[one, two]
+        self.table: Tensor
+        self.one: Tensor
+        self.two: Tensor
+        self.register_buffer("table", torch.from_numpy(table.T.copy()), persistent=False)
+        self.register_buffer("one", torch.from_numpy(one.copy()), persistent=False)
+        self.register_buffer("two", torch.from_numpy(two.copy()), persistent=False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Coupling":
+        """Keep the table in float64, whatever the precision of the rest: what single precision loses is gone."""
+        table = self.table
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.table = table.to(self.table.device)
+        return self
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        """Components of `l₁` and `l₂` [n_atoms, 2l + 1, n_channels] → for each `l₃` [n_atoms, 2l₃ + 1, n_channels]."""
+        products = first.index_select(1, self.one) * second.index_select(1, self.two)
+        coupled: tuple[Tensor, ...] = torch.split(self.table.to(products.dtype) @ products, self.sizes, 1)
+        return coupled
 
 
 class Bispectrum(nn.Module):
@@ -53,28 +111,14 @@ class Bispectrum(nn.Module):
         self.triples = triples(l_max)
         self.n_features = n_channels * len(self.triples)
         self.mix = nn.ModuleList([Affine(n_edge, n_channels, bias=False) for _ in range(l_max)])
-        for i, degrees in enumerate(self.triples):
-            table = torch.from_numpy(product_table(degrees)).flatten(0, 1)
-            self.register_buffer(f"table{i}", table, persistent=False)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "Bispectrum":
-        """Keep the tables in float64, whatever the precision of the rest: what single precision loses is gone."""
-        tables = self.tables()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for i, (table, moved) in enumerate(zip(tables, self.tables(), strict=True)):
-            setattr(self, f"table{i}", table.to(moved.device))
-        return self
-
-    def tables(self) -> list[Tensor]:
-        """Of each triple `C` [(2l₁ + 1)(2l₂ + 1), 2l₃ + 1]."""
-        return [getattr(self, f"table{i}") for i in range(len(self.triples))]
+        self.pairs = by_pairs(l_max)
+        self.couplings = nn.ModuleList([Coupling(pair, coupled) for pair, coupled in self.pairs.items()])
 
     def forward(self, density: Tensor) -> Tensor:
         """density [n_atoms, (l_max + 1)², n_edge] → [n_atoms, n_features], by triple, then by channel."""
         a = [mix(density[:, degree**2 : (degree + 1) ** 2]) for degree, mix in enumerate(self.mix, 1)]
-        found = []
-        for (first, second, third), table in zip(self.triples, self.tables(), strict=True):
-            pairs = (a[first - 1][:, :, None] * a[second - 1][:, None]).flatten(1, 2)
-            coupled = table.to(pairs.dtype).T @ pairs  # [n_atoms, 2l₃ + 1, n_channels]
-            found.append((coupled * a[third - 1]).sum(1))
-        return torch.cat(found, -1)
+        found = {}
+        for ((first, second), thirds), coupling in zip(self.pairs.items(), self.couplings, strict=True):
+            for third, coupled in zip(thirds, coupling(a[first - 1], a[second - 1]), strict=True):
+                found[tuple(sorted((first, second, third)))] = (coupled * a[third - 1]).sum(1)
+        return torch.cat([found[degrees] for degrees in self.triples], -1)

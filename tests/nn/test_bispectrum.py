@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ase_andersonn.nn.angular import harmonics
-from ase_andersonn.nn.bispectrum import Bispectrum
+from ase_andersonn.nn.bispectrum import Bispectrum, by_pairs, triples
 
 N_EDGE, N_CHANNELS = 3, 4
 seeds = st.integers(0, 2**31)
@@ -83,4 +83,13 @@ def test_products_are_those_of_the_degrees_there_are(l_max: int, n_triples: int)
 
 def test_tables_stay_in_double_precision() -> None:
     module = bispectrum().float().double()
-    assert all(torch.equal(a, b) for a, b in zip(module.tables(), bispectrum().tables(), strict=True))
+    for own, other in zip(module.couplings, bispectrum().couplings, strict=True):
+        assert torch.equal(own.table, other.table)
+
+
+@pytest.mark.parametrize("l_max", [2, 3, 4, 8])
+def test_pairs_make_every_triple_once(l_max: int) -> None:
+    pairs = by_pairs(l_max)
+    made = sorted(tuple(sorted((*pair, third))) for pair, coupled in pairs.items() for third in coupled)
+    assert made == triples(l_max)
+    assert all(third % 2 == 0 for coupled in pairs.values() for third in coupled)
