@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell
+from ase_andersonn.nn.messages import gathered
 
 from .files import models_of
 from .potential import Evaluator, Potential, Settings
@@ -188,11 +189,6 @@ class EnergyModel(Potential):
         """
         f = apply_cell(z, Injection(u, v, gates), neighbors, self.cell_weights())
         return self.readout(z, species) + (adjoint * (f - z)).sum(-1)
-
-
-def gathered(rows: Tensor, neighbors: Tensor) -> Tensor:
-    """Of each atom its neighbours' rows [n_atoms, n_neighbors, width], by a function whose derivative adds up fast."""
-    return rows.index_select(0, neighbors.flatten()).view(*neighbors.shape, rows.shape[1])
 
 
 def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:

@@ -14,11 +14,11 @@ from ase_andersonn.nn.attention import NeighborAttention, Seen
 from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell
 from ase_andersonn.nn.hearing import Hearing
-from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.messages import Shape, gathered
 from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
-from .base import EnergyModel, Told, gathered
+from .base import EnergyModel, Told
 
 ALIKE = 1e-3
 """Added to the standard deviation of features: what varies much less comes in weakened, as the products of three

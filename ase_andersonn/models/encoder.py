@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.deq import Injection
+from ase_andersonn.nn.messages import gathered
 
-from .base import gathered
 from .functions import Functions, told_cotangent
 
 BLOCK = 256

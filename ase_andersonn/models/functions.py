@@ -17,8 +17,9 @@ from ase_andersonn.nn.deq import (
     reverse_gates,
     send,
 )
+from ase_andersonn.nn.messages import gathered
 
-from .base import EnergyModel, gathered
+from .base import EnergyModel
 
 
 class Swept(NamedTuple):
@@ -198,4 +199,4 @@ def told_cotangent(of_heard: Tensor, reverse: Tensor) -> Tensor:
         of_heard: [n_atoms, n_neighbors, n_told].
         reverse: place of the reversed edges [n_atoms, n_neighbors].
     """
-    return of_heard.flatten(0, 1)[reverse].sum(1)
+    return gathered(of_heard.flatten(0, 1), reverse).sum(1)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .angular import degrees, harmonics
 from .bispectrum import Bispectrum, power_spectrum
 from .blocks import Affine, silu
+from .messages import gathered
 from .radial import bessel, envelope
 
 
@@ -133,8 +134,8 @@ class NeighborAttention(nn.Module):
 
     def pair_species(self, species: Tensor, neighbor_species: Tensor) -> PairSpecies:
         """What has been learnt of the species; arguments as in `forward`."""
-        factor = self.factor[neighbor_species] if self.separable else None
-        return PairSpecies(self.center[species][:, None], self.other[neighbor_species], factor)
+        factor = gathered(self.factor, neighbor_species) if self.separable else None
+        return PairSpecies(self.center[species][:, None], gathered(self.other, neighbor_species), factor)
 
     def of_pairs(self, r: Tensor, unit: Tensor, species: PairSpecies, mask: Tensor) -> Neighborhood:
         """The same, from what stands for the species; arguments as in `forward`."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import bounded
-from .messages import Shape, aggregate
+from .messages import Shape, aggregate, gathered
 from .ranks import activated, activation_slope, along_slope, join, mapped, split, transposed
 
 
@@ -165,7 +165,7 @@ def gate_cotangent(messages: Tensor, sent: Tensor, gates: Tensor, neighbors: Ten
         weights: the cell's matrices.
     """
     if weights.shape.l_max == 0:
-        return messages[:, None] * sent[neighbors]
+        return messages[:, None] * gathered(sent, neighbors)
 
     def received(gates: Tensor) -> Tensor:
         return aggregate(gates, sent, neighbors, weights.shape)

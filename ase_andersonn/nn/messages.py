@@ -51,6 +51,11 @@ class Shape(NamedTuple):
         return self.n_coefficients + (self.l_max + 1) ** 2 - 1
 
 
+def gathered(rows: Tensor, index: Tensor) -> Tensor:
+    """`rows[index]` [..., width] of rows [n, width], several times faster on a CPU, and so is its derivative."""
+    return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
+
+
 def aggregate(gates: Tensor, sent: Tensor, neighbors: Tensor, shape: Shape, *, transposed: bool = False) -> Tensor:
     """The messages [n_rows, width of `sent`].
 
@@ -62,10 +67,10 @@ def aggregate(gates: Tensor, sent: Tensor, neighbors: Tensor, shape: Shape, *, t
         transposed: exchange `e` and `r`, for the transposed map with the gates of the reversed pairs.
     """
     if shape.l_max == 0:
-        return (gates * sent[neighbors]).sum(1)
+        return (gates * gathered(sent, neighbors)).sum(1)
     c = _coefficients(gates, shape)
     emit, read = (c.read, c.emit) if transposed else (c.emit, c.read)
-    scalars, *tensors = split(sent[neighbors], shape.n_sent, shape.l_max)
+    scalars, *tensors = split(gathered(sent, neighbors), shape.n_sent, shape.l_max)
     plain, others = scalars.split([shape.n_scalars, shape.n_tensors], -1)
     seen = read[0] * others
     for r, y, tensor in zip(read[1:], c.y, tensors, strict=True):
