@@ -54,6 +54,25 @@ def test_molecules_keep_their_bonds_in_a_relaxation(name: str) -> None:
         assert atoms.get_distance(i, j) == pytest.approx(reference.get_distance(i, j), abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "energy", "length"),
+    [
+        ("CO2", -280.50727, 1.14365),
+        ("N2", -156.84467, 1.09822),
+        ("SO2", -309.32508, 1.43421),
+        ("CS2", -234.31295, 1.55011),
+    ],
+)
+def test_molecules_that_force_fields_get_wrong(name: str, energy: float, length: float) -> None:
+    """At rest they are as in GFN2-xTB: energy in eV and bond in Å (tblite 0.8.0)."""
+    atoms = molecule(name)
+    atoms.calc = organic()
+    with BFGS(atoms, logfile=None) as search:
+        assert search.run(fmax=0.001, steps=100)
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=0.03)
+    assert atoms.get_distance(0, 1) == pytest.approx(length, abs=0.01)
+
+
 def test_forces_are_gradients() -> None:
     atoms = molecule("CH3COCl")
     atoms.rattle(0.05, seed=1)

@@ -66,7 +66,7 @@ def test_the_card_says_what_the_model_is_not_for() -> None:
 
 def test_the_small_molecules_are_neutral_closed_shells_and_each_there_once() -> None:
     chem = pytest.importorskip("rdkit.Chem")
-    names = (RECIPE / "small.smi").read_text(encoding="utf-8").split()
+    names = [name for file in ("small", "common") for name in (RECIPE / f"{file}.smi").read_text("utf-8").split()]
     molecules = [chem.MolFromSmiles(name) for name in names]
     assert len({chem.MolToSmiles(molecule) for molecule in molecules}) == len(names)
     assert f"{len(names)} small ones" in (RECIPE / "README.md").read_text(encoding="utf-8")
