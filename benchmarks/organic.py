@@ -14,7 +14,8 @@
   picoseconds: whether no bond changed by more than 0.5 Å, and the errors of forces and energies of frames on the way.
   It can be ended at any time and goes on where WORK has it, saved once a minute.
 
-Needs RDKit and tblite. The ten molecules are in no set that the packaged model was trained on.
+Needs RDKit and tblite. Of the ten molecules the packaged model was trained on trimethyl
+phosphate alone.
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ def report(data: dict[str, Any]) -> str:
     parts = ["# The organic potential beside GFN2-xTB", f"{data['model']}. {markdown_machine(data['machine'])}"]
     if "errors" in data:
         rows = [[k, own["frames"], figure(own["energy"]), figure(own["forces"])] for k, own in data["errors"].items()]
-        parts += ["## Errors of molecules not trained on (MAE)"]
+        parts += ["## Errors of the test frames (MAE)"]
         parts += [markdown_table(["frames", "number", "energy, meV/atom", "forces, meV/Å"], rows)]
     if "small" in data:
         errors = {name: abs(own["energy"]) for name, own in data["small"].items()}
