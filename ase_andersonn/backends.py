@@ -22,6 +22,11 @@ EAGER_SECONDS = 120.0
 
 It is about as long as compiling takes, so that a run that ends soon after takes about twice its time at most.
 """
+FEW_ATOMS = 256
+"""Atoms up to which a second thread hardly gains anything.
+
+OpenMP's waiting costs a core all the same, and where another process has that core, several times the work itself.
+"""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -191,6 +196,23 @@ def exact_matmul() -> Iterator[None]:
         yield
     finally:
         _PRECISION.leave()
+
+
+@contextmanager
+def threads_for(n_atoms: int) -> Iterator[None]:
+    """One thread inside the context for so few atoms that more do not pay, torch's own number for more.
+
+    A compiler's kernels are made for the number of threads at their first call, and made anew for another.
+    """
+    before = torch.get_num_threads()
+    if n_atoms > FEW_ATOMS or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _set_exact_matmul() -> Callable[[], None]:

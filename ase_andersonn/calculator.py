@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
-from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype
+from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype, threads_for
 from .inputs.convert import SameSiteError, to_atoms
 from .models.base import EnergyModel
 from .models.checkpoint import load_model
@@ -133,9 +133,10 @@ class AndersoNN(Calculator):
             )
         self._warn_of_the_unseen(structure)
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
-        self.results = self.evaluator.calculate(
-            structure, forces=derivatives, stress=derivatives and periodic, changes=system_changes
-        )
+        with threads_for(len(structure)):
+            self.results = self.evaluator.calculate(
+                structure, forces=derivatives, stress=derivatives and periodic, changes=system_changes
+            )
 
     @torch.inference_mode(False)
     def evaluate(
@@ -155,7 +156,8 @@ class AndersoNN(Calculator):
         frames = [to_atoms(structure) for structure in structures]
         for frame in frames:
             self._warn_of_the_unseen(frame)
-        return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
+        with threads_for(min(sum(map(len, frames)), batch_atoms)):
+            return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
     @torch.inference_mode(False)
     def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
@@ -170,7 +172,8 @@ class AndersoNN(Calculator):
         """
         self._impossible = False
         try:
-            return self.evaluator.propose(atoms, touched)
+            with threads_for(len(atoms)):
+                return self.evaluator.propose(atoms, touched)
         except ConvergenceError:
             raise
         except (SameSiteError, CalculationFailed):

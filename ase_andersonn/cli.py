@@ -1,6 +1,5 @@
 """The `andersonn` command: train, evaluate, models, info, classify, train-classifier."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +21,7 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the
 
 
 def main() -> None:
-    """Entry point. With a core taken by another process OpenMP's spinning makes two threads slower than one."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Entry point."""
     app()
 
 

@@ -22,8 +22,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def single_thread_environment() -> dict[str, str]:
-    """The environment of this process with one thread everywhere; OpenMP waits asleep, not spinning."""
-    return dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
+    """The environment of this process with one thread everywhere."""
+    return dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, "1")
 
 
 def processor() -> str:

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from ase_andersonn import backends
-from ase_andersonn.backends import compile_function, exact_matmul, find_compiler, resolve_device, resolve_dtype
+from ase_andersonn.backends import (
+    FEW_ATOMS,
+    compile_function,
+    exact_matmul,
+    find_compiler,
+    resolve_device,
+    resolve_dtype,
+    threads_for,
+)
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(find_compiler(CPU)[0] is None, reason=find_compiler(CPU)[1])
@@ -221,3 +229,26 @@ def test_products_on_cuda_are_exact_to_float32() -> None:
         product = (a.cuda() @ a.cuda()).cpu().double()
     exact = a.double() @ a.double()
     assert (product - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+# threads
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("n_atoms", "n_threads"), [(1, 1), (FEW_ATOMS, 1), (FEW_ATOMS + 1, 2)])
+def test_few_atoms_have_one_thread(n_atoms: int, n_threads: int) -> None:
+    def fail() -> None:
+        with threads_for(n_atoms):
+            raise KeyError(torch.get_num_threads())
+
+    with pytest.raises(KeyError, match=f"^{n_threads}$"):
+        fail()
+    assert torch.get_num_threads() == 2

@@ -22,8 +22,8 @@ Bools = NDArray[np.bool_]
 GRID_CELLS = 5e4
 MOST_IMAGES = 1e5
 """Periodic images of an atom within reach, at most: a smaller cell is a mistake, and the list would fill the memory."""
-FARTHEST = 1e6
-"""Å that the atoms of what is periodic in one or two directions extend along the others, at most."""
+FARTHEST = 1e4
+"""Å that the atoms of what is periodic in one or two directions extend along the others at most: a second of search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,10 +249,13 @@ def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -
     bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), spread)
     if np.maximum(bound / cutoff, 1.0).prod() < GRID_CELLS:
         return cutoff
-    if pbc.any() and spread > FARTHEST:
-        raise ValueError(f"atoms lie {spread:.1e} Å apart, more than {FARTHEST:g} Å; check the step that moved them.")
-    across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]
-    lengths = np.concatenate((heights, np.ptp(positions @ across.T, axis=0)))
+    across = np.ptp(positions @ np.linalg.svd(cell[pbc])[2][pbc.sum() :].T, axis=0)
+    if pbc.any() and across.max(initial=0.0) > FARTHEST:
+        raise ValueError(
+            f"atoms lie {across.max():.1e} Å apart across what is periodic, more than {FARTHEST:g} Å; check the step "
+            "that moved them."
+        )
+    lengths = np.concatenate((heights, across))
     grid = np.maximum(lengths / cutoff, 1.0)
     if grid.min() * np.cbrt(GRID_CELLS / grid.prod()) > 4.0:  # no direction comes near to losing all of its cells
         return cutoff

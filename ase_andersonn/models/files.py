@@ -60,9 +60,9 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
             return members
     if path.is_dir():
         raise FileNotFoundError(f"the folder {path} holds no {SUFFIX} files.")
-    if path.name in packaged_classifiers() and folder == PRETRAINED:
+    if str(path) in packaged_classifiers() and folder == PRETRAINED:
         raise FileNotFoundError(f"{path} is a classifier, not a potential; use StructureClassifier({path.name!r}).")
-    if path.name in packaged_models() and folder == CLASSIFIERS:
+    if str(path) in packaged_models() and folder == CLASSIFIERS:
         raise FileNotFoundError(f"{path} is a potential, not a classifier; use AndersoNN({path.name!r}).")
     names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
     raise FileNotFoundError(

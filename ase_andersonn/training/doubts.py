@@ -77,7 +77,7 @@ def warn_of_little(shares: dict[str, float]) -> None:
     little = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share > LITTLE]
     if little:
         logger.warning(
-            "little was learnt: the errors on the validation frames are as large as the labels' own spread (%s of it). "
+            "little was learnt: of the labels' own spread the errors on the validation frames are %s. "
             "Train longer, or look at the labels: are the forces minus the gradients of these energies, in eV and Å?",
             ", ".join(little),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ase_andersonn.backends import threads_for
 from ase_andersonn.config import to_dict
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import save_model
@@ -18,7 +19,7 @@ from .ensemble import train_from_seeds
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
 from .report import epoch_text, learning_curve
-from .run import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Run, is_decayed, may_start
+from .run import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Position, Run, is_decayed, may_start
 from .schedule import loss_weights
 from .setup import Experiment
 
@@ -48,6 +49,11 @@ class Trainer(Run):
             config, self.experiment.model, batches, may_change=MAY_CHANGE_ON_RESUME, progress_bar=progress_bar
         )
         self._unexplained: dict[str, float] = {}
+
+    def fit(self) -> Position:
+        """See `Run.fit`."""
+        with threads_for(self.config.batch_atoms):
+            return super().fit()
 
     def backward(self, indices: list[int]) -> dict[str, Tensor]:
         """See `Run.backward`."""
