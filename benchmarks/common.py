@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -33,6 +34,18 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def script(path: str) -> Any:
+    """A script of this repository that makes data, as a module."""
+    spec = importlib.util.spec_from_file_location(
+        "_".join(Path(path).parts[-2:]).removesuffix(".py"), REPOSITORY / path
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def commit() -> str:

@@ -15,7 +15,6 @@ A quarter of an hour in all, on one core.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import time
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import units
-from common import REPOSITORY, RESULTS, interleaved, machine, markdown_machine, markdown_table, write_results
+from common import REPOSITORY, RESULTS, interleaved, machine, markdown_machine, markdown_table, script, write_results
 from ising_exact import CRITICAL, finite_energy, onsager_energy, yang_magnetisation
 
 from ase_andersonn import AndersoNN
@@ -43,17 +42,6 @@ PICTURE = REPOSITORY / "docs" / "images" / "ising.png"
 PARTS = ("errors", "mc", "speed")
 
 
-def recipe() -> Any:
-    """The script that made the model: it draws configurations and knows their energies."""
-    path = REPOSITORY / "data" / "recipes" / "ising" / "make.py"
-    spec = importlib.util.spec_from_file_location("ising_make", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def lattice(size: int, spins: Any = "up") -> Any:
     atoms = spin_lattice("square", size, spins=spins, seed=0)
     atoms.calc = AndersoNN("ising", device="cpu")
@@ -61,7 +49,7 @@ def lattice(size: int, spins: Any = "up") -> Any:
 
 
 def measure_errors() -> list[dict[str, Any]]:
-    make, rng, rows = recipe(), np.random.default_rng(12345), []
+    make, rng, rows = script("data/recipes/ising/make.py"), np.random.default_rng(12345), []
     for size, n in ERROR_SIZES.items():
         atoms, off = lattice(size), []
         for spins in make.draw(n, size, 50, rng):

@@ -14,8 +14,7 @@
   picoseconds: whether no bond changed by more than 0.5 Å, and the errors of forces and energies of frames on the way.
   It can be ended at any time and goes on where WORK has it, saved once a minute.
 
-Needs RDKit and tblite. Of the ten molecules the packaged model was trained on trimethyl
-phosphate alone.
+Needs RDKit and tblite. The packaged model was trained on none of the ten molecules.
 """
 
 from __future__ import annotations
@@ -35,13 +34,11 @@ from ase.calculators.calculator import CalculationFailed
 from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
-from ase.optimize import BFGS
-from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from common import RESULTS, figure, machine, markdown_machine, markdown_table, script, write_results
 from nve import fingerprint
 from rdkit import Chem
-from rdkit.Chem import AllChem, rdMolTransforms
+from rdkit.Chem import rdMolTransforms
 from stability import BROKEN, SAVE_SECONDS, Bonds
-from tblite.ase import TBLite
 
 from ase_andersonn import AndersoNN, load_model
 from ase_andersonn.models.base import EnergyModel
@@ -56,12 +53,10 @@ MOLECULES = {
     "nicotine": "CN1CCC[C@H]1c1cccnc1",
     "sulfanilamide": "Nc1ccc(cc1)S(N)(=O)=O",
     "methionine": "CSCC[C@H](N)C(=O)O",
-    "trimethyl phosphate": "COP(=O)(OC)OC",
+    "dimethyl methylphosphonate": "CP(=O)(OC)OC",
     "bromophenylethanol": "OCCc1ccc(Br)cc1",
     "enflurane": "FC(F)OC(F)(F)C(F)Cl",
 }
-ROTATABLE = Chem.MolFromSmarts("[!$([D1])&!$(*#*)]-&!@[!$([D1])&!$(*#*)]")
-"""Single bonds outside rings, between atoms that have other neighbours."""
 ANGLES = np.arange(0.0, 360.0, 15.0)
 FACTORS = np.linspace(0.85, 2.0, 24)
 WITHIN = 2.0
@@ -80,45 +75,27 @@ PARTS = ("errors", "small", "torsions", "bonds", "md")
 RECIPE = Path(__file__).resolve().parents[1] / "data" / "recipes" / "organic"
 SMALL = ("small.smi", "common.smi")
 """Files of the recipe, molecules of few atoms."""
+MAKE = script("data/organic/make.py")
+"""Draws the geometries of training."""
+EMBEDDED = MAKE.dipoles().embedded
 KCAL = units.kcal / units.mol
 
 
-def xtb() -> TBLite:
-    return TBLite(method="GFN2-xTB", verbosity=0, max_iterations=500)
-
-
-def relaxed(smiles: str) -> Chem.Mol:
-    """The molecule in a conformer of RDKit (ETKDG, MMFF94, or UFF for want of parameters), at rest in GFN2-xTB."""
-    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    embedded = AllChem.EmbedMolecule(molecule, randomSeed=1) == 0
-    if not embedded or (
-        AllChem.MMFFOptimizeMolecule(molecule, maxIters=5000) < 0 and AllChem.UFFOptimizeMolecule(molecule) < 0
-    ):
-        raise RuntimeError(f"RDKit has no geometry for {smiles}")
-    atoms = geometry(molecule)
-    atoms.calc = xtb()
-    with BFGS(atoms, logfile=None) as search:
-        if not search.run(fmax=0.01, steps=500):
-            raise RuntimeError(f"{smiles} was not at rest after 500 steps")
-    for k, position in enumerate(atoms.positions):
-        molecule.GetConformer().SetAtomPosition(k, position)
-    return molecule
-
-
-def geometry(molecule: Chem.Mol) -> Atoms:
-    return Atoms([a.GetAtomicNum() for a in molecule.GetAtoms()], molecule.GetConformer().GetPositions())
+def at_rest(smiles: str) -> Chem.Mol:
+    """The molecule in a conformer of RDKit, at rest in GFN2-xTB."""
+    return MAKE.relaxed(EMBEDDED(smiles, 0), fmax=0.01)
 
 
 def torsions(molecule: Chem.Mol) -> Iterator[tuple[str, list[Atoms]]]:
     """The molecule with each rotatable bond turned, by the bond's name."""
-    for first, second in molecule.GetSubstructMatches(ROTATABLE):
+    for first, second in molecule.GetSubstructMatches(MAKE.ROTATABLE):
         quadruple = (neighbor(molecule, first, second), first, second, neighbor(molecule, second, first))
         turned = Chem.Mol(molecule)
         start = rdMolTransforms.GetDihedralDeg(turned.GetConformer(), *quadruple)
         frames = []
         for angle in ANGLES:
             rdMolTransforms.SetDihedralDeg(turned.GetConformer(), *quadruple, float(start + angle))
-            frames.append(geometry(turned))
+            frames.append(MAKE.as_atoms(turned))
         yield name_of(molecule, first, second), frames
 
 
@@ -128,11 +105,11 @@ def stretches(molecule: Chem.Mol) -> Iterator[tuple[str, list[Atoms]]]:
         ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         if bond.IsInRing() or 1 in (bond.GetBeginAtom().GetAtomicNum(), bond.GetEndAtom().GetAtomicNum()):
             continue
-        drawn, frames = Chem.Mol(molecule), [geometry(molecule)]
+        drawn, frames = Chem.Mol(molecule), [MAKE.as_atoms(molecule)]
         length = rdMolTransforms.GetBondLength(drawn.GetConformer(), *ends)
         for factor in FACTORS:
             rdMolTransforms.SetBondLength(drawn.GetConformer(), *ends, float(factor * length))
-            frames.append(geometry(drawn))
+            frames.append(MAKE.as_atoms(drawn))
         yield name_of(molecule, *ends), frames
 
 
@@ -149,7 +126,7 @@ def energies(frames: Sequence[Atoms], calc: AndersoNN) -> tuple[np.ndarray, np.n
     reference = []
     for atoms in frames:
         labelled = atoms.copy()
-        labelled.calc = xtb()
+        labelled.calc = MAKE.engine()
         try:
             reference.append(labelled.get_potential_energy())
         except CalculationFailed:
@@ -199,12 +176,17 @@ def of_frames(model: EnergyModel, patterns: Sequence[str]) -> dict[str, dict[str
     return found
 
 
-def at_rest(names: Sequence[str], calc: AndersoNN) -> dict[str, dict[str, float]]:
+def small_ones(names: Sequence[str], calc: AndersoNN) -> dict[str, dict[str, float]]:
     """Error of the energy, eV, and the largest component of the forces, eV/Å, of molecules at rest in GFN2-xTB."""
-    frames = [geometry(relaxed(name)) for name in names]
+    frames: dict[str, Atoms] = {}
+    for name in names:
+        try:
+            frames[name] = MAKE.as_atoms(at_rest(name))
+        except ValueError as error:
+            print(f"{name} left out: {error}")
     found = {}
-    for name, atoms, ours in zip(names, frames, calc.evaluate(frames), strict=True):
-        atoms.calc = xtb()
+    for (name, atoms), ours in zip(frames.items(), calc.evaluate(list(frames.values())), strict=True):
+        atoms.calc = MAKE.engine()
         error = float(ours["energy"] - atoms.get_potential_energy())
         found[name] = {"energy": error, "forces": float(np.abs(ours["forces"]).max())}
     return found
@@ -215,7 +197,7 @@ class Dynamics:
 
     def __init__(self, molecules: dict[str, Chem.Mol], model: EnergyModel, folder: Path) -> None:
         self.folder, self.names = folder, list(molecules)
-        parts = [geometry(molecule) for molecule in molecules.values()]
+        parts = [MAKE.as_atoms(molecule) for molecule in molecules.values()]
         self.slices = [slice(*ends) for ends in pairwise(np.cumsum([0, *map(len, parts)]))]
         self.bonds = [Bonds(part) for part in parts]
         none = [None] * len(parts)
@@ -271,7 +253,7 @@ class Dynamics:
         found = []
         for part in self.slices:
             labelled = self.atoms[part]
-            labelled.calc = xtb()
+            labelled.calc = MAKE.engine()
             error = float(np.abs(labelled.get_forces() - forces[part]).mean())
             found.append([error, float(labelled.get_potential_energy()), float(own[part].sum())])
         return found
@@ -378,11 +360,11 @@ def main() -> None:
     if "errors" in parts:
         data["errors"] = of_frames(model, options.test)
     chosen = parts - {"errors", "small"}
-    molecules = {name: relaxed(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
+    molecules = {name: at_rest(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
     calc = AndersoNN(model, dtype="float64", compile=False)
     if "small" in parts:
         names = [name for file in SMALL for name in (RECIPE / file).read_text(encoding="utf-8").split()]
-        data["small"] = at_rest(names, calc)
+        data["small"] = small_ones(names, calc)
     for part in sorted(chosen & set(SCANS)):
         data[part] = scanned(part, molecules, calc)
         label = "angle, degrees" if part == "torsions" else "length / length at rest"

@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import covalent_radii
 from ase.optimize import BFGS
 from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
@@ -48,8 +49,10 @@ LARGEST_FORCE = 60.0
 """eV/Å; geometries with more are left out."""
 NOISE = 0.05
 """Å, displacements on top of the other kinds."""
-AT_REST, MOST_STEPS = 0.05, 300
+AT_REST, MOST_STEPS = 0.05, 500
 """Largest force, eV/Å, of a molecule at rest, and steps towards it."""
+LONGEST = 1.3
+"""A bond's length at most, in sums of the covalent radii."""
 
 
 def dipoles() -> ModuleType:
@@ -148,17 +151,22 @@ def engine() -> TBLite:
     return TBLite(method="GFN2-xTB", verbosity=0, max_iterations=500)
 
 
-def relaxed(molecule: Chem.Mol) -> Chem.Mol:
-    """The molecule at rest in GFN2-xTB, near where it is.
+def relaxed(molecule: Chem.Mol, fmax: float = AT_REST) -> Chem.Mol:
+    """The molecule at rest in GFN2-xTB, near where it is; `fmax` is the largest force left, eV/Å.
 
     Raises:
-        ValueError: where it does not come to rest.
+        ValueError: where it does not come to rest, or not in one piece.
     """
     atoms = as_atoms(molecule)
     atoms.calc = engine()
     with BFGS(atoms, logfile=None) as search:
-        if not search.run(fmax=AT_REST, steps=MOST_STEPS):
+        if not search.run(fmax=fmax, steps=MOST_STEPS):
             raise ValueError(f"not at rest after {MOST_STEPS} steps")
+    for bond in molecule.GetBonds():
+        first, second = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        length, radii = atoms.get_distance(first, second), covalent_radii[atoms.numbers[[first, second]]].sum()
+        if length > LONGEST * radii:
+            raise ValueError(f"at rest {bond.GetBeginAtom().GetSymbol()} and {bond.GetEndAtom().GetSymbol()} are apart")
     found = Chem.Mol(molecule)
     for k, position in enumerate(atoms.positions):
         found.GetConformer().SetAtomPosition(k, position)
