@@ -153,6 +153,27 @@ def test_molecules_begin_at_rest_where_that_is_asked_for(smiles: str, length: fl
     assert make.as_atoms(molecule).get_distance(0, 1) > length + 0.2
 
 
+@pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
+def test_a_molecule_that_comes_to_rest_in_pieces_is_left_out() -> None:
+    make = load(DATA / "organic" / "make.py")
+    with pytest.raises(ValueError, match="at rest Cl and P are apart"):
+        make.relaxed(make.dipoles().embedded("ClP(Cl)(Cl)(Cl)Cl", 0))
+
+
+@pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
+def test_a_file_holds_geometries_of_one_beginning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make = load(DATA / "organic" / "make.py")
+    (tmp_path / "own.smi").write_text("O\n")
+    begun = ["--smiles", str(tmp_path / "own.smi"), "--number", "1", "--output", str(tmp_path / "a.extxyz")]
+    make.main([*begun, "--relaxed"])
+    assert read(tmp_path / "a.extxyz").info["relaxed"]
+    before = (tmp_path / "a.extxyz").read_bytes()
+    with pytest.raises(SystemExit):
+        make.main([*begun, "--first", "1"])
+    assert "was begun with --relaxed" in capsys.readouterr().err
+    assert (tmp_path / "a.extxyz").read_bytes() == before
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
 def test_geometries_depend_on_their_number_and_the_molecules_alone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The recipe of the organic potential: conversion of the tables, and a config that the trainer accepts."""
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -75,3 +76,17 @@ def test_the_small_molecules_are_neutral_closed_shells_and_each_there_once() -> 
         assert chem.GetFormalCharge(molecule) == 0
         assert not any(atom.GetNumRadicalElectrons() for atom in atoms)
         assert {atom.GetAtomicNum() for atom in atoms} <= {1, 6, 7, 8, 9, 15, 16, 17, 35}
+
+
+def test_the_benchmark_asks_for_molecules_that_are_not_in_training() -> None:
+    chem = pytest.importorskip("rdkit.Chem")
+    source = ast.parse((RECIPE.parents[2] / "benchmarks" / "organic.py").read_text(encoding="utf-8"))
+    (asked,) = (
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MOLECULES"
+    )
+    lists = [RECIPE / "small.smi", RECIPE / "common.smi"]
+    trained = {chem.MolToSmiles(chem.MolFromSmiles(name)) for path in lists for name in path.read_text("utf-8").split()}
+    assert len(asked) == 10
+    assert not trained & {chem.MolToSmiles(chem.MolFromSmiles(smiles)) for smiles in asked.values()}

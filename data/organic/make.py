@@ -40,7 +40,7 @@ from tblite.ase import TBLite
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resumable import collect
+from resumable import collect, whole_frames
 
 HERE = Path(__file__).resolve().parent
 ROTATABLE = Chem.MolFromSmarts("[!$([D1])&!$(*#*)]-&!@[!$([D1])&!$(*#*)]")
@@ -216,12 +216,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not names:
         parser.error(f"{args.smiles} holds no SMILES")
     numbers = range(args.first, args.first + args.number)
+    if any(atoms.info.get("relaxed", False) != args.relaxed for atoms in whole_frames(args.output)[:1]):
+        parser.error(
+            f"{args.output} was begun {'without' if args.relaxed else 'with'} --relaxed; go on so"
+        )
 
     def start(name: str, number: int) -> Chem.Mol:
         molecule = script.embedded(name, number)
         return relaxed(molecule) if args.relaxed else molecule
 
-    collect(args.output, numbers, "geometry", lambda number: make_geometry(number, names, start))
+    def geometry(number: int) -> Atoms:
+        atoms = make_geometry(number, names, start)
+        atoms.info |= {"relaxed": True} if args.relaxed else {}
+        return atoms
+
+    collect(args.output, numbers, "geometry", geometry)
 
 
 if __name__ == "__main__":
