@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,15 +78,17 @@ class AndersoNN(Calculator):
         compile: CompileMode = "auto",
         tiles: Literal["on", "auto"] | Tiles | None = None,
     ) -> None:
-        if not (math.isfinite(tol) and tol > 0):
-            raise ValueError(f"tol is {tol}; it is an energy tolerance in eV/atom and has to be positive.")
-        if not (isinstance(skin, int | float) and 0.0 <= skin < math.inf):
+        if not (_is_number(tol) and tol > 0.0):
+            raise ValueError(f"tol is {tol!r}; it is an energy tolerance in eV/atom and has to be positive.")
+        if not (_is_number(skin) and skin >= 0.0):
             raise ValueError(f"skin is {skin!r}; it is a length in Å, 0 or more.")
         if warm_start not in (True, False):
             raise ValueError(f"warm_start is {warm_start!r}; use True or False.")
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile is {compile!r}; use 'auto', True or False.")
-        settings = Settings(resolve_device(device), resolve_dtype(dtype), tol, warm_start, skin, compile)
+        settings = Settings(
+            resolve_device(device), resolve_dtype(dtype), float(tol), bool(warm_start), float(skin), compile
+        )
         if compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
         self.model = _own(_potential(model), settings)
@@ -228,6 +231,10 @@ def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"
     if not isinstance(model, EnergyModel):
         raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
     return evaluator_with_tiles(model, settings, tiles)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
 
 
 def _own(model: Potential, settings: Settings) -> Potential:

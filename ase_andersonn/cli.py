@@ -133,7 +133,15 @@ def evaluate(
         from .models.base import EnergyModel
         from .models.checkpoint import load_model
         from .models.committee import Committee
-        from .training import LabelKeys, check_names, error_text, evaluate_dataset, parity_plot, read_frames
+        from .training import (
+            LabelKeys,
+            check_names,
+            error_text,
+            evaluate_dataset,
+            parity_plot,
+            read_frames,
+            spread_text,
+        )
         from .writing import check_folder
 
         check_folder(plot)
@@ -144,8 +152,9 @@ def evaluate(
         frames = read_frames(data, keys)
         check_names(frames, keys)
         result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
-        spread = {} if result.spread is None else {"spread": result.spread}
-        typer.echo(f"{len(frames)} frames\n{error_text(result.errors | spread)}")
+        typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}")
+        if result.spread is not None:
+            typer.echo(spread_text(result.spread))
         if plot is not None:
             parity_plot(result, plot)
 

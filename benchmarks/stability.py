@@ -202,7 +202,7 @@ def picture(own: Histograms, data: Histograms, path: Path) -> None:
 
 def report(data: dict[str, Any]) -> str:
     header = ["run", "atoms", "step, fs", "ps", "stayed together", "largest change of a bond, Å"]
-    header += ["∫|h − h_data| dr, worst pair of elements"]
+    header += ["difference of h(r), worst pair of elements"]
     header += ["the same within the data", "drift without thermostat, µeV/atom/ps", "evaluations a step"]
     rows = [
         [
@@ -211,7 +211,7 @@ def report(data: dict[str, Any]) -> str:
             figure(own["step"]),
             figure(own["ps"]),
             "yes" if own["broken_ps"] is None else f"broke after {own['broken_ps']:.2f} ps",
-            figure(own["largest"]),
+            "–" if own["largest"] == 0.0 else figure(own["largest"]),
             figure(max(own["difference"].values())),
             figure(max(own["halves"].values())),
             figure(None if own["drift"] is None else 1e6 * own["drift"]),

@@ -122,7 +122,7 @@ def test_settings_are_not_changed_silently() -> None:
 # Options
 
 
-@pytest.mark.parametrize("tol", [0.0, -1.0, NAN, INF])
+@pytest.mark.parametrize("tol", [0.0, -1.0, NAN, INF, "1e-6", True])
 def test_tolerances_that_make_no_sense(tol: float) -> None:
     with pytest.raises(ValueError, match="it is an energy tolerance in eV/atom and has to be positive"):
         small_calculator(tol=tol)
@@ -134,8 +134,15 @@ OPTIONS = [
     ("skin", -0.1),
     ("skin", "0.5"),
     ("skin", INF),
+    ("skin", True),
     ("warm_start", "no"),
 ]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    calc = small_calculator(tol=np.float32(1e-4), skin=np.int64(1), warm_start=np.bool_(False))
+    assert (calc.evaluator.settings.skin, calc.evaluator.settings.warm_start) == (1.0, False)
+    assert calc.parameters["tol"] == pytest.approx(1e-4)
 
 
 @pytest.mark.parametrize(("option", "value"), OPTIONS)

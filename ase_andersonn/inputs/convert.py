@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 
 from .neighbors import Edges, neighbor_edges
 
 SAME_SITE = 1e-3  # Å
+TOO_CLOSE = 0.35
+"""Of the sum of two covalent radii; no two atoms of a structure are as near, but all are in one whose unit is nm."""
 
 
 class SameSiteError(ValueError):
@@ -99,9 +102,32 @@ def check_sites(edges: Edges, numbering: Any = None) -> None:
     d2 = x * x + y * y + z * z
     if d2.min(initial=1.0) < SAME_SITE**2:
         e = int(d2.argmin())
-        i, j = (int(x if numbering is None else numbering[x]) for x in (edges.center[e], edges.other[e]))
-        who = f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
+        who = _pair(edges, e, numbering)
         raise SameSiteError(f"{who} are {d2[e] ** 0.5:.1e} Å apart, less than {SAME_SITE} Å; remove or move one.")
+
+
+def check_lengths(numbers: Any, edges: Edges) -> None:
+    """Raise ValueError where two atoms are nearer than `TOO_CLOSE` of the sum of their covalent radii.
+
+    Args:
+        numbers: int64 [n_atoms], atomic numbers.
+        edges: of the structure.
+    """
+    length = np.linalg.norm(edges.vectors, axis=1)
+    touching = covalent_radii[numbers[edges.center]] + covalent_radii[numbers[edges.other]]
+    share = length / touching
+    if share.min(initial=1.0) < TOO_CLOSE:
+        e = int(share.argmin())
+        raise ValueError(
+            f"{_pair(edges, e)} are {length[e]:.2g} Å apart, {share[e]:.2f} of the sum of their covalent radii; less "
+            f"than {TOO_CLOSE:g} is not known of any. Are the lengths in Å?"
+        )
+
+
+def _pair(edges: Edges, e: int, numbering: Any = None) -> str:
+    """The two atoms of an edge in words."""
+    i, j = (int(x if numbering is None else numbering[x]) for x in (edges.center[e], edges.other[e]))
+    return f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
 
 
 def _check_periodic(vectors: Any, axes: Any) -> None:

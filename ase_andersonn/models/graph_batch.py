@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from ase import Atoms
-from ase.data import covalent_radii
 from torch import Tensor
 
 from ase_andersonn.inputs.composition import composition_features
-from ase_andersonn.inputs.convert import check_atoms, check_sites
+from ase_andersonn.inputs.convert import check_atoms, check_lengths, check_sites
 from ase_andersonn.inputs.graph import pad_edges
-from ase_andersonn.inputs.neighbors import Edges, neighbor_edges
+from ase_andersonn.inputs.neighbors import neighbor_edges
 from ase_andersonn.inputs.voids import void_features
 from ase_andersonn.solvers import Segments
 
@@ -34,8 +32,6 @@ class GraphSample(NamedTuple):
 
 PER_STRUCTURE = ("composition", "voids")
 """Fields of a sample that are one row a structure; the others have one an atom or an edge."""
-TOO_CLOSE = 0.35
-"""Of the sum of two covalent radii; no two atoms of a structure are as near, but all are in one whose unit is nm."""
 
 
 class GraphBatch(NamedTuple):
@@ -66,7 +62,7 @@ def graph_sample(structure: Atoms, cutoff: float, *, voids: bool) -> GraphSample
     check_atoms(structure, sites=False)
     edges = neighbor_edges(structure.positions, structure.cell.array, structure.pbc, cutoff)
     check_sites(edges)
-    _check_lengths(structure, edges)
+    check_lengths(structure.numbers, edges)
     composition = composition_features(structure)
     empty_space = void_features(structure) if voids else ()
     positions = structure.positions - structure.positions.mean(0)
@@ -78,13 +74,6 @@ def graph_sample(structure: Atoms, cutoff: float, *, voids: bool) -> GraphSample
         *indices,
         *(torch.tensor(x, dtype=torch.float32) for x in (edges.vectors, composition, positions, empty_space)),
     )
-
-
-def _check_lengths(structure: Atoms, edges: Edges) -> None:
-    radii = covalent_radii[structure.numbers]
-    length = np.linalg.norm(edges.vectors, axis=1)
-    if (length < TOO_CLOSE * (radii[edges.center] + radii[edges.other])).any():
-        raise ValueError(f"two atoms are {length.min():.2g} Å apart, which none are; are the lengths in Å?")
 
 
 def collate_graphs(samples: Sequence[GraphSample], device: torch.device, dtype: torch.dtype) -> GraphBatch:

@@ -59,7 +59,7 @@ def by_pairs(l_max: int) -> dict[tuple[int, int], list[int]]:
 
 
 class Coupling(nn.Module):
-    """`(A_l₁ ∘ A_l₂)_l₃` of one pair of degrees for several `l₃`, one after another.
+    """`(A_l₁ ∘ A_l₂)_l₃ = Σ_ij C_ijk A_l₁i A_l₂j` of one pair of degrees for several `l₃`.
 
     Args:
         pair: `l₁`, `l₂`.

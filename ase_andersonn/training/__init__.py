@@ -3,7 +3,7 @@
 from .config import TrainConfig
 from .frames import LabelKeys, check_names, read_frames
 from .metrics import EvaluationReport, evaluate_dataset
-from .report import error_text, parity_plot
+from .report import error_text, parity_plot, spread_text
 from .trainer import Trainer, train, train_committee
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "evaluate_dataset",
     "parity_plot",
     "read_frames",
+    "spread_text",
     "train",
     "train_committee",
 ]

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 UNLIKE = 30.0
 """Times the forces of nine frames in ten."""
+SMALL = 10.0
+"""eV/Å; forces up to this are never unlike others, as where most frames are at rest."""
 MOST_NAMED = 5
 LITTLE = 0.7
 """Error over the spread of the labels from which a run has learnt little; to know the mean alone makes it 1."""
@@ -24,15 +26,15 @@ FEWEST = 10
 
 
 def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Of frames whose root mean square force is more than `UNLIKE` times that of nine frames in ten."""
+    """Of frames whose root mean square force is above `SMALL` and more than `UNLIKE` times that of nine in ten."""
     labelled = [(i, forces) for i, atoms in enumerate(frames) if (forces := labels_of(atoms, keys).forces) is not None]
     if not labelled:
         return
     size = np.array([np.sqrt(np.square(forces).mean()) for _, forces in labelled])
     usual = float(np.quantile(size, 0.9, method="lower"))
-    if usual == 0.0 or not (size > UNLIKE * usual).any():
+    order = [k for k in np.argsort(-size) if size[k] > max(UNLIKE * usual, SMALL)]
+    if not order:
         return
-    order = [k for k in np.argsort(-size) if size[k] > UNLIKE * usual]
     named = ", ".join(
         f"{frames[labelled[k][0]].get_chemical_formula()} ({size[k]:.3g} eV/Å)" for k in order[:MOST_NAMED]
     )

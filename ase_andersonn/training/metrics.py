@@ -56,7 +56,7 @@ class EvaluationReport:
         labelled: likewise.
         systems: the frames.
         spread: of a committee the mean and the root mean square of its spreads, as they are in the calculator's
-            `diagnostics`: of the energy, and of each atom's forces.
+            `diagnostics`: of the energy, of each atom's forces (three components together), and of the stress.
     """
 
     errors: dict[str, ErrorRow]

@@ -19,7 +19,13 @@ def elements_of(frames: Sequence[Atoms]) -> tuple[int, ...]:
 
 
 def sample_with_energies(frames: Sequence[Atoms], n: int, keys: LabelKeys | None = None) -> list[Atoms]:
-    """Frames with energies, of each element `n` at least or all that there are; drawn once and for all."""
+    """Frames with energies, of each element `n` at least or all that there are; drawn once and for all.
+
+    Args:
+        frames: to draw from.
+        n: frames of each element.
+        keys: names of the labels.
+    """
     seen: dict[int, int] = {}
     chosen = []
     for i in np.random.default_rng(0).permutation(len(frames)):

@@ -56,6 +56,14 @@ def error_text(errors: Mapping[str, ErrorRow]) -> str:
     return "\n".join(lines)
 
 
+def spread_text(spread: ErrorRow) -> str:
+    """The spread of a committee in one line, as it is in the calculator's `diagnostics`."""
+    told = (
+        f"{name} {cell} {unit}" for name, unit, factor in QUANTITIES if (cell := _cell(spread, name, factor)) != "-"
+    )
+    return f"spread of the members, mean / RMS (forces: an atom's three components together): {', '.join(told)}"
+
+
 def _cell(row: ErrorRow, name: str, factor: float) -> str:
     errors = getattr(row, name)
     return f"{errors.mae * factor:.3f} / {errors.rmse * factor:.3f}" if errors.count else "-"

@@ -76,7 +76,10 @@ class Experiment:
         energies = reference_energies(train, config.reference_energies, config.labels)
         unknown = [chemical_symbols[z] for z in energies if z not in model.elements]
         if unknown:
-            raise ValueError(f"reference_energies names {', '.join(unknown)}, which the model does not know.")
+            raise ValueError(
+                f"reference_energies names {', '.join(unknown)}, which the model does not know; leave that out, or "
+                "name it in `elements` of the model's config."
+            )
         model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
         model.set_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
         model.calibrate(lambda: _geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
@@ -122,6 +125,7 @@ class Experiment:
             scales[z] = scale
         model.to(device=device, dtype=dtype)
         known, held_out = (FrameDataset(frames, model.cutoff, config.labels) for frames in (train, validation))
+        _check_weights(config, known)
         return cls(model, known, held_out, scales.to(device), device, dtype)
 
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
@@ -152,6 +156,7 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     warn_of_unlike(frames, config.labels)
     if config.validation:
         train, validation = frames, read_frames(config.validation, config.labels)
+        warn_of_unlike(validation, config.labels)
     else:
         known, held_out = split(frames, config.validation_fraction, config.seed)
         train, validation = [frames[i] for i in known], [frames[i] for i in held_out]
@@ -234,6 +239,17 @@ def _geometries(
         graph = data.batch(indices, device=device, dtype=dtype).graph
         species = model.species(graph.numbers)
         yield graph.vectors, species, graph.neighbors, graph.mask
+
+
+def _check_weights(config: TrainConfig, train: FrameDataset) -> None:
+    weights = {
+        "energy": config.energy_weight or config.energy_weight_final,
+        "forces": config.forces_weight,
+        "stress": config.stress_weight,
+    }
+    if not any(weight and any(bool(d[name].isfinite().any()) for d in train.data) for name, weight in weights.items()):
+        weighted = ", ".join(f"{name}_weight" for name, weight in weights.items() if weight)
+        raise ValueError(f"no training frame has a label with a weight (only {weighted} is above 0): nothing to learn.")
 
 
 def _check_elements(

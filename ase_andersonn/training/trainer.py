@@ -77,16 +77,22 @@ class Trainer(Run):
             tolerance=config.tolerance,
             compile_mode=False,
         )
-        self._unexplained = unexplained(self.model, result)
         loss = self._validation_loss(result)
         numbers = {"loss": loss, "errors": as_numbers(result.errors)}
         if self.is_best(loss):
+            self._unexplained = self._shares(result)
             self._save_model(BEST, numbers)
         return numbers
 
     def begin(self) -> dict[str, Any] | None:
         """See `Run.begin`. Weights that are trained already are the first that may be the best."""
         return None if self.config.initial is None else self.validate()
+
+    def _shares(self, result: EvaluationReport) -> dict[str, float]:
+        """`unexplained` of what the loss asks for."""
+        config = self.config
+        asked = {"energy": config.energy_weight or config.energy_weight_final, "forces": config.forces_weight}
+        return {name: share for name, share in unexplained(self.model, result).items() if asked[name]}
 
     def _validation_loss(self, result: EvaluationReport) -> float:
         config = self.config

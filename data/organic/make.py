@@ -217,9 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{args.smiles} holds no SMILES")
     numbers = range(args.first, args.first + args.number)
     if any(atoms.info.get("relaxed", False) != args.relaxed for atoms in whole_frames(args.output)[:1]):
-        parser.error(
-            f"{args.output} was begun {'without' if args.relaxed else 'with'} --relaxed; go on so"
-        )
+        parser.error(f"{args.output} was begun {'without' if args.relaxed else 'with'} --relaxed; go on so")
 
     def start(name: str, number: int) -> Chem.Mol:
         molecule = script.embedded(name, number)

@@ -47,6 +47,13 @@ def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) ->
     assert "Cu4 (" in caplog.text
 
 
+def test_forces_of_ordinary_size_are_like_those_of_frames_at_rest(caplog: pytest.LogCaptureFixture) -> None:
+    frames = copper(20, 1e-4)
+    frames[3].calc.results["forces"] = np.full((4, 3), 2.0)
+    warn_of_unlike(frames, KEYS)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("frames", [copper(3, 0.0), [Atoms("H")]])
 def test_forces_that_are_all_zero_or_missing_are_no_doubt(
     frames: list[Atoms], caplog: pytest.LogCaptureFixture

@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from ase_andersonn import load_model
 from ase_andersonn.config import write_config
@@ -258,8 +261,19 @@ def test_elements_of_the_validation_set_have_to_be_known(config: TrainConfig) ->
 
 
 def test_reference_energies_of_elements_that_the_model_does_not_know(config: TrainConfig) -> None:
-    with pytest.raises(ValueError, match="reference_energies names O, Au, which the model does not know"):
+    with pytest.raises(ValueError, match="reference_energies names O, Au, which the model does not know; leave that"):
         Experiment.from_config(replace(config, reference_energies={"Au": 1.0, "Cu": 2.0, "O": 3.0}))
+
+
+@pytest.mark.parametrize("weights", [{"energy_weight": 0.0, "forces_weight": 0.0}, {"energy_weight": 0.0}])
+def test_labels_without_a_weight_are_none(config: TrainConfig, tmp_path: Path, weights: dict[str, float]) -> None:
+    """The others have a weight, the stress by default, but no frame has them."""
+    frame = Atoms("N2", [[0.0, 0.0, 0.0], [0.0, 0.0, 1.1]])
+    frame.calc = SinglePointCalculator(frame, energy=-1.0)
+    write(tmp_path / "energies.extxyz", [frame] * 4)
+    changed = replace(config, train=(str(tmp_path / "energies.extxyz"),), **weights)
+    with pytest.raises(ValueError, match=r"no training frame has a label with a weight \(only .*stress_weight is"):
+        Experiment.from_config(changed)
 
 
 def test_frames_in_both_sets_are_told_of(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
