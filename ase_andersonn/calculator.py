@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
@@ -20,7 +19,7 @@ from .models.base import EnergyModel
 from .models.checkpoint import load_model
 from .models.committee import Committee
 from .models.files import DEFAULT_MODEL
-from .models.potential import ConvergenceError, Evaluator, Potential, Settings
+from .models.potential import ConvergenceError, Evaluator, Potential, Settings, warn_caller
 from .models.unseen import unseen
 from .tiles.auto import evaluator_with_tiles
 from .tiles.settings import Tiles
@@ -210,7 +209,7 @@ class AndersoNN(Calculator):
         for text in unseen(self.model.card, atoms, reads_magmoms=self.model.reads_magmoms):
             if text not in self._warned:
                 self._warned.add(text)
-                warnings.warn(text, stacklevel=4)
+                warn_caller(text)
 
 
 def _potential(model: ModelSource | Sequence[ModelSource] | None) -> Potential:

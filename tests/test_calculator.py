@@ -190,8 +190,10 @@ def test_unknown_combinations_of_known_elements_are_said_once() -> None:
         warnings.simplefilter("error")
         calc.get_potential_energy(ethanol())
         calc.get_potential_energy(bulk("Si"))
-    with pytest.warns(UserWarning, match=r"not trained on structures that hold the elements \['Cu', 'O'\] together"):
+    mixed = r"not trained on structures that hold the elements \['Cu', 'O'\] together"
+    with pytest.warns(UserWarning, match=mixed) as warned:
         calc.get_potential_energy(slab())
+    assert warned[0].filename == __file__, "it is this line that asked"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calc.get_forces(rattled(slab(), seed=4))

@@ -1,5 +1,6 @@
 """What a calculator is made of: a potential holds the weights, an evaluator applies them to structures."""
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -15,6 +16,8 @@ from torch import nn
 
 from ase_andersonn.backends import CompileMode
 
+ON_THE_WAY = ("ase_andersonn", "ase", "torch")
+"""Packages between a script and a warning; a decorator of torch is among the callers."""
 ROUND_OFF = 1e-13
 """eV/atom: no energy is known better than this."""
 
@@ -23,14 +26,21 @@ class ConvergenceError(CalculationFailed):
     """A fixed point was not reached; nothing is returned."""
 
 
+def warn_caller(text: str) -> None:
+    """A UserWarning at the line that asked for the calculation: the nearest one outside of this package and ASE."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ON_THE_WAY:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
+
+
 def warn_of_error(error: float, tol: float) -> None:
     """Say so where residuals are as small as the precision allows, and the energy's error is not."""
     if error > max(tol, ROUND_OFF):
-        warnings.warn(
+        warn_caller(
             # The same text each time, so that a long run is told once.
             f"the estimated error of the energy, diagnostics['energy_error'], is above the tolerance of {tol:.1e} "
             "eV/atom with residuals as small as the precision allows: ask for a larger tol, or for dtype='float64'.",
-            stacklevel=5,
         )
 
 
