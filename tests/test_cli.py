@@ -82,6 +82,10 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     code, output = run("info", ensemble)
     assert (code, "members       2" in output) == (0, True), output
     assert "is a training run; name one of its models" in run("info", tmp_path / "run" / "seed-0")[1]
+    said = run("evaluate", tmp_path / "run", data)[1]
+    assert (
+        f"run holds no .safetensors files; of its folders these do: {ensemble}, {tmp_path / 'run' / 'seed-0'}" in said
+    ), said
     code, output = run("evaluate", ensemble, data)
     assert (code, "energy [meV/atom]" in output, output.splitlines()[-1][:6]) == (0, True, "spread"), output
 

@@ -59,7 +59,10 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
         if members := sorted(candidate.glob(f"*{SUFFIX}")):
             return members
     if path.is_dir():
-        raise FileNotFoundError(f"the folder {path} holds no {SUFFIX} files.")
+        inside = ", ".join(sorted({str(file.parent) for file in path.glob(f"*/*{SUFFIX}")}))
+        raise FileNotFoundError(
+            f"the folder {path} holds no {SUFFIX} files{inside and f'; of its folders these do: {inside}'}."
+        )
     if str(path) in packaged_classifiers() and folder == PRETRAINED:
         raise FileNotFoundError(f"{path} is a classifier, not a potential; use StructureClassifier({path.name!r}).")
     if str(path) in packaged_models() and folder == CLASSIFIERS:
