@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -86,7 +86,12 @@ class AndersoNN(Calculator):
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile is {compile!r}; use 'auto', True or False.")
         settings = Settings(
-            resolve_device(device), resolve_dtype(dtype), float(tol), bool(warm_start), float(skin), compile
+            resolve_device(device),
+            resolve_dtype(dtype),
+            float(tol),
+            bool(warm_start),
+            float(skin),
+            "auto" if compile == "auto" else bool(compile),
         )
         if compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
@@ -142,7 +147,7 @@ class AndersoNN(Calculator):
 
     @torch.inference_mode(False)
     def evaluate(
-        self, structures: Sequence[Any], *, forces: bool = True, stress: bool = False, batch_atoms: int = 2000
+        self, structures: Iterable[Any], *, forces: bool = True, stress: bool = False, batch_atoms: int = 2000
     ) -> list[dict[str, Any]]:
         """Results of many structures, evaluated in batches; each as if it were alone, within the tolerance.
 
@@ -155,6 +160,10 @@ class AndersoNN(Calculator):
         Returns:
             for each structure a dictionary as the calculator's `results`.
         """
+        if isinstance(structures, Atoms):
+            raise TypeError("evaluate() takes a list of structures; for one, [atoms].")
+        if batch_atoms < 1:
+            raise ValueError(f"batch_atoms is {batch_atoms}; a batch has at least one atom.")
         frames = [to_atoms(structure) for structure in structures]
         for frame in frames:
             self._warn_of_the_unseen(frame)

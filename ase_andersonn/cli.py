@@ -207,6 +207,9 @@ def _plain_errors() -> Iterator[None]:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

@@ -135,12 +135,21 @@ OPTIONS = [
     ("skin", "0.5"),
     ("skin", INF),
     ("skin", True),
+    ("compile", "yes"),
     ("warm_start", "no"),
 ]
 
 
+def test_batches_that_make_no_sense() -> None:
+    calc = small_calculator()
+    with pytest.raises(TypeError, match=r"evaluate\(\) takes a list of structures; for one, \[atoms\]"):
+        calc.evaluate(ethanol())
+    with pytest.raises(ValueError, match="batch_atoms is 0; a batch has at least one atom"):
+        calc.evaluate([ethanol()], batch_atoms=0)
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
-    calc = small_calculator(tol=np.float32(1e-4), skin=np.int64(1), warm_start=np.bool_(False))
+    calc = small_calculator(tol=np.float32(1e-4), skin=np.int64(1), warm_start=np.bool_(False), compile=np.bool_(False))
     assert (calc.evaluator.settings.skin, calc.evaluator.settings.warm_start) == (1.0, False)
     assert calc.parameters["tol"] == pytest.approx(1e-4)
 
@@ -237,9 +246,17 @@ def test_moments_that_change_nothing_are_said() -> None:
         assert small_calculator().get_potential_energy(atoms) == expected
 
 
-def test_moments_that_are_alike_pass_in_silence() -> None:
+def test_moments_of_a_molecule_are_said_to_change_nothing() -> None:
+    """As `ase.build.molecule` gives them to the oxygen molecule, both 1."""
     atoms = ethanol()
-    atoms.set_initial_magnetic_moments([0.6] * 9)
+    atoms.set_initial_magnetic_moments([1.0] * 9)
+    with pytest.warns(UserWarning, match="knows no spins: the initial magnetic moments change nothing"):
+        small_calculator().get_potential_energy(atoms)
+
+
+def test_moments_of_a_crystal_that_are_alike_pass_in_silence() -> None:
+    atoms = bulk("Si")
+    atoms.set_initial_magnetic_moments([0.6] * 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         small_calculator().get_potential_energy(atoms)

@@ -48,7 +48,8 @@ def read_structure(path: Path) -> Atoms:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no file {path}, seen from {Path.cwd()}.") from error
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a structure: {type(error).__name__}: {error}") from error
+        why = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise ValueError(f"{path} cannot be read as a structure: {why}") from error
     assert isinstance(atoms, Atoms)
     return ordered(atoms)
 

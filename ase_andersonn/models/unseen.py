@@ -46,3 +46,5 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     moments = atoms.get_initial_magnetic_moments()
     if not reads_magmoms and (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
         yield "the model knows no spins: that the initial magnetic moments differ changes nothing."
+    elif not reads_magmoms and moments.any() and not atoms.pbc.any():  # as `ase.build.molecule` has them for O2
+        yield "the model knows no spins: the initial magnetic moments change nothing, results are those of no spin."

@@ -1,4 +1,4 @@
-"""What speaks against labels: forces unlike those of all other frames, and quantities of which little was learnt."""
+"""What speaks against frames: lengths in another unit, labels unlike all others, little that was learnt of them."""
 
 import logging
 from collections.abc import Sequence
@@ -6,11 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import covalent_radii
+from ase.units import GPa
 
+from ase_andersonn.inputs.convert import TOO_CLOSE, check_lengths
+from ase_andersonn.inputs.neighbors import neighbor_edges
 from ase_andersonn.models.base import EnergyModel
 
 from .frames import LabelKeys, labels_of
 from .metrics import EvaluationReport
+from .reference import reference_energies
 
 logger = logging.getLogger(__name__)
 
@@ -21,40 +26,108 @@ SMALL = 10.0
 MOST_NAMED = 5
 LITTLE = 0.7
 """Error over the spread of the labels from which a run has learnt little; to know the mean alone makes it 1."""
+NOTHING = 10.0
+"""Such an error over the spread is that of weights that diverged."""
 FEWEST = 10
 """Labels from which their spread is known."""
+SAMPLE = 50
+"""Frames whose distances are looked at."""
+STRONG = 1.0
+"""eV/Å³, 160 GPa; few crystals are ever so strained."""
+FAR = 1.0
+"""eV/atom; energies up to this from the others' are never unlike them."""
+
+
+def check_lengths_of(frames: Sequence[Atoms]) -> None:
+    """Refuse frames most of which have atoms closer than any are: their lengths are in another unit.
+
+    Raises:
+        ValueError: for such frames.
+    """
+    sample = frames[:: max(len(frames) // SAMPLE, 1)]
+    complaints = [complaint for atoms in sample if (complaint := _too_close(atoms))]
+    if 2 * len(complaints) > len(sample):
+        raise ValueError(f"{len(complaints)} of {len(sample)} frames hold atoms too close together: {complaints[0]}")
+
+
+def _too_close(atoms: Atoms) -> str:
+    reach = 2.0 * TOO_CLOSE * float(covalent_radii[atoms.numbers].max())
+    try:
+        check_lengths(atoms.numbers, neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach))
+    except ValueError as error:
+        return f"{atoms.get_chemical_formula()}: {error}"
+    return ""
 
 
 def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Of frames whose root mean square force is above `SMALL` and more than `UNLIKE` times that of nine in ten."""
-    labelled = [(i, forces) for i, atoms in enumerate(frames) if (forces := labels_of(atoms, keys).forces) is not None]
-    if not labelled:
+    """Of labels that nothing else in the frames is like; the calculation behind them may have gone wrong.
+
+    - root mean square forces above `SMALL` and more than `UNLIKE` times those of nine frames in ten;
+    - energies, besides the elements' references, more than `FAR` and `UNLIKE` times as far from the median as nine in
+      ten are;
+    - stresses above `STRONG`.
+    """
+    labels = [labels_of(atoms, keys) for atoms in frames]
+    forces = [np.nan if of_one.forces is None else np.sqrt(np.square(of_one.forces).mean()) for of_one in labels]
+    _warn("forces", "eV/Å", frames, np.array(forces), SMALL)
+    _warn("energies, besides the elements' own,", "eV/atom", frames, _from_the_median(frames, keys), FAR)
+    stress = [np.nan if of_one.stress is None else np.abs(of_one.stress).max() for of_one in labels]
+    strong = np.nonzero(np.array(stress) > STRONG)[0]
+    if len(strong):
+        logger.warning(
+            "%d frames have stresses above %g eV/Å³ (%.0f GPa), %s the first (%.3g). Are they in eV/Å³?",
+            len(strong),
+            STRONG,
+            STRONG / GPa,
+            frames[strong[0]].get_chemical_formula(),
+            stress[strong[0]],
+        )
+
+
+def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least: float) -> None:
+    """Of frames whose `size`, nan where there is no label, is above `least` and `UNLIKE` times that of nine in ten."""
+    known = np.flatnonzero(~np.isnan(size))
+    if not len(known):
         return
-    size = np.array([np.sqrt(np.square(forces).mean()) for _, forces in labelled])
-    usual = float(np.quantile(size, 0.9, method="lower"))
-    order = [k for k in np.argsort(-size) if size[k] > max(UNLIKE * usual, SMALL)]
+    usual = float(np.quantile(size[known], 0.9, method="lower"))
+    order = [k for k in known[np.argsort(-size[known])] if size[k] > max(UNLIKE * usual, least)]
     if not order:
         return
-    named = ", ".join(
-        f"{frames[labelled[k][0]].get_chemical_formula()} ({size[k]:.3g} eV/Å)" for k in order[:MOST_NAMED]
-    )
+    named = ", ".join(f"{frames[k].get_chemical_formula()} ({size[k]:.3g} {unit})" for k in order[:MOST_NAMED])
     logger.warning(
-        "%d of %d frames have forces more than %g times as large as those of nine in ten (%.3g eV/Å): %s%s. "
-        "Are they in eV/Å, and did these calculations end well?",
+        "%d of %d frames have %s more than %g times as large as those of nine in ten (%.3g %s): %s%s. "
+        "Are they in %s, and did these calculations end well?",
         len(order),
-        len(labelled),
+        len(known),
+        what,
         UNLIKE,
         usual,
+        unit,
         named,
         ", …" if len(order) > MOST_NAMED else "",
+        unit,
     )
+
+
+def _from_the_median(frames: Sequence[Atoms], keys: LabelKeys) -> np.ndarray:
+    """How far the energies lie from their median besides the references of the elements, eV/atom [n_frames]."""
+    references = reference_energies(frames, keys=keys)
+    besides = np.array(
+        [
+            np.nan if energy is None else energy / len(atoms) - np.mean([references[z] for z in atoms.numbers])
+            for atoms in frames
+            for energy in (labels_of(atoms, keys).energy,)
+        ]
+    )
+    return np.abs(besides - (np.nanmedian(besides) if not np.isnan(besides).all() else 0.0))
 
 
 def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float]:
-    """`RMSE / spread of the labels` of energy and forces, 1 for a model that knows but their mean.
+    """`RMSE / spread of the labels` of energy, forces and stress, 1 for a model that knows but their mean.
 
-    The spread is the standard deviation of the energies per atom besides the reference energies, and the root mean
-    square of the forces. Quantities with fewer than `FEWEST` labels are left out, and such without spread.
+    The spread is the standard deviation of the energies per atom besides the reference energies and of the stresses,
+    and the root mean square of the forces. Quantities with fewer than `FEWEST` labels are left out, and such without
+    spread.
 
     Args:
         model: the model.
@@ -65,7 +138,8 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
     besides = labels.energy / systems.n_per_system - systems.mean(model.reference_energies(species).detach().cpu())
     energy = besides[~besides.isnan()]
     forces = labels.forces[~labels.forces.isnan()]
-    spread = {"energy": energy - energy.mean(), "forces": forces}
+    stress = labels.stress[~labels.stress.isnan()]
+    spread = {"energy": energy - energy.mean(), "forces": forces, "stress": stress - stress.mean()}
     shares = {}
     for name, values in spread.items():
         size = values.square().mean().sqrt().item()
@@ -76,10 +150,13 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
 
 def warn_of_little(shares: dict[str, float]) -> None:
     """Of quantities of which more than `LITTLE` is unexplained; see `unexplained`."""
-    little = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share > LITTLE]
-    if little:
-        logger.warning(
-            "little was learnt: of the labels' own spread the errors on the validation frames are %s. "
-            "Train longer, or look at the labels: are the forces minus the gradients of these energies, in eV and Å?",
-            ", ".join(little),
-        )
+    little = {name: share for name, share in shares.items() if share > LITTLE}
+    if not little:
+        return
+    logger.warning(
+        "%s: of the labels' own spread the errors on the validation frames are %s. %s, or look at the labels: are the "
+        "forces minus the gradients of these energies, in eV and Å, and the stresses in eV/Å³?",
+        "nothing was learnt" if max(little.values()) > NOTHING else "little was learnt",
+        ", ".join(f"{name} {100 * share:.3g} %" for name, share in little.items()),
+        "Lower learning_rate" if max(little.values()) > NOTHING else "Train longer",
+    )

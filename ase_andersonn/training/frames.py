@@ -16,6 +16,8 @@ from ase.io.formats import filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
+from ase_andersonn.inputs.convert import check_atoms
+
 Array = NDArray[np.float64]
 
 DECOMPRESS: dict[str, Callable[..., TextIO]] = {".xz": lzma.open, ".bz2": bz2.open}
@@ -65,12 +67,14 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
 
     Raises:
         FileNotFoundError: for a pattern that stands for no file.
-        ValueError: for a file that cannot be read, or a frame without labels or with bad ones.
+        ValueError: for a file that cannot be read, a frame that has no energy (see `check_atoms`), and one without
+            labels or with bad ones.
     """
     frames: list[Atoms] = []
     for path in expand(patterns):
         for index, atoms in enumerate(read_file(path)):
             try:
+                check_atoms(atoms)
                 labels = labels_of(atoms, keys)
             except ValueError as error:
                 raise ValueError(f"{path}, frame {index}: {error}") from error

@@ -19,7 +19,7 @@ from ase_andersonn.models.files import CHECKPOINT
 
 from .config import TrainConfig
 from .dataset import FrameDataset, LabelledBatch, split
-from .doubts import warn_of_unlike
+from .doubts import check_lengths_of, warn_of_unlike
 from .frames import check_names, read_frames
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
@@ -151,8 +151,10 @@ class Experiment:
 
 def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     """Training and validation frames."""
+    logger.info("reading the frames and finding their neighbours")
     frames = read_frames(config.train, config.labels)
     check_names(frames, config.labels)
+    check_lengths_of(frames)
     warn_of_unlike(frames, config.labels)
     if config.validation:
         train, validation = frames, read_frames(config.validation, config.labels)

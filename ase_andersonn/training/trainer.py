@@ -91,7 +91,11 @@ class Trainer(Run):
     def _shares(self, result: EvaluationReport) -> dict[str, float]:
         """`unexplained` of what the loss asks for."""
         config = self.config
-        asked = {"energy": config.energy_weight or config.energy_weight_final, "forces": config.forces_weight}
+        asked = {
+            "energy": config.energy_weight or config.energy_weight_final,
+            "forces": config.forces_weight,
+            "stress": config.stress_weight,
+        }
         return {name: share for name, share in unexplained(self.model, result).items() if asked[name]}
 
     def _validation_loss(self, result: EvaluationReport) -> float:

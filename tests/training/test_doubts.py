@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
-from ase_andersonn.training.doubts import UNLIKE, unexplained, warn_of_unlike
+from ase_andersonn.training.doubts import UNLIKE, check_lengths_of, unexplained, warn_of_little, warn_of_unlike
 from ase_andersonn.training.metrics import EvaluationReport, error_table
 from ase_andersonn.training.setup import Experiment, build_model
 
@@ -52,6 +52,42 @@ def test_forces_of_ordinary_size_are_like_those_of_frames_at_rest(caplog: pytest
     frames[3].calc.results["forces"] = np.full((4, 3), 2.0)
     warn_of_unlike(frames, KEYS)
     assert not caplog.text
+
+
+def test_one_energy_unlike_all_others_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    frames = copper(20)
+    frames[5].calc.results["energy"] += 100.0
+    warn_of_unlike(frames, KEYS)
+    assert "1 of 20 frames have energies, besides the elements' own, more than 30 times as large" in caplog.text
+
+
+@pytest.mark.parametrize(("stress", "doubted"), [(0.05, False), (8.0, True)])
+def test_stresses_in_gigapascals_are_doubted(caplog: pytest.LogCaptureFixture, *, stress: float, doubted: bool) -> None:
+    """8 GPa, or 0.05 eV/Å³, is an ordinary strain; 8 eV/Å³ is none."""
+    frames = copper(12)
+    frames[2].calc.results["stress"] = np.array([stress, 0.0, 0.0, 0.0, 0.0, 0.0])
+    warn_of_unlike(frames, KEYS)
+    assert ("1 frames have stresses above 1 eV/Å³" in caplog.text) == doubted
+
+
+def test_lengths_in_another_unit_are_refused() -> None:
+    frames = copper(9)
+    check_lengths_of(frames)
+    for k, atoms in enumerate(frames):
+        if k % 3 == 0:  # some may be collisions
+            atoms.set_cell(0.1 * atoms.cell, scale_atoms=True)
+    check_lengths_of(frames)
+    for k, atoms in enumerate(frames):
+        if k % 3 == 1:
+            atoms.set_cell(0.1 * atoms.cell, scale_atoms=True)
+    with pytest.raises(ValueError, match=r"6 of 9 frames hold atoms too close together: Cu4: atoms .* Are the lengths"):
+        check_lengths_of(frames)
+
+
+def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_little({"energy": 1e9, "forces": 0.5})
+    assert "nothing was learnt" in caplog.text
+    assert "energy 1e+11 %. Lower learning_rate, or look" in caplog.text
 
 
 @pytest.mark.parametrize("frames", [copper(3, 0.0), [Atoms("H")]])
