@@ -43,8 +43,9 @@ class AndersoNN(Calculator):
         warm_start: whether a call may start from the solutions of the calls before it, as MD and relaxations want.
             Results then depend on the history within the tolerance; without, they are repeatable bit for bit on one
             machine (with `"auto"`, up to where it compiles). A call starts cold where the geometries before do not
-            predict its own to `tol^(1/3)`, 1 % at the default, as where atoms as light as hydrogen move far in a step. Structures
-            of up to 256 atoms take a fixed number of applications instead wherever that reaches `tol`, which costs less.
+            predict its own to `tol^(1/3)`, 1 % at the default, as where atoms as light as hydrogen move far in a step.
+            Structures of up to 256 atoms take a fixed number of applications instead wherever that reaches `tol`, which
+            costs less.
         skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move; without
             warm starts a new list is made at every call.
         compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
