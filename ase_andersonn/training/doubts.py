@@ -34,8 +34,8 @@ SAMPLE = 50
 """Frames whose distances are looked at."""
 STRONG = 0.3
 """eV/Å³, 48 GPa; hardly anyone strains half of all frames so much."""
-FAR = 1.0
-"""eV/atom; energies up to this from the others' are never unlike them."""
+FAR = 10.0
+"""eV/atom; isolated atoms are nearer to the others than this, by their cohesion."""
 
 
 def check_lengths_of(frames: Sequence[Atoms]) -> None:
@@ -88,7 +88,7 @@ def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least
     named = ", ".join(f"{frames[k].get_chemical_formula()} ({size[k]:.3g} {unit})" for k in order[:MOST_NAMED])
     logger.warning(
         "%d of %d frames have %s more than %g times as large as those of nine in ten (%.3g %s): %s%s. "
-        "Are they in %s, and did these calculations end well?",
+        "Did these calculations end well, and are the labels in eV and Å?",
         len(order),
         len(known),
         what,
@@ -97,7 +97,6 @@ def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least
         unit,
         named,
         ", …" if len(order) > MOST_NAMED else "",
-        unit,
     )
 
 

@@ -158,6 +158,7 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     warn_of_unlike(frames, config.labels)
     if config.validation:
         train, validation = frames, read_frames(config.validation, config.labels)
+        check_lengths_of(validation)
         warn_of_unlike(validation, config.labels)
     else:
         known, held_out = split(frames, config.validation_fraction, config.seed)
