@@ -23,9 +23,10 @@ EAGER_SECONDS = 120.0
 It is about as long as compiling takes, so that a run that ends soon after takes about twice its time at most.
 """
 FEW_ATOMS = 256
-"""Atoms up to which a second thread hardly gains anything.
+"""Atoms up to which a second thread gains little, a fifth at this size.
 
 OpenMP's waiting costs a core all the same, and where another process has that core, several times the work itself.
+`models.whole.SMALL` answers another question, and is the same by chance.
 """
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -202,7 +203,8 @@ def exact_matmul() -> Iterator[None]:
 def threads_for(n_atoms: int) -> Iterator[None]:
     """One thread inside the context for so few atoms that more do not pay, torch's own number for more.
 
-    A compiler's kernels are made for the number of threads at their first call, and made anew for another.
+    The number belongs to the process: other threads that begin meanwhile get it too. A compiler's kernels are made for
+    the number of threads at their first call, and made anew for another.
     """
     before = torch.get_num_threads()
     if n_atoms > FEW_ATOMS or before == 1:

@@ -95,7 +95,7 @@ class AndersoNN(Calculator):
             float(skin),
             "auto" if compile == "auto" else bool(compile),
         )
-        if compile is True and find_compiler(settings.device)[0] is None:
+        if settings.compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
         self.model = _own(_potential(model), settings)
         self.evaluator = _evaluator(self.model, settings, tiles)
@@ -109,7 +109,7 @@ class AndersoNN(Calculator):
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
             dtype=str(settings.dtype).removeprefix("torch."),
-            tol=tol,
+            tol=settings.tol,
         )
 
     @property
@@ -164,12 +164,13 @@ class AndersoNN(Calculator):
         """
         if isinstance(structures, Atoms):
             raise TypeError("evaluate() takes a list of structures; for one, [atoms].")
-        if batch_atoms < 1:
-            raise ValueError(f"batch_atoms is {batch_atoms}; a batch has at least one atom.")
+        if not (_is_number(batch_atoms) and batch_atoms >= 1):
+            raise ValueError(f"batch_atoms is {batch_atoms!r}; a batch has at least one atom.")
         frames = [to_atoms(structure) for structure in structures]
         for frame in frames:
             self._warn_of_the_unseen(frame)
-        with threads_for(min(sum(map(len, frames)), batch_atoms)):
+        sizes = [len(frame) for frame in frames]
+        with threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
     @torch.inference_mode(False)
@@ -244,7 +245,10 @@ def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+    try:
+        return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _own(model: Potential, settings: Settings) -> Potential:

@@ -1,11 +1,12 @@
 """Accuracy against cost: errors of trained models and the time of their energy and forces, measured in one run.
 
-    python benchmarks/frontier.py --data FOLDER --ours small=a.safetensors wide=b.safetensors \
-        --mace "128x0e=c.model" --peer ENVIRONMENTS/mace/bin/python
+    python benchmarks/frontier.py --data FOLDER --work WORK --mace "128x0e=c.model" --peer ENVIRONMENTS/mace/bin/python
 
-FOLDER is that of acac.py; the models were trained on its frames at 300 K, for as long as is said beside the figures;
-published errors, of longer training, stand in the table. Each model has a process and one thread. Time is CPU time an
-atom of energy and forces of twenty molecules together, all moved by about 0.02 Å at every call, in turn, the median.
+FOLDER is that of acac.py. Attention and Cartesian cells of several sizes are trained on its frames at 300 K, each for
+`--minutes`; a second call goes on with what WORK holds, and `--part train` does no more than that. MACE's models were
+trained on the same frames, for as long as their names say; published errors, of longer training, stand in the table.
+Each model has a process and one thread. Time is CPU time an atom of energy and forces of twenty molecules together, all
+moved by about 0.02 Å at every call, in turn, the median.
 """
 
 from __future__ import annotations
@@ -18,15 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from acac import PUBLISHED, file_of
+import torch
+from acac import PUBLISHED, config_of, file_of
 from ase.io import write
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, rotated, write_results
+from training_worker import OURS, SIZES
 from worker import Worker
 
+from ase_andersonn.training import train
 from ase_andersonn.training.frames import read_file
 
 WARM = 3
 """Calls before the clock starts."""
+NARROW: dict[str, Any] = {"n_edge": 16, "n_token": 16, "n_channels": 16, "n_hidden": 96, "l_max": 3}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention, narrow": ("DEQAttention", SIZES | NARROW | {"n_bispectrum": 8, "n_told": 16}),
+    "attention": OURS["attention"],
+    "attention, wide": ("DEQAttention", SIZES | {"n_bispectrum": 32, "n_told": 64}),
+    "tensors to rank 1, narrow": ("DEQCartesian", SIZES | NARROW | {"rank": 1, "n_tensors": 8, "n_products": 8}),
+    "tensors to rank 2": OURS["cartesian"],
+    "tensors to rank 2, bispectrum": (OURS["cartesian"][0], OURS["cartesian"][1] | {"n_bispectrum": 16}),
+}
 
 
 def named(item: str) -> tuple[str, Path]:
@@ -36,12 +49,20 @@ def named(item: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def trained(name: str, options: argparse.Namespace) -> Path:
+    """The best model of the network's run, which is gone on with until it has had its minutes."""
+    run = options.work / name.replace(",", "").replace(" ", "-")
+    frames = file_of(options.data, "train_300K")
+    train(config_of(frames, run, *NETWORKS[name], max_minutes=options.minutes), resume=True)
+    return run / "best.safetensors"
+
+
+def measure(options: argparse.Namespace, ours: list[tuple[str, Path]]) -> dict[str, dict[str, Any]]:
     workers = {}
     with tempfile.TemporaryDirectory() as folder:
         for temperature in ("300K", "600K"):  # also of compressed files, which MACE's environment reads slowly
             write(Path(folder) / f"{temperature}.extxyz", read_file(file_of(options.data, f"test_MD_{temperature}")))
-        for own, python, models in ((True, sys.executable, options.ours), (False, options.peer, options.mace)):
+        for own, python, models in ((True, sys.executable, ours), (False, options.peer, options.mace)):
             for name, path in models:
                 kind = "andersonn" if own else "mace"
                 workers[name] = Worker(python, "frontier_worker.py", kind, path, folder, own=own)
@@ -91,17 +112,24 @@ def report(data: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--ours", nargs="+", type=named, default=[], help="NAME=FILE of this project's models")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--minutes", type=float, default=22.0, help="of training, each of this project's networks")
+    parser.add_argument("--part", choices=["train", "all"], default="all")
     parser.add_argument("--mace", nargs="+", type=named, default=[], help="NAME=FILE of MACE's")
     parser.add_argument("--peer", help="interpreter of an environment with mace-torch")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     if options.mace and not options.peer:
         parser.error("MACE's models need --peer PYTHON")
-    names = [name for name, _ in (*options.ours, *options.mace)]
+    names = [*options.networks, *(name for name, _ in options.mace)]
     if len(set(names)) < len(names):
         parser.error("every model needs a name of its own")
-    data = {"machine": machine(), "models": measure(options)}
+    torch.set_num_threads(1)
+    ours = [(name, trained(name, options)) for name in options.networks]
+    if options.part == "train":
+        return
+    data = {"machine": machine(), "minutes": options.minutes, "models": measure(options, ours)}
     picture(data["models"], RESULTS / "frontier.png")
     write_results("frontier", data, report(data))
     print(report(data))

@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from small_models import (
     stiff_model,
 )
 
-from ase_andersonn import AndersoNN, MetropolisMC
+from ase_andersonn import AndersoNN, MetropolisMC, calculator
 from ase_andersonn.fields import RESULTS
 from ase_andersonn.mc import Displacement
 from ase_andersonn.models import whole
@@ -122,7 +123,7 @@ def test_settings_are_not_changed_silently() -> None:
 # Options
 
 
-@pytest.mark.parametrize("tol", [0.0, -1.0, NAN, INF, "1e-6", True])
+@pytest.mark.parametrize("tol", [0.0, -1.0, NAN, INF, 10**400, "1e-6", True])
 def test_tolerances_that_make_no_sense(tol: float) -> None:
     with pytest.raises(ValueError, match="it is an energy tolerance in eV/atom and has to be positive"):
         small_calculator(tol=tol)
@@ -144,14 +145,29 @@ def test_batches_that_make_no_sense() -> None:
     calc = small_calculator()
     with pytest.raises(TypeError, match=r"evaluate\(\) takes a list of structures; for one, \[atoms\]"):
         calc.evaluate(ethanol())
-    with pytest.raises(ValueError, match="batch_atoms is 0; a batch has at least one atom"):
-        calc.evaluate([ethanol()], batch_atoms=0)
+    for wrong in (0, NAN, "100"):
+        with pytest.raises(ValueError, match=f"batch_atoms is {wrong!r}; a batch has at least one atom"):
+            calc.evaluate([ethanol()], batch_atoms=wrong)
+
+
+def test_few_atoms_are_evaluated_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(calculator, "threads_for", lambda n_atoms: asked.append(n_atoms) or nullcontext())
+    calc, atoms = small_calculator(), ethanol()
+    atoms.calc = calc
+    atoms.get_potential_energy()
+    calc.propose(atoms, np.array([0]))
+    for batch_atoms, many in ((4, 9), (12, 12), (2000, 18)):
+        calc.evaluate([atoms, atoms], batch_atoms=batch_atoms)
+        assert asked.pop() == many
+    assert asked == [9, 9]
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
     calc = small_calculator(tol=np.float32(1e-4), skin=np.int64(1), warm_start=np.bool_(False), compile=np.bool_(False))
     assert (calc.evaluator.settings.skin, calc.evaluator.settings.warm_start) == (1.0, False)
     assert calc.parameters["tol"] == pytest.approx(1e-4)
+    assert type(calc.parameters["tol"]) is float
 
 
 @pytest.mark.parametrize(("option", "value"), OPTIONS)

@@ -170,7 +170,7 @@ def test_a_file_holds_geometries_of_one_beginning(tmp_path: Path, capsys: pytest
     before = (tmp_path / "a.extxyz").read_bytes()
     with pytest.raises(SystemExit):
         make.main([*begun, "--first", "1"])
-    assert "was begun with --relaxed" in capsys.readouterr().err
+    assert "says that its frames began at rest; go on with --relaxed" in capsys.readouterr().err
     assert (tmp_path / "a.extxyz").read_bytes() == before
 
 

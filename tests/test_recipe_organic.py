@@ -78,7 +78,7 @@ def test_the_small_molecules_are_neutral_closed_shells_and_each_there_once() -> 
         assert {atom.GetAtomicNum() for atom in atoms} <= {1, 6, 7, 8, 9, 15, 16, 17, 35}
 
 
-def test_the_benchmark_asks_for_molecules_that_are_not_in_training() -> None:
+def test_the_benchmark_asks_for_molecules_that_are_not_in_the_lists_of_training() -> None:
     chem = pytest.importorskip("rdkit.Chem")
     source = ast.parse((RECIPE.parents[2] / "benchmarks" / "organic.py").read_text(encoding="utf-8"))
     (asked,) = (

@@ -113,15 +113,20 @@ def check_lengths(numbers: Any, edges: Edges) -> None:
         numbers: int64 [n_atoms], atomic numbers.
         edges: of the structure.
     """
-    length = np.linalg.norm(edges.vectors, axis=1)
-    touching = covalent_radii[numbers[edges.center]] + covalent_radii[numbers[edges.other]]
-    share = length / touching
+    share = touching_shares(numbers, edges)
     if share.min(initial=1.0) < TOO_CLOSE:
         e = int(share.argmin())
+        length = np.linalg.norm(edges.vectors[e])
         raise ValueError(
-            f"{_pair(edges, e)} are {length[e]:.2g} Å apart, {share[e]:.2f} of the sum of their covalent radii; less "
+            f"{_pair(edges, e)} are {length:.2g} Å apart, {share[e]:.2f} of the sum of their covalent radii; less "
             f"than {TOO_CLOSE:g} is not known of any. Are the lengths in Å?"
         )
+
+
+def touching_shares(numbers: Any, edges: Edges) -> Any:
+    """Lengths of the edges over the sums of the covalent radii, [n_edges]."""
+    touching = covalent_radii[numbers[edges.center]] + covalent_radii[numbers[edges.other]]
+    return np.linalg.norm(edges.vectors, axis=1) / touching
 
 
 def _pair(edges: Edges, e: int, numbering: Any = None) -> str:

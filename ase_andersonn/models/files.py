@@ -69,7 +69,7 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
     if str(path) in packaged_models() and folder == CLASSIFIERS:
         raise FileNotFoundError(f"{path} is a potential, not a classifier; use AndersoNN({path.name!r}).")
     names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
-    meant = difflib.get_close_matches(str(path).lower().replace("_", "-"), names, 1)
+    meant = difflib.get_close_matches(str(path).lower().removesuffix(SUFFIX).replace("_", "-"), names, 1)
     raise FileNotFoundError(
         f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "
         f"({', '.join(names) or 'none is packaged'}), nor a folder that holds {SUFFIX} files."

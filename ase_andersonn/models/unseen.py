@@ -47,4 +47,7 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     if not reads_magmoms and (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
         yield "the model knows no spins: that the initial magnetic moments differ changes nothing."
     elif not reads_magmoms and moments.any() and not atoms.pbc.any():  # as `ase.build.molecule` has them for O2
-        yield "the model knows no spins: the initial magnetic moments change nothing, results are those of no spin."
+        yield (
+            "the model knows no spins: the initial magnetic moments change nothing, results are those of the spin "
+            "states it was trained on."
+        )

@@ -1,7 +1,7 @@
-"""What speaks against frames: lengths in another unit, labels unlike all others, little that was learnt of them."""
+"""What speaks against frames: lengths in nm, labels unlike all others, little that was learnt of them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.units import GPa
 
-from ase_andersonn.inputs.convert import TOO_CLOSE, check_lengths
-from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.inputs.convert import TOO_CLOSE, check_lengths, touching_shares
+from ase_andersonn.inputs.neighbors import Edges, neighbor_edges
 from ase_andersonn.models.base import EnergyModel
 
 from .frames import LabelKeys, labels_of
@@ -30,6 +30,8 @@ NOTHING = 10.0
 """Such an error over the spread is that of weights that diverged."""
 FEWEST = 10
 """Labels from which their spread is known."""
+APART = 1.5
+"""Of the sum of the covalent radii; metals and salts are nearer, all but noble gases are."""
 SAMPLE = 50
 """Frames whose distances are looked at."""
 STRONG = 0.3
@@ -39,7 +41,7 @@ FAR = 10.0
 
 
 def check_lengths_of(frames: Sequence[Atoms]) -> None:
-    """Refuse frames most of which have atoms closer than any are: their lengths are in another unit.
+    """Refuse frames most of which have atoms closer than any are, as in nm; warn where hardly any touch, as in Bohr.
 
     Raises:
         ValueError: for such frames.
@@ -48,15 +50,31 @@ def check_lengths_of(frames: Sequence[Atoms]) -> None:
     complaints = [complaint for atoms in sample if (complaint := _too_close(atoms))]
     if 2 * len(complaints) > len(sample):
         raise ValueError(f"{len(complaints)} of {len(sample)} frames hold atoms too close together: {complaints[0]}")
+    several = [atoms for atoms in sample if len(atoms) > 1]
+    apart = [atoms for atoms in several if not (touching_shares(atoms.numbers, _edges(atoms, APART)) < APART).any()]
+    if 2 * len(apart) > len(several):
+        logger.warning(
+            "in %d of %d frames no two atoms are nearer than %g times the sum of their covalent radii, as %s. Are they "
+            "that far apart, as in noble gases, or are the lengths not in Å?",
+            len(apart),
+            len(several),
+            APART,
+            apart[0].get_chemical_formula(),
+        )
 
 
 def _too_close(atoms: Atoms) -> str:
-    reach = 2.0 * TOO_CLOSE * float(covalent_radii[atoms.numbers].max())
     try:
-        check_lengths(atoms.numbers, neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach))
+        check_lengths(atoms.numbers, _edges(atoms, TOO_CLOSE))
     except ValueError as error:
         return f"{atoms.get_chemical_formula()}: {error}"
     return ""
+
+
+def _edges(atoms: Atoms, share: float) -> Edges:
+    """All pairs up to a share of the sum of their covalent radii, and others."""
+    reach = 2.0 * share * float(covalent_radii[atoms.numbers].max())
+    return neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach)
 
 
 def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys) -> None:
@@ -69,8 +87,9 @@ def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys) -> None:
     """
     labels = [labels_of(atoms, keys) for atoms in frames]
     forces = [np.nan if of_one.forces is None else np.sqrt(np.square(of_one.forces).mean()) for of_one in labels]
-    _warn("forces", "eV/Å", frames, np.array(forces), SMALL)
-    _warn("energies, besides the elements' own,", "eV/atom", frames, _from_the_median(frames, keys), FAR)
+    _warn("forces more than %g times as large as", "eV/Å", frames, np.array(forces), SMALL)
+    apart = "energies, besides the elements' own, more than %g times as far from the median as"
+    _warn(apart, "eV/atom", frames, _from_the_median(frames, keys), FAR)
     stress = [float(np.abs(of_one.stress).max()) for of_one in labels if of_one.stress is not None]
     if stress and (median := float(np.median(stress))) > STRONG:
         logger.warning("half of the stresses are above %.3g eV/Å³, %.3g GPa. Are they in eV/Å³?", median, median / GPa)
@@ -87,12 +106,11 @@ def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least
         return
     named = ", ".join(f"{frames[k].get_chemical_formula()} ({size[k]:.3g} {unit})" for k in order[:MOST_NAMED])
     logger.warning(
-        "%d of %d frames have %s more than %g times as large as those of nine in ten (%.3g %s): %s%s. "
+        "%d of %d frames have %s those of nine in ten (%.3g %s): %s%s. "
         "Did these calculations end well, and are the labels in eV and Å?",
         len(order),
         len(known),
-        what,
-        UNLIKE,
+        what % UNLIKE,
         usual,
         unit,
         named,
@@ -139,15 +157,16 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
     return shares
 
 
-def warn_of_little(shares: dict[str, float]) -> None:
-    """Of quantities of which more than `LITTLE` is unexplained; see `unexplained`."""
+def warn_of_little(shares: Mapping[str, float], epoch: int) -> None:
+    """Of quantities of which more than `LITTLE` is unexplained by the best epoch; see `unexplained`."""
     little = {name: share for name, share in shares.items() if share > LITTLE}
     if not little:
         return
     logger.warning(
-        "%s: of the labels' own spread the errors on the validation frames are %s. %s, or look at the labels: are the "
-        "forces minus the gradients of these energies, in eV and Å, and the stresses in eV/Å³?",
+        "%s: of the labels' own spread the errors on the validation frames are %s, in the best epoch, %d. %s, or look "
+        "at the labels: are the forces minus the gradients of these energies, in eV and Å, and the stresses in eV/Å³?",
         "nothing was learnt" if max(little.values()) > NOTHING else "little was learnt",
         ", ".join(f"{name} {100 * share:.3g} %" for name, share in little.items()),
+        epoch,
         "Lower learning_rate" if max(little.values()) > NOTHING else "Train longer",
     )

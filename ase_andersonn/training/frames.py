@@ -84,8 +84,8 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
     return frames
 
 
-def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Refuse a name that was chosen and under which no frame has anything: it is misspelt.
+def check_names(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
+    """Refuse a name that was chosen and under which no frame (of this kind, in the error) has anything: it is misspelt.
 
     Raises:
         ValueError: for such a name.
@@ -93,7 +93,8 @@ def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
     for label in fields(keys):
         name = getattr(keys, label.name)
         if name != label.default and all(_find(atoms, name) is None for atoms in frames):
-            raise ValueError(f"no frame has {label.name} under the name {name!r}; the first has {_names(frames[0])}.")
+            known = _names(frames[0])
+            raise ValueError(f"no {kind}frame has {label.name} under the name {name!r}; the first has {known}.")
 
 
 def read_file(path: str | Path) -> list[Atoms]:

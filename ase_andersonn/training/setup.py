@@ -158,6 +158,7 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     warn_of_unlike(frames, config.labels)
     if config.validation:
         train, validation = frames, read_frames(config.validation, config.labels)
+        check_names(validation, config.labels, "validation ")
         check_lengths_of(validation)
         warn_of_unlike(validation, config.labels)
     else:
@@ -251,8 +252,11 @@ def _check_weights(config: TrainConfig, train: FrameDataset) -> None:
         "stress": config.stress_weight,
     }
     if not any(weight and any(bool(d[name].isfinite().any()) for d in train.data) for name, weight in weights.items()):
-        weighted = ", ".join(f"{name}_weight" for name, weight in weights.items() if weight)
-        raise ValueError(f"no training frame has a label with a weight (only {weighted} is above 0): nothing to learn.")
+        asked = " or ".join(name for name, weight in weights.items() if weight) or "anything"
+        has = ", ".join(name for name in weights if any(bool(d[name].isfinite().any()) for d in train.data))
+        raise ValueError(
+            f"nothing to learn: the weights ask for {asked}, and the training frames have {has or 'no labels'}."
+        )
 
 
 def _check_elements(

@@ -48,11 +48,10 @@ class Trainer(Run):
         super().__init__(
             config, self.experiment.model, batches, may_change=MAY_CHANGE_ON_RESUME, progress_bar=progress_bar
         )
-        self._unexplained: dict[str, float] = {}
 
     def fit(self) -> Position:
         """See `Run.fit`."""
-        with threads_for(self.config.batch_atoms):
+        with threads_for(max(self.config.batch_atoms, *self.experiment.train.n_atoms)):
             return super().fit()
 
     def backward(self, indices: list[int]) -> dict[str, Tensor]:
@@ -78,9 +77,8 @@ class Trainer(Run):
             compile_mode=False,
         )
         loss = self._validation_loss(result)
-        numbers = {"loss": loss, "errors": as_numbers(result.errors)}
+        numbers = {"loss": loss, "errors": as_numbers(result.errors), "unexplained": self._shares(result)}
         if self.is_best(loss):
-            self._unexplained = self._shares(result)
             self._save_model(BEST, numbers)
         return numbers
 
@@ -144,8 +142,10 @@ class Trainer(Run):
                 BEST,
                 self.config.learning_rate,
             )
-        if self.finished:
-            warn_of_little(self._unexplained)
+        if self.finished and self.position.best is not None:
+            epoch = self.position.best_epoch
+            best = next((record for record in self.log.read() if record["epoch"] == epoch), {})
+            warn_of_little(best.get("validation", {}).get("unexplained", {}), epoch)  # older runs have none
 
     def fingerprint(self) -> dict[str, str]:
         """See `Run.fingerprint`."""

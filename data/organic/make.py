@@ -154,8 +154,10 @@ def engine() -> TBLite:
 def relaxed(molecule: Chem.Mol, fmax: float = AT_REST) -> Chem.Mol:
     """The molecule at rest in GFN2-xTB, near where it is; `fmax` is the largest force left, eV/Å.
 
+    Bonds may have formed or moved; only broken ones are looked for.
+
     Raises:
-        ValueError: where it does not come to rest, or not in one piece.
+        ValueError: where it does not come to rest in `MOST_STEPS`, or a bond is broken then.
     """
     atoms = as_atoms(molecule)
     atoms.calc = engine()
@@ -217,7 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{args.smiles} holds no SMILES")
     numbers = range(args.first, args.first + args.number)
     if any(atoms.info.get("relaxed", False) != args.relaxed for atoms in whole_frames(args.output)[:1]):
-        parser.error(f"{args.output} was begun {'without' if args.relaxed else 'with'} --relaxed; go on so")
+        said = "does not say that its frames began at rest" if args.relaxed else "says that its frames began at rest"
+        parser.error(f"{args.output} {said}; go on {'without' if args.relaxed else 'with'} --relaxed")
 
     def start(name: str, number: int) -> Chem.Mol:
         molecule = script.embedded(name, number)

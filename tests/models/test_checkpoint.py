@@ -144,6 +144,8 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'mlearn-pbe'\?"):
         load_model("MLEARN_PBE")
+    with pytest.raises(FileNotFoundError, match=r"Did you mean 'organic'\?"):
+        load_model("organik.safetensors")
     with pytest.raises(
         FileNotFoundError, match="there is no model 'water': neither a file of that name nor a packaged"
     ):

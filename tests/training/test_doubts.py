@@ -58,7 +58,22 @@ def test_one_energy_unlike_all_others_is_named(caplog: pytest.LogCaptureFixture)
     frames = copper(20)
     frames[5].calc.results["energy"] += 100.0
     warn_of_unlike(frames, KEYS)
-    assert "1 of 20 frames have energies, besides the elements' own, more than 30 times as large" in caplog.text
+    assert (
+        "1 of 20 frames have energies, besides the elements' own, more than 30 times as far from the median as"
+        in caplog.text
+    )
+
+
+def test_isolated_atoms_and_molecules_are_not_unlike_bulk(caplog: pytest.LogCaptureFixture) -> None:
+    frames = copper(20)
+    for atoms in (Atoms("Cu"), Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])):
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    warn_of_unlike(frames, KEYS)
+    check_lengths_of(frames)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(("stress", "doubted"), [(0.05, False), (8.0, True)])
@@ -85,10 +100,19 @@ def test_lengths_in_another_unit_are_refused() -> None:
         check_lengths_of(frames)
 
 
+@pytest.mark.parametrize(("times", "doubted"), [(1.0, False), (1.89, True)])
+def test_lengths_in_bohr_are_doubted(caplog: pytest.LogCaptureFixture, *, times: float, doubted: bool) -> None:
+    frames = [*copper(5), Atoms("Cu")]
+    for atoms in frames:
+        atoms.set_cell(times * atoms.cell, scale_atoms=True)
+    check_lengths_of(frames)
+    assert ("of 5 frames no two atoms are nearer than 1.5 times" in caplog.text) == doubted
+
+
 def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_little({"energy": 1e9, "forces": 0.5})
+    warn_of_little({"energy": 1e9, "forces": 0.5}, 7)
     assert "nothing was learnt" in caplog.text
-    assert "energy 1e+11 %. Lower learning_rate, or look" in caplog.text
+    assert "energy 1e+11 %, in the best epoch, 7. Lower learning_rate, or look" in caplog.text
 
 
 @pytest.mark.parametrize("frames", [copper(3, 0.0), [Atoms("H")]])
@@ -127,3 +151,7 @@ def test_forces_of_the_wrong_sign_are_told_of_at_the_end(
         train(replace(config, train=(str(data),), batch_atoms=20, max_epochs=12))
     assert ("little was learnt" in caplog.text) == doubted
     assert ("energy" in caplog.text) == doubted
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        train(replace(config, train=(str(data),), batch_atoms=20, max_epochs=12), resume=True)
+    assert ("little was learnt" in caplog.text) == doubted

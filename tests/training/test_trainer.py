@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from ase_andersonn import load_model
 from ase_andersonn.config import write_config
 from ase_andersonn.models.deq_attention import DEQAttention
 from ase_andersonn.nn.radial import floored
-from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, run, train
+from ase_andersonn.training import LabelKeys, TrainConfig, Trainer, evaluate_dataset, read_frames, run, train, trainer
 from ase_andersonn.training.losses import LossTerms
 from ase_andersonn.training.setup import Experiment, build_model, frames_of
 from ase_andersonn.training.state import read_checkpoint
@@ -272,8 +273,34 @@ def test_labels_without_a_weight_are_none(config: TrainConfig, tmp_path: Path, w
     frame.calc = SinglePointCalculator(frame, energy=-1.0)
     write(tmp_path / "energies.extxyz", [frame] * 4)
     changed = replace(config, train=(str(tmp_path / "energies.extxyz"),), **weights)
-    with pytest.raises(ValueError, match=r"no training frame has a label with a weight \(only .*stress_weight is"):
+    with pytest.raises(ValueError, match=r"the weights ask for .*stress, and the training frames have energy"):
         Experiment.from_config(changed)
+
+
+def test_a_label_that_no_validation_frame_has_is_refused(
+    config: TrainConfig, frames: list[Atoms], tmp_path: Path
+) -> None:
+    named = [atoms.copy() for atoms in frames]
+    for atoms, own in zip(named, frames, strict=True):
+        atoms.info["dft"] = own.get_potential_energy()
+    write(tmp_path / "named.extxyz", named)
+    with pytest.raises(ValueError, match="no validation frame has energy under the name 'dft'; the first has energy"):
+        frames_of(
+            replace(
+                config,
+                train=(str(tmp_path / "named.extxyz"),),
+                validation=config.train,
+                labels=LabelKeys(energy="dft"),
+            )
+        )
+
+
+def test_batches_of_few_atoms_are_trained_on_one_thread(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(trainer, "threads_for", lambda n_atoms: asked.append(n_atoms) or nullcontext())
+    for batch_atoms in (2, 40):  # the largest frame has 8 atoms
+        train(replace(config, batch_atoms=batch_atoms, max_epochs=1), fresh=True)
+    assert asked == [8, 40]
 
 
 def test_frames_in_both_sets_are_told_of(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
