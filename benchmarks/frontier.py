@@ -35,7 +35,7 @@ NARROW: dict[str, Any] = {"n_edge": 16, "n_token": 16, "n_channels": 16, "n_hidd
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention, narrow": ("DEQAttention", SIZES | NARROW | {"n_bispectrum": 8, "n_told": 16}),
     "attention": OURS["attention"],
-    "attention, wide": ("DEQAttention", SIZES | {"n_bispectrum": 32, "n_told": 64}),
+    "attention, wide": OURS["attention-wide"],
     "tensors to rank 1, narrow": ("DEQCartesian", SIZES | NARROW | {"rank": 1, "n_tensors": 8, "n_products": 8}),
     "tensors to rank 2": OURS["cartesian"],
     "tensors to rank 2, bispectrum": (OURS["cartesian"][0], OURS["cartesian"][1] | {"n_bispectrum": 16}),

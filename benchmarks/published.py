@@ -70,6 +70,7 @@ class DataSet:
         batch_atoms: atoms in a batch.
         validation: share of the training frames that choose the best epoch.
         stress_weight: weight of the stress in the loss.
+        network: of `training_worker.OURS`.
         parts: sets that one model learns together; each is tested by itself.
     """
 
@@ -81,12 +82,15 @@ class DataSet:
     batch_atoms: int = 220
     validation: float = 0.05
     stress_weight: float = 0.0
+    network: str = "attention"
     parts: tuple[str, ...] = ()
 
 
 TOGETHER = "rmd17-together"
 SETS = {
-    f"rmd17-{name}": DataSet("rmd17", name, "mae", {"MACE": errors}, molecule=True, batch_atoms=105)
+    f"rmd17-{name}": DataSet(
+        "rmd17", name, "mae", {"MACE": errors}, molecule=True, batch_atoms=105, network="attention-wide"
+    )
     for name, errors in RMD17.items()
 } | {
     TOGETHER: DataSet(
@@ -140,7 +144,7 @@ def trained(name: str, options: argparse.Namespace) -> EnergyModel:
     if options.minutes > 0:
         chosen = SETS[name]
         config = replace(
-            config_of(training_file(folder, options.data, chosen), folder / "run", *OURS["attention"]),
+            config_of(training_file(folder, options.data, chosen), folder / "run", *OURS[chosen.network]),
             validation_fraction=chosen.validation,
             batch_atoms=chosen.batch_atoms,
             stress_weight=chosen.stress_weight,
