@@ -165,7 +165,7 @@ class AndersoNN(Calculator):
         if isinstance(structures, Atoms):
             raise TypeError("evaluate() takes a list of structures; for one, [atoms].")
         if not (_is_number(batch_atoms) and batch_atoms >= 1):
-            raise ValueError(f"batch_atoms is {batch_atoms!r}; a batch has at least one atom.")
+            raise ValueError(f"batch_atoms is {batch_atoms!r}; it has to be a finite number, at least 1.")
         frames = [to_atoms(structure) for structure in structures]
         for frame in frames:
             self._warn_of_the_unseen(frame)

@@ -146,7 +146,7 @@ def test_batches_that_make_no_sense() -> None:
     with pytest.raises(TypeError, match=r"evaluate\(\) takes a list of structures; for one, \[atoms\]"):
         calc.evaluate(ethanol())
     for wrong in (0, NAN, "100"):
-        with pytest.raises(ValueError, match=f"batch_atoms is {wrong!r}; a batch has at least one atom"):
+        with pytest.raises(ValueError, match=f"batch_atoms is {wrong!r}; it has to be a finite number, at least 1"):
             calc.evaluate([ethanol()], batch_atoms=wrong)
 
 

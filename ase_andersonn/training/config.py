@@ -99,13 +99,21 @@ class TrainConfig:
                 f"initial is {self.initial!r}, which says sizes and reference energies; leave out model and "
                 "reference_energies."
             )
-        weights = self.energy_weight, self.energy_weight_final or 0.0, self.forces_weight, self.stress_weight
-        if not any(weights):
+        if not any(self.learnt.values()):
             raise ValueError("energy_weight, forces_weight and stress_weight are all 0: nothing would be learnt.")
         for name, low, high in RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name} is {value}; it has to lie between {low:g} and {high:g}.")
+
+    @property
+    def learnt(self) -> dict[str, bool]:
+        """Which labels the loss asks for at some time."""
+        return {
+            "energy": bool(self.energy_weight or self.energy_weight_final),
+            "forces": bool(self.forces_weight),
+            "stress": bool(self.stress_weight),
+        }
 
     @property
     def n_epochs(self) -> int | None:

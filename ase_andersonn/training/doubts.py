@@ -1,10 +1,9 @@
-"""What speaks against frames: lengths in nm, labels unlike all others, little that was learnt of them."""
+"""What speaks against frames: lengths in nm or bohr, labels unlike all others, little that was learnt of them."""
 
 import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.data import covalent_radii
 from ase.units import GPa
@@ -29,19 +28,25 @@ LITTLE = 0.7
 NOTHING = 10.0
 """Such an error over the spread is that of weights that diverged."""
 FEWEST = 10
-"""Labels from which their spread is known."""
-APART = 1.5
-"""Of the sum of the covalent radii; metals and salts are nearer, all but noble gases are."""
+"""Labels from which their spread is known, each component counted."""
+NO_SPREAD = {"energy": 1e-3, "forces": 1e-2, "stress": 1e-4}
+"""eV/atom, eV/Å, eV/Å³; a smaller spread is that of frames at rest, of which an error may be many times."""
+APART = 1.35
+"""Of the sum of the covalent radii; the nearest neighbour of most atoms is nearer, but in noble gases."""
 SAMPLE = 50
 """Frames whose distances are looked at."""
 STRONG = 0.3
 """eV/Å³, 48 GPa; hardly anyone strains half of all frames so much."""
-FAR = 10.0
-"""eV/atom; isolated atoms are nearer to the others than this, by their cohesion."""
+FAR, FAR_ALONE = 1.0, 20.0
+"""eV/atom; the second of one or two atoms, which lie above the others by their cohesion."""
 
 
-def check_lengths_of(frames: Sequence[Atoms]) -> None:
-    """Refuse frames most of which have atoms closer than any are, as in nm; warn where hardly any touch, as in Bohr.
+def check_lengths_of(frames: Sequence[Atoms], kind: str = "") -> None:
+    """Refuse frames most of which have atoms closer than any are, as in nm; warn where hardly any touch, as in bohr.
+
+    Args:
+        frames: of one set.
+        kind: what they are called, as "validation ".
 
     Raises:
         ValueError: for such frames.
@@ -49,15 +54,18 @@ def check_lengths_of(frames: Sequence[Atoms]) -> None:
     sample = frames[:: max(len(frames) // SAMPLE, 1)]
     complaints = [complaint for atoms in sample if (complaint := _too_close(atoms))]
     if 2 * len(complaints) > len(sample):
-        raise ValueError(f"{len(complaints)} of {len(sample)} frames hold atoms too close together: {complaints[0]}")
-    several = [atoms for atoms in sample if len(atoms) > 1]
-    apart = [atoms for atoms in several if not (touching_shares(atoms.numbers, _edges(atoms, APART)) < APART).any()]
+        raise ValueError(
+            f"{len(complaints)} of {len(sample)} {kind}frames hold atoms too close together: {complaints[0]}"
+        )
+    several = [atoms for atoms in sample if len(atoms) > 1 or atoms.pbc.any()]
+    apart = [atoms for atoms in several if 2 * _touching(atoms) < len(atoms)]
     if 2 * len(apart) > len(several):
         logger.warning(
-            "in %d of %d frames no two atoms are nearer than %g times the sum of their covalent radii, as %s. Are they "
-            "that far apart, as in noble gases, or are the lengths not in Å?",
+            "in %d of %d %sframes most atoms have no other nearer than %g times the sum of their covalent radii, as in "
+            "%s. Are they that far apart, as in noble gases, or are the lengths not in Å?",
             len(apart),
             len(several),
+            kind,
             APART,
             apart[0].get_chemical_formula(),
         )
@@ -71,42 +79,56 @@ def _too_close(atoms: Atoms) -> str:
     return ""
 
 
+def _touching(atoms: Atoms) -> int:
+    """Atoms that have another nearer than `APART`."""
+    edges = _edges(atoms, APART)
+    return len(np.unique(edges.center[touching_shares(atoms.numbers, edges) < APART]))
+
+
 def _edges(atoms: Atoms, share: float) -> Edges:
     """All pairs up to a share of the sum of their covalent radii, and others."""
     reach = 2.0 * share * float(covalent_radii[atoms.numbers].max())
     return neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach)
 
 
-def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys) -> None:
+def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
     """Of labels that nothing else in the frames is like; the calculation behind them may have gone wrong.
 
     - root mean square forces above `SMALL` and more than `UNLIKE` times those of nine frames in ten;
     - energies, besides the elements' references, more than `FAR` and `UNLIKE` times as far from the median as nine in
       ten are;
     - stresses above `STRONG` in more than half of the frames that have any.
+
+    Args:
+        frames: of one set.
+        keys: names of the labels.
+        kind: what they are called, as "validation ".
     """
     labels = [labels_of(atoms, keys) for atoms in frames]
     forces = [np.nan if of_one.forces is None else np.sqrt(np.square(of_one.forces).mean()) for of_one in labels]
-    _warn("forces more than %g times as large as", "eV/Å", frames, np.array(forces), SMALL)
-    apart = "energies, besides the elements' own, more than %g times as far from the median as"
-    _warn(apart, "eV/atom", frames, _from_the_median(frames, keys), FAR)
+    _warn(f"{kind}frames have forces more than %g times as large as", "eV/Å", frames, np.array(forces), SMALL)
+    apart = f"{kind}frames have energies, besides the elements' own, more than %g times as far from the median as"
+    least = np.array([FAR_ALONE if len(atoms) <= 2 else FAR for atoms in frames])
+    _warn(apart, "eV/atom", frames, _from_the_median(frames, keys), least)
     stress = [float(np.abs(of_one.stress).max()) for of_one in labels if of_one.stress is not None]
     if stress and (median := float(np.median(stress))) > STRONG:
-        logger.warning("half of the stresses are above %.3g eV/Å³, %.3g GPa. Are they in eV/Å³?", median, median / GPa)
+        text = "half of the stresses of the %sframes are above %.3g eV/Å³, %.3g GPa. Are they in eV/Å³?"
+        logger.warning(text, kind, median, median / GPa)
 
 
-def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least: float) -> None:
+def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least: np.ndarray | float) -> None:
     """Of frames whose `size`, nan where there is no label, is above `least` and `UNLIKE` times that of nine in ten."""
     known = np.flatnonzero(~np.isnan(size))
     if not len(known):
         return
     usual = float(np.quantile(size[known], 0.9, method="lower"))
-    order = [k for k in known[np.argsort(-size[known])] if size[k] > max(UNLIKE * usual, least)]
+    strange = size > np.maximum(UNLIKE * usual, least)
+    order = [k for k in known[np.argsort(-size[known])] if strange[k]]
     if not order:
         return
-    named = ", ".join(f"{frames[k].get_chemical_formula()} ({size[k]:.3g} {unit})" for k in order[:MOST_NAMED])
+    named = ", ".join(f"{k}, {frames[k].get_chemical_formula()} ({size[k]:.3g} {unit})" for k in order[:MOST_NAMED])
     logger.warning(
-        "%d of %d frames have %s those of nine in ten (%.3g %s): %s%s. "
+        "%d of %d %s those of nine in ten (%.3g %s), counted from 0: %s%s. "
         "Did these calculations end well, and are the labels in eV and Å?",
         len(order),
         len(known),
@@ -135,8 +157,8 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
     """`RMSE / spread of the labels` of energy, forces and stress, 1 for a model that knows but their mean.
 
     The spread is the standard deviation of the energies per atom besides the reference energies and of the stresses,
-    and the root mean square of the forces. Quantities with fewer than `FEWEST` labels are left out, and such without
-    spread.
+    and the root mean square of the forces. Quantities with fewer than `FEWEST` labels are left out, and such with less
+    spread than `NO_SPREAD`.
 
     Args:
         model: the model.
@@ -152,21 +174,28 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
     shares = {}
     for name, values in spread.items():
         size = values.square().mean().sqrt().item()
-        if len(values) >= FEWEST and size > torch.finfo(torch.float32).eps:
+        if len(values) >= FEWEST and size > NO_SPREAD[name]:
             shares[name] = getattr(result.errors["all"], name).rmse / size
     return shares
 
 
 def warn_of_little(shares: Mapping[str, float], epoch: int) -> None:
     """Of quantities of which more than `LITTLE` is unexplained by the best epoch; see `unexplained`."""
-    little = {name: share for name, share in shares.items() if share > LITTLE}
-    if not little:
+    if not any(share > LITTLE for share in shares.values()):
         return
     logger.warning(
-        "%s: of the labels' own spread the errors on the validation frames are %s, in the best epoch, %d. %s, or look "
-        "at the labels: are the forces minus the gradients of these energies, in eV and Å, and the stresses in eV/Å³?",
-        "nothing was learnt" if max(little.values()) > NOTHING else "little was learnt",
-        ", ".join(f"{name} {100 * share:.3g} %" for name, share in little.items()),
+        "%s: of the labels' own spread the errors on the validation frames are %s, in the best epoch, %d. %s: are the "
+        "forces minus the gradients of these energies, in eV and Å, and the stresses in eV/Å³?",
+        "nothing was learnt" if min(shares.values()) > NOTHING else "little was learnt",
+        ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items()),
         epoch,
-        "Lower learning_rate" if max(little.values()) > NOTHING else "Train longer",
+        _advice(shares),
     )
+
+
+def _advice(shares: Mapping[str, float]) -> str:
+    if min(shares.values()) > NOTHING:
+        return "Lower learning_rate, or look at the labels"
+    if min(shares.values()) < LITTLE:
+        return "Labels of one kind were learnt and others were not, so they may contradict each other"
+    return "Train longer, or look at the labels"

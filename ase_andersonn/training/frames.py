@@ -3,8 +3,9 @@
 import bz2
 import glob
 import io
+import logging
 import lzma
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from ase_andersonn.inputs.convert import check_atoms
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -72,7 +75,10 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
     """
     frames: list[Atoms] = []
     for path in expand(patterns):
-        for index, atoms in enumerate(read_file(path)):
+        found = read_file(path)
+        if not found:
+            raise ValueError(f"{path} holds no structure.")
+        for index, atoms in enumerate(found):
             try:
                 check_atoms(atoms)
                 labels = labels_of(atoms, keys)
@@ -84,17 +90,29 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
     return frames
 
 
-def check_names(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
-    """Refuse a name that was chosen and under which no frame (of this kind, in the error) has anything: it is misspelt.
+def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
+    """Refuse a name that was chosen and under which no frame has anything: it is misspelt.
 
     Raises:
         ValueError: for such a name.
     """
+    for label, name in _chosen_and_absent(frames, keys):
+        raise ValueError(f"no frame has {label} under the name {name!r}; the first has {_names(frames[0])}.")
+
+
+def warn_of_names(validation: Sequence[Atoms], keys: LabelKeys) -> None:
+    """Of a name that was chosen, that training frames know, and under which no validation frame has anything."""
+    for label, name in _chosen_and_absent(validation, keys):
+        logger.warning(
+            "no validation frame has %s under the name %r; the first has %s.", label, name, _names(validation[0])
+        )
+
+
+def _chosen_and_absent(frames: Sequence[Atoms], keys: LabelKeys) -> Iterator[tuple[str, str]]:
     for label in fields(keys):
         name = getattr(keys, label.name)
         if name != label.default and all(_find(atoms, name) is None for atoms in frames):
-            known = _names(frames[0])
-            raise ValueError(f"no {kind}frame has {label.name} under the name {name!r}; the first has {known}.")
+            yield label.name, name
 
 
 def read_file(path: str | Path) -> list[Atoms]:

@@ -18,9 +18,10 @@ from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
 
 from .config import TrainConfig
+from .contradictions import warn_of_contradictions
 from .dataset import FrameDataset, LabelledBatch, split
 from .doubts import check_lengths_of, warn_of_unlike
-from .frames import check_names, read_frames
+from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
 from .state import read_checkpoint
@@ -154,18 +155,22 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     logger.info("reading the frames and finding their neighbours")
     frames = read_frames(config.train, config.labels)
     check_names(frames, config.labels)
-    check_lengths_of(frames)
-    warn_of_unlike(frames, config.labels)
+    _doubt(frames, config.labels, "")
     if config.validation:
         train, validation = frames, read_frames(config.validation, config.labels)
-        check_names(validation, config.labels, "validation ")
-        check_lengths_of(validation)
-        warn_of_unlike(validation, config.labels)
+        warn_of_names(validation, config.labels)
+        _doubt(validation, config.labels, "validation ")
     else:
         known, held_out = split(frames, config.validation_fraction, config.seed)
         train, validation = [frames[i] for i in known], [frames[i] for i in held_out]
     _warn_of_shared(train, validation)
     return train, validation
+
+
+def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
+    check_lengths_of(frames, kind)
+    warn_of_unlike(frames, keys, kind)
+    warn_of_contradictions(frames, keys, kind)
 
 
 def _warn_of_shared(train: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
@@ -246,16 +251,12 @@ def _geometries(
 
 
 def _check_weights(config: TrainConfig, train: FrameDataset) -> None:
-    weights = {
-        "energy": config.energy_weight or config.energy_weight_final,
-        "forces": config.forces_weight,
-        "stress": config.stress_weight,
-    }
-    if not any(weight and any(bool(d[name].isfinite().any()) for d in train.data) for name, weight in weights.items()):
-        asked = " or ".join(name for name, weight in weights.items() if weight) or "anything"
-        has = ", ".join(name for name in weights if any(bool(d[name].isfinite().any()) for d in train.data))
+    asked = [name for name, wanted in config.learnt.items() if wanted]
+    has = [name for name in config.learnt if any(bool(data[name].isfinite().any()) for data in train.data)]
+    if not set(asked) & set(has):
         raise ValueError(
-            f"nothing to learn: the weights ask for {asked}, and the training frames have {has or 'no labels'}."
+            f"nothing to learn: the weights ask for {' or '.join(asked)}, and the training frames have "
+            f"{', '.join(has) or 'no labels'}."
         )
 
 

@@ -51,7 +51,8 @@ class Trainer(Run):
 
     def fit(self) -> Position:
         """See `Run.fit`."""
-        with threads_for(max(self.config.batch_atoms, *self.experiment.train.n_atoms)):
+        sizes = [n for data in (self.experiment.train, self.experiment.validation) for n in data.n_atoms]
+        with threads_for(max(min(self.config.batch_atoms, sum(sizes)), *sizes)):
             return super().fit()
 
     def backward(self, indices: list[int]) -> dict[str, Tensor]:
@@ -88,13 +89,8 @@ class Trainer(Run):
 
     def _shares(self, result: EvaluationReport) -> dict[str, float]:
         """`unexplained` of what the loss asks for."""
-        config = self.config
-        asked = {
-            "energy": config.energy_weight or config.energy_weight_final,
-            "forces": config.forces_weight,
-            "stress": config.stress_weight,
-        }
-        return {name: share for name, share in unexplained(self.model, result).items() if asked[name]}
+        learnt = self.config.learnt
+        return {name: share for name, share in unexplained(self.model, result).items() if learnt[name]}
 
     def _validation_loss(self, result: EvaluationReport) -> float:
         config = self.config
@@ -132,7 +128,8 @@ class Trainer(Run):
         """See `Run.finish`."""
         with self.average.applied(self.model):
             self._save_model(LAST, None)
-        if self.log.path.exists() and self.log.path.stat().st_size:
+        records = self.log.read() if self.log.path.exists() else []
+        if records:
             learning_curve(self.log.path, self.folder / CURVE)
         if self.finished and self.position.best is not None and self.position.best_epoch == 0:
             logger.warning(
@@ -144,7 +141,7 @@ class Trainer(Run):
             )
         if self.finished and self.position.best is not None:
             epoch = self.position.best_epoch
-            best = next((record for record in self.log.read() if record["epoch"] == epoch), {})
+            best = next((record for record in records if record["epoch"] == epoch), {})
             warn_of_little(best.get("validation", {}).get("unexplained", {}), epoch)  # older runs have none
 
     def fingerprint(self) -> dict[str, str]:

@@ -8,15 +8,27 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+from ase.units import Bohr, Hartree, fs
 
 from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
-from ase_andersonn.training.doubts import UNLIKE, check_lengths_of, unexplained, warn_of_little, warn_of_unlike
+from ase_andersonn.training.contradictions import warn_of_contradictions
+from ase_andersonn.training.doubts import (
+    FAR,
+    FAR_ALONE,
+    UNLIKE,
+    check_lengths_of,
+    unexplained,
+    warn_of_little,
+    warn_of_unlike,
+)
 from ase_andersonn.training.metrics import EvaluationReport, error_table
-from ase_andersonn.training.setup import Experiment, build_model
+from ase_andersonn.training.setup import Experiment, build_model, frames_of
 
 KEYS = LabelKeys()
 
@@ -35,6 +47,19 @@ def copper(n: int, forces_times: float = 1.0) -> list[Atoms]:
     return frames
 
 
+def trajectory(n: int = 30) -> list[Atoms]:
+    """Molecular dynamics of copper, a frame every 4 fs."""
+    atoms = bulk("Cu", cubic=True) * (2, 1, 1)
+    atoms.calc = EMT()
+    thermalize_momenta(atoms, 600, rng=np.random.default_rng(0))
+    frames = []
+    for _ in VelocityVerlet(atoms, 4 * fs).irun(n - 1):
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        frames.append(atoms.copy())
+        frames[-1].calc = SinglePointCalculator(frames[-1], energy=energy, forces=forces)
+    return frames
+
+
 def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
     frames = copper(20)
     warn_of_unlike(frames, KEYS)
@@ -44,7 +69,7 @@ def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) ->
     )
     warn_of_unlike(frames, KEYS)
     assert "1 of 20 frames have forces more than 30 times as large" in caplog.text
-    assert "Cu4 (" in caplog.text
+    assert "7, Cu4 (" in caplog.text
 
 
 def test_forces_of_ordinary_size_are_like_those_of_frames_at_rest(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,13 +80,14 @@ def test_forces_of_ordinary_size_are_like_those_of_frames_at_rest(caplog: pytest
 
 
 def test_one_energy_unlike_all_others_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    frames = copper(20)
-    frames[5].calc.results["energy"] += 100.0
+    frames = trajectory(20)
+    frames[5].calc.results["energy"] += 2 * FAR * len(frames[5])
     warn_of_unlike(frames, KEYS)
     assert (
         "1 of 20 frames have energies, besides the elements' own, more than 30 times as far from the median as"
         in caplog.text
     )
+    assert "5, Cu8 (1.99 eV/atom)" in caplog.text
 
 
 def test_isolated_atoms_and_molecules_are_not_unlike_bulk(caplog: pytest.LogCaptureFixture) -> None:
@@ -83,7 +109,7 @@ def test_stresses_in_gigapascals_are_doubted(caplog: pytest.LogCaptureFixture, *
     for atoms in frames[:7]:
         atoms.calc.results["stress"] = np.array([stress, 0.0, 0.0, 0.0, 0.0, 0.0])
     warn_of_unlike(frames, KEYS)
-    assert ("half of the stresses are above 8 eV/Å³, 1.28e+03 GPa" in caplog.text) == doubted
+    assert ("half of the stresses of the frames are above 8 eV/Å³, 1.28e+03 GPa" in caplog.text) == doubted
 
 
 def test_lengths_in_another_unit_are_refused() -> None:
@@ -100,19 +126,133 @@ def test_lengths_in_another_unit_are_refused() -> None:
         check_lengths_of(frames)
 
 
-@pytest.mark.parametrize(("times", "doubted"), [(1.0, False), (1.89, True)])
-def test_lengths_in_bohr_are_doubted(caplog: pytest.LogCaptureFixture, *, times: float, doubted: bool) -> None:
-    frames = [*copper(5), Atoms("Cu")]
+@pytest.mark.parametrize(("times", "doubted"), [(1.0, False), (1.0 / Bohr, True)])
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        bulk("Cu", cubic=True) * (3, 3, 3),
+        bulk("Cu"),
+        bulk("W", cubic=True) * (3, 3, 3),
+        bulk("Si", cubic=True),
+        bulk("NaCl", "rocksalt", a=5.64),
+        molecule("CH3CN"),
+        molecule("C2H2"),
+        molecule("H2O"),
+    ],
+    ids=str,
+)
+def test_lengths_in_bohr_are_doubted(
+    atoms: Atoms, caplog: pytest.LogCaptureFixture, *, times: float, doubted: bool
+) -> None:
+    frames = [Atoms("Cu")]
+    for seed in range(5):
+        frames.append(atoms.copy())
+        frames[-1].rattle(0.1 if len(atoms) > 50 else 0.03, seed=seed)
+        frames[-1].cell *= times
+        frames[-1].positions *= times
+    check_lengths_of(frames, "validation ")
+    assert ("of 5 validation frames most atoms have no other nearer than 1.35 times" in caplog.text) == doubted
+
+
+def relabelled(frames: list[Atoms], energy: float, forces: float, length: float) -> list[Atoms]:
+    """The frames in other units, given as these units in ASE's."""
+    found = []
     for atoms in frames:
-        atoms.set_cell(times * atoms.cell, scale_atoms=True)
-    check_lengths_of(frames)
-    assert ("of 5 frames no two atoms are nearer than 1.5 times" in caplog.text) == doubted
+        other = Atoms(atoms.numbers, atoms.positions / length, cell=atoms.cell / length, pbc=atoms.pbc)
+        labels = atoms.calc.results
+        other.calc = SinglePointCalculator(other, energy=labels["energy"] / energy, forces=labels["forces"] / forces)
+        found.append(other)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "length", "slope"),
+    [
+        (1.0, 1.0, 1.0, None),
+        (Hartree, 1.0, 1.0, 1.0 / Hartree),
+        (1.0, Hartree / Bohr, 1.0, Hartree / Bohr),
+        (Hartree, Hartree / Bohr, 1.0, 1.0 / Bohr),
+        (1.0, 1.0, Bohr, Bohr),
+        (1.0, -1.0, 1.0, -1.0),
+    ],
+)
+def test_energies_that_do_not_change_by_the_work_of_the_forces_are_doubted(
+    energy: float, forces: float, length: float, slope: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = relabelled(trajectory(), energy, forces, length)
+    warn_of_contradictions(frames, KEYS)
+    if slope is None:
+        assert not caplog.text
+    else:
+        said = float(caplog.text.split("energy changes by ")[1].split()[0])
+        assert said == pytest.approx(slope, rel=0.1)
+
+
+def test_frames_far_apart_or_few_are_no_contradiction(caplog: pytest.LogCaptureFixture) -> None:
+    frames = relabelled(trajectory(), Hartree, 1.0, 1.0)
+    warn_of_contradictions(frames[:8], KEYS)
+    for k, atoms in enumerate(frames):
+        atoms.positions[0, 0] += 2.0 * k
+        atoms.pbc = False
+    warn_of_contradictions(frames, KEYS)
+    assert not caplog.text
+
+
+def test_wrapped_frames_are_as_near_as_others(caplog: pytest.LogCaptureFixture) -> None:
+    frames = trajectory()
+    for k, atoms in enumerate(frames):
+        atoms.positions += (k % 3) * atoms.cell[0]
+    warn_of_contradictions(frames, KEYS)
+    assert not caplog.text
+    warn_of_contradictions(relabelled(frames, Hartree, 1.0, 1.0), KEYS)
+    assert "contradict each other" in caplog.text
 
 
 def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_little({"energy": 1e9, "forces": 0.5}, 7)
+    warn_of_little({"energy": 1e9, "forces": 50.0}, 7)
     assert "nothing was learnt" in caplog.text
-    assert "energy 1e+11 %, in the best epoch, 7. Lower learning_rate, or look" in caplog.text
+    assert "energy 1e+11 %, forces 5e+03 %, in the best epoch, 7. Lower learning_rate, or look" in caplog.text
+
+
+def test_one_label_learnt_and_another_not_is_a_contradiction(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_little({"energy": 26.7, "forces": 0.017}, 7)
+    assert "little was learnt" in caplog.text
+    assert "energy 2.67e+03 %, forces 1.7 %, in the best epoch, 7. Labels of one kind were learnt" in caplog.text
+
+
+def test_validation_frames_are_doubted_as_training_frames_are(
+    config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = tmp_path / "good.extxyz", tmp_path / "bad.extxyz"
+    write(good, trajectory())
+    wrong = relabelled(trajectory(), Hartree, 1.0, 1.0)
+    dimer = Atoms("Cu2", [[0, 0, 0], [0, 0, 4.0]])
+    dimer.calc = SinglePointCalculator(dimer, energy=0.0, forces=np.zeros((2, 3)))
+    strange = dimer.copy()
+    strange.calc = SinglePointCalculator(strange, energy=3 * FAR_ALONE, forces=np.zeros((2, 3)))
+    write(bad, [*wrong, strange, *[dimer] * 90])
+    frames_of(replace(config, train=(str(good),)))
+    assert not caplog.text
+    for files, kind in (
+        ({"train": (str(bad),)}, ""),
+        ({"train": (str(good),), "validation": (str(bad),)}, "validation "),
+    ):
+        frames_of(replace(config, **files))
+        for said in (
+            f"{kind}frames most atoms",
+            f"{kind}frames have energies",
+            f"of the {kind}frames contradict",
+        ):
+            assert said in caplog.text
+        caplog.clear()
+
+
+def test_frames_at_rest_have_no_spread_to_be_learnt(config: TrainConfig) -> None:
+    frames = copper(12, 1e-5)
+    for atoms in frames:
+        atoms.calc.results["energy"] = 0.0
+    experiment = Experiment.from_frames(config, build_model(config, (29,)), frames, frames)
+    assert unexplained(experiment.model, evaluate_dataset(experiment.model, frames)) == {}
 
 
 @pytest.mark.parametrize("frames", [copper(3, 0.0), [Atoms("H")]])
@@ -155,3 +295,28 @@ def test_forces_of_the_wrong_sign_are_told_of_at_the_end(
     with caplog.at_level(logging.WARNING):
         train(replace(config, train=(str(data),), batch_atoms=20, max_epochs=12), resume=True)
     assert ("little was learnt" in caplog.text) == doubted
+
+
+def test_the_best_epoch_is_the_one_told_of(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = tmp_path / "copper.extxyz"
+    write(data, copper(20))
+    run = train(replace(config, train=(str(data),), max_epochs=3))
+    told = []
+    monkeypatch.setattr("ase_andersonn.training.trainer.warn_of_little", lambda *args: told.append(args))
+    run.position.best_epoch = 2
+    run.finish()
+    shares = [record["validation"]["unexplained"] for record in run.log.read()]
+    assert told == [(shares[1], 2)]
+    assert shares[1] != shares[2]
+    run.log.path.unlink()
+    run.finish()
+    assert told[1:] == [({}, 2)]
+
+
+def test_labels_that_are_not_learnt_are_not_told_of(config: TrainConfig, tmp_path: Path) -> None:
+    data = tmp_path / "copper.extxyz"
+    write(data, copper(20))
+    run = train(replace(config, train=(str(data),), max_epochs=1, energy_weight=0.0))
+    assert set(run.log.read()[0]["validation"]["unexplained"]) == {"forces"}
