@@ -180,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
-    parser.add_argument("--models", nargs="+", choices=[*OURS, FINE_TUNED], default=list(OURS))
+    parser.add_argument("--models", nargs="+", choices=[*OURS, FINE_TUNED], default=["attention-wide", "cartesian"])
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each model")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=15)

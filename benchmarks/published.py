@@ -4,8 +4,8 @@
     python benchmarks/published.py --data FOLDER --work WORK --sets all --minutes 0       # of what is trained already
 
 Each set (`rmd17-together`: ten of them) gets a model of its own, trained for `--minutes` on the training frames alone
-(a share of them chooses the best epoch); a second call with more minutes goes on with what WORK holds. FOLDER has a
-folder for each of
+(a share of them chooses the best epoch); a second call with more minutes goes on with what WORK holds. The sizes for
+molecules are those that acetylacetone's validation frames chose. FOLDER has a folder for each of
 
 - rmd17: revised MD17, `MOLECULE_train01.npz` and `MOLECULE_test01.npz` (numbers, positions, energy, forces; Å and eV),
   split 01, 950 + 50 frames (Christensen and von Lilienfeld 2020, CC0); `rmd17-together` is one model of all ten;
@@ -195,6 +195,8 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]
             others["NEP, same frames"] = errors_of_nep(frames)
         found[title] = {
             "machine": machine(),
+            "network": SETS[name].network,
+            "weights": sum(p.numel() for p in model.parameters()),
             "minutes": model.card["training"]["minutes"],
             "frames": len(frames),
             "statistic": chosen.statistic,
@@ -206,14 +208,23 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    header = ["test set", "frames", "best epoch after, min", "error", "energy", "forces", "others: energy, forces"]
+    header = [
+        "test set",
+        "frames",
+        "network",
+        "best epoch after, min",
+        "error",
+        "energy",
+        "forces",
+        "others: energy, forces",
+    ]
     lines = []
     for name, row in rows.items():
         energy, forces = row[row["statistic"]]
         others = "; ".join(f"{other}: {figure(e)}, {figure(f)}" for other, (e, f) in row["others"].items())
         unit = "meV" if row["molecule"] else "meV/atom"
         own = [f"{figure(energy)} {unit}", figure(forces), others or "none given here"]
-        lines.append([name, row["frames"], figure(row["minutes"], 3), row["statistic"].upper(), *own])
+        lines.append([name, row["frames"], row["network"], figure(row["minutes"], 3), row["statistic"].upper(), *own])
     return markdown_table(header, lines)
 
 
