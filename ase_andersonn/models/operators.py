@@ -1,5 +1,7 @@
 """The functions of an equilibrium model, each compiled where a compiler exists, and what is put together from them."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from ase_andersonn.nn.deq import (
 
 from .base import EnergyModel
 from .encoder import Encoder, Encoding
+from .encoding_gradients import CompiledEncoding, Encoded
 from .functions import Functions
 from .training_functions import TrainingFunctions
 
@@ -57,8 +60,11 @@ class Operators:
         self.at_once = compiled(functions.at_once)
         self.training = TrainingFunctions(model)
         # The largest functions by far: batches differ in size, so compile them once for all sizes.
-        self.tangents = compiled(self.training.tangents, dynamic=True)
-        self.weight_gradient = compiled(self.training.weight_gradient, dynamic=True)
+        once = partial(compiled, dynamic=True)
+        self.tangents = once(self.training.tangents)
+        self.weight_gradient = once(self.training.weight_gradient)
+        eager = self.tangents.backend == "eager"
+        self.encode: Callable[..., Encoded] = functions.encode if eager else CompiledEncoding(model, once)
         self.gate_cotangent = compiled(gate_cotangent)
         self.cell = compiled(apply_cell)
         self.push = compiled(push)

@@ -59,7 +59,7 @@ def differentiable(
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     vectors = graph.vectors.detach().requires_grad_(derivatives)
-    *injection, pair = operators.functions.encode(vectors, species, graph.neighbors, graph.mask)
+    *injection, pair = operators.encode(vectors, species, graph.neighbors, graph.mask)
     job = _Job(graph, species, operators, options, tuple(parameters), [])
     energies, *cotangents = _Equilibrium.apply(job, *injection, pair, *parameters.values())  # type: ignore[no-untyped-call]
     gradient = None

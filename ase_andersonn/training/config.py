@@ -48,9 +48,9 @@ class TrainConfig:
         tolerance: energy tolerance of the equilibrium, eV/atom.
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
-        compile: "auto" (where a compiler exists), true or false. Of a training step it is the functions of the cell
-            alone, a small part: what a compiler made cannot be differentiated twice, so the encoder runs as it is. So
-            does the validation: compiling a large network takes minutes.
+        compile: "auto" (where a compiler exists), true or false. A compiled training step takes two thirds of the time
+            and less; compiling takes some ten minutes, and several of these again in the next process. The validation
+            runs as it is.
         seed: of weights, split and batches.
     """
 
