@@ -30,7 +30,7 @@ from ase.build import bulk
 from ase.io import write
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, rotated, write_results
 from speed_worker import peak_mib, resident_mib
-from training_worker import MACE, OURS
+from training_worker import COMPILED, MACE, OURS
 from worker import Worker
 
 from ase_andersonn.config import to_dict
@@ -51,18 +51,18 @@ MACE_EPOCH = re.compile(r"Epoch (\d+): .*RMSE_F=\s*([\d.]+) meV")
 
 
 def measure_steps(options: argparse.Namespace) -> list[dict[str, Any]]:
-    names = [name for name in options.networks if name in OURS or options.peer]
+    names = [name for name in options.networks if name not in MACE or options.peer]
     with tempfile.TemporaryDirectory() as folder:
         frames = Path(folder) / "frames.extxyz"
         write(frames, read_file(options.data))  # also of a compressed file, which MACE's environment reads slowly
         workers = {
             name: Worker(
-                sys.executable if name in OURS else options.peer,
+                options.peer if name in MACE else sys.executable,
                 "training_worker.py",
                 name,
                 frames,
                 options.batch,
-                own=name in OURS,
+                own=name not in MACE,
             )
             for name in names
         }
@@ -220,7 +220,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=["step", "memory"])
     parser.add_argument("--data", type=Path, help="frames with energies and forces, all of one molecule, for the steps")
-    parser.add_argument("--networks", nargs="+", choices=[*OURS, *MACE], default=[*OURS, *MACE], help="of the steps")
+    networks = [*OURS, *COMPILED, *MACE]
+    parser.add_argument("--networks", nargs="+", choices=networks, default=networks, help="of the steps")
     parser.add_argument("--peer", help="interpreter of an environment with mace-torch")
     parser.add_argument("--run", type=Path, help="folder of a training run of this project")
     parser.add_argument("--mace-log", type=Path, help="what mace_run_train wrote")

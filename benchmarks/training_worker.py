@@ -22,6 +22,7 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention-wide": ("DEQAttention", SIZES | {"n_bispectrum": 32, "n_told": 64}),
     "cartesian": ("DEQCartesian", SIZES | {"rank": 2, "n_tensors": 8, "n_products": 8}),
 }
+COMPILED = {f"{name}-compiled": name for name in OURS}
 MACE = {"mace-128x0e": "128x0e", "mace-128x0e+128x1o": "128x0e + 128x1o"}
 Step = Callable[[], None]
 
@@ -32,7 +33,7 @@ def ours(name: str, frames: str, batch: int) -> tuple[Step, int]:
 
     from ase_andersonn.training import TrainConfig, Trainer
 
-    architecture, sizes = OURS[name]
+    architecture, sizes = OURS[COMPILED.get(name, name)]
     n_atoms = len(read(frames, 0))
     config = TrainConfig(
         train=(frames,),
@@ -42,6 +43,7 @@ def ours(name: str, frames: str, batch: int) -> tuple[Step, int]:
         model=sizes,
         batch_atoms=batch * n_atoms,
         stress_weight=0.0,
+        compile=name in COMPILED,
     )
     trainer = Trainer(config, progress_bar=False)
     batches = cycle([b for b in trainer.sampler.epoch(0) if len(b) == batch])
@@ -109,7 +111,7 @@ def mace(irreps: str, frames: str, batch: int) -> tuple[Step, int]:
 
 def main() -> None:
     name, frames, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    step, weights = ours(name, frames, batch) if name in OURS else mace(MACE[name], frames, batch)
+    step, weights = mace(MACE[name], frames, batch) if name in MACE else ours(name, frames, batch)
     for _ in range(3):
         step()
     before = resident_mib()
