@@ -11,7 +11,7 @@ Uncompiled they take twice as long as back-propagation through the encoding, whi
 compiled half as long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -110,69 +110,59 @@ class CompiledEncoding:
         A gradient in the edge vectors is asked for with `create_graph=True`, one in the weights without it.
         """
         weights = self.weights()
-        found: Encoded = _Encode.apply(  # type: ignore[no-untyped-call]
-            self, tuple(weights), species, neighbors, mask, vectors, *weights.values()
-        )
+        job = _Job(self, Edges(vectors.detach(), species, neighbors, mask), tuple(weights))
+        found: Encoded = _Encode.apply(job, vectors, *weights.values())  # type: ignore[no-untyped-call]
         return found
 
 
-N_ENCODED = 4
+class _Job(NamedTuple):
+    """What the derivatives have to know beside the weights."""
+
+    functions: CompiledEncoding
+    edges: Edges
+    names: tuple[str, ...]
+
+    def named(self, weights: Sequence[Tensor]) -> Weights:
+        return dict(zip(self.names, weights, strict=True))
+
+    def in_order(self, gradients: Weights) -> list[Tensor]:
+        return [gradients[name] for name in self.names]
 
 
 class _Encode(torch.autograd.Function):
     """The encoding; backward in the edge vectors where a graph is made of it, else in the weights."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        functions: CompiledEncoding,
-        names: tuple[str, ...],
-        species: Tensor,
-        neighbors: Tensor,
-        mask: Tensor,
-        vectors: Tensor,
-        *weights: Tensor,
-    ) -> Encoded:
-        ctx.functions, ctx.names = functions, names
-        ctx.save_for_backward(species, neighbors, mask, vectors, *weights)
-        encoded: Encoded = functions.encode(vectors, species, neighbors, mask)
+    def forward(ctx: Any, job: _Job, _vectors: Tensor, *weights: Tensor) -> Encoded:
+        ctx.job = job
+        ctx.save_for_backward(*weights)  # refuses what was changed in place before the backward pass
+        encoded: Encoded = job.functions.encode(*job.edges)
         return encoded
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        species, neighbors, mask, vectors, *weights = ctx.saved_tensors
-        rest = ctx.functions, ctx.names, species, neighbors, mask, vectors
+        job: _Job = ctx.job
+        weights = ctx.saved_tensors
         if torch.is_grad_enabled():
-            pulled = _Pull.apply(*rest, *cotangents, *weights)  # type: ignore[no-untyped-call]
-            return None, None, None, None, None, pulled, *(None for _ in weights)
-        edges = Edges(vectors.detach(), species, neighbors, mask)
-        gradients = ctx.functions.gradient(dict(zip(ctx.names, weights, strict=True)), cotangents, edges)
-        return None, None, None, None, None, None, *(gradients[name] for name in ctx.names)
+            pulled = _Pull.apply(job, *cotangents, *weights)  # type: ignore[no-untyped-call]
+            return None, pulled, *(None for _ in weights)
+        return None, None, *job.in_order(job.functions.gradient(job.named(weights), cotangents, job.edges))
 
 
 class _Pull(torch.autograd.Function):
     """The gradient of the encoding in the edge vectors; backward in its cotangents and in the weights."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        functions: CompiledEncoding,
-        names: tuple[str, ...],
-        species: Tensor,
-        neighbors: Tensor,
-        mask: Tensor,
-        vectors: Tensor,
-        *others: Tensor,
-    ) -> Tensor:
-        ctx.functions, ctx.names = functions, names
-        ctx.save_for_backward(species, neighbors, mask, vectors, *others)
-        pulled: Tensor = functions.pull(others[:N_ENCODED], Edges(vectors.detach(), species, neighbors, mask))
+    def forward(ctx: Any, job: _Job, *others: Tensor) -> Tensor:
+        ctx.job = job
+        ctx.save_for_backward(*others)
+        pulled: Tensor = job.functions.pull(others[: len(others) - len(job.names)], job.edges)
         return pulled
 
     @staticmethod
     def backward(ctx: Any, direction: Tensor) -> Any:
-        species, neighbors, mask, vectors, *others = ctx.saved_tensors
-        cotangents, weights = tuple(others[:N_ENCODED]), dict(zip(ctx.names, others[N_ENCODED:], strict=True))
-        edges = Edges(vectors.detach(), species, neighbors, mask)
-        gradients, of_cotangents = ctx.functions.second(weights, cotangents, direction, edges)
-        return None, None, None, None, None, None, *of_cotangents, *(gradients[name] for name in ctx.names)
+        job: _Job = ctx.job
+        n = len(ctx.saved_tensors) - len(job.names)
+        cotangents, weights = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        gradients, of_cotangents = job.functions.second(job.named(weights), cotangents, direction, job.edges)
+        return None, *of_cotangents, *job.in_order(gradients)
