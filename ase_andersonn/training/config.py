@@ -48,8 +48,8 @@ class TrainConfig:
         tolerance: energy tolerance of the equilibrium, eV/atom.
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
-        compile: "auto" (where a compiler exists), true or false. A compiled training step takes two thirds of the time
-            and less; compiling takes some ten minutes, and several of these again in the next process. The validation
+        compile: "auto" (where a compiler exists), true or false. A compiled training step takes half to two thirds of
+            the time; compiling takes some ten minutes, and several of these again in the next process. The validation
             runs as it is.
         seed: of weights, split and batches.
     """
