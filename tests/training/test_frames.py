@@ -139,3 +139,10 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "a.extxyz").write_text("this is\nno structure\n")
     with pytest.raises(ValueError, match=r"a\.extxyz cannot be read"):
         read_frames([str(tmp_path / "a.extxyz")])
+
+
+def test_a_file_without_structures_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.extxyz"
+    path.write_text("")
+    with pytest.raises(ValueError, match=r"empty\.extxyz holds no structure"):
+        read_frames([str(path)])
