@@ -54,8 +54,8 @@ def file_of(folder: Path, name: str) -> Path:
     raise FileNotFoundError(f"{folder} has no {name}.extxyz, also not compressed.")
 
 
-def config_of(frames: Path, output: Path, architecture: str, sizes: dict[str, Any], **length: Any) -> TrainConfig:
-    """Of a run on the frames of a file; `length` is `max_minutes` or `max_epochs`."""
+def config_of(frames: Path, output: Path, architecture: str, sizes: dict[str, Any], **others: Any) -> TrainConfig:
+    """Of a run on the frames of a file; `others` are further fields, `max_minutes` or `max_epochs` among them."""
     return TrainConfig(
         train=(str(frames),),
         output=str(output),
@@ -68,7 +68,7 @@ def config_of(frames: Path, output: Path, architecture: str, sizes: dict[str, An
         energy_weight_final=200.0,
         energy_ramp_start=0.4,
         stress_weight=0.0,
-        **length,
+        **others,
     )
 
 
@@ -80,7 +80,7 @@ def begun_with(config: TrainConfig, initial: str) -> TrainConfig:
 def trained(name: str, options: argparse.Namespace) -> EnergyModel:
     """The best model of the run, which is gone on with until it has had its minutes."""
     frames, kind = file_of(options.data, "train_300K"), OURS.get(name, OURS["attention"])
-    config = config_of(frames, options.work / name, *kind, max_minutes=options.minutes)
+    config = config_of(frames, options.work / name, *kind, max_minutes=options.minutes, compile=options.compile)
     run = train(begun_with(config, FINE_TUNED) if name == FINE_TUNED else config, resume=True)
     model = load_model(run.folder / "best.safetensors")
     assert isinstance(model, EnergyModel)
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--models", nargs="+", choices=[*OURS, FINE_TUNED], default=["attention-wide", "cartesian"])
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each model")
+    parser.add_argument("--compile", action="store_true", help="compile the training steps, which pays in long runs")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()

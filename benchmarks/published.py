@@ -149,6 +149,7 @@ def trained(name: str, options: argparse.Namespace) -> EnergyModel:
             batch_atoms=chosen.batch_atoms,
             stress_weight=chosen.stress_weight,
             max_minutes=options.minutes,
+            compile=options.compile,
         )
         train(config, resume=True)
     model = load_model(best(folder))
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--sets", nargs="+", choices=[*SETS, "all"], default=["all"])
     parser.add_argument("--minutes", type=float, default=60.0, help="of training, each set")
+    parser.add_argument("--compile", action="store_true", help="compile the training steps, which pays in long runs")
     options = parser.parse_args()
     path = RESULTS / "published.json"
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"sets": {}}
