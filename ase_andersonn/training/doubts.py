@@ -1,15 +1,11 @@
-"""What speaks against frames: lengths in nm or bohr, labels unlike all others, little that was learnt of them."""
+"""What speaks against labels: they are unlike all others, or little was learnt of them."""
 
 import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.units import GPa
 
-from ase_andersonn.inputs.convert import TOO_CLOSE, check_lengths, touching_shares
-from ase_andersonn.inputs.neighbors import Edges, neighbor_edges
 from ase_andersonn.models.base import EnergyModel
 
 from .frames import LabelKeys, labels_of
@@ -31,64 +27,8 @@ FEWEST = 10
 """Labels from which their spread is known, each component counted."""
 NO_SPREAD = {"energy": 1e-3, "forces": 1e-2, "stress": 1e-4}
 """eV/atom, eV/Å, eV/Å³; a smaller spread is that of frames at rest, of which an error may be many times."""
-APART = 1.35
-"""Of the sum of the covalent radii; the nearest neighbour of most atoms is nearer, but in noble gases."""
-SAMPLE = 50
-"""Frames whose distances are looked at."""
-STRONG = 0.3
-"""eV/Å³, 48 GPa; hardly anyone strains half of all frames so much."""
 FAR, FAR_ALONE = 1.0, 20.0
 """eV/atom; the second of one or two atoms, which lie above the others by their cohesion."""
-
-
-def check_lengths_of(frames: Sequence[Atoms], kind: str = "") -> None:
-    """Refuse frames most of which have atoms closer than any are, as in nm; warn where hardly any touch, as in bohr.
-
-    Args:
-        frames: of one set.
-        kind: what they are called, as "validation ".
-
-    Raises:
-        ValueError: for such frames.
-    """
-    sample = frames[:: max(len(frames) // SAMPLE, 1)]
-    complaints = [complaint for atoms in sample if (complaint := _too_close(atoms))]
-    if 2 * len(complaints) > len(sample):
-        raise ValueError(
-            f"{len(complaints)} of {len(sample)} {kind}frames hold atoms too close together: {complaints[0]}"
-        )
-    several = [atoms for atoms in sample if len(atoms) > 1 or atoms.pbc.any()]
-    apart = [atoms for atoms in several if 2 * _touching(atoms) < len(atoms)]
-    if 2 * len(apart) > len(several):
-        logger.warning(
-            "in %d of %d %sframes most atoms have no other nearer than %g times the sum of their covalent radii, as in "
-            "%s. Are they that far apart, as in noble gases, or are the lengths not in Å?",
-            len(apart),
-            len(several),
-            kind,
-            APART,
-            apart[0].get_chemical_formula(),
-        )
-
-
-def _too_close(atoms: Atoms) -> str:
-    try:
-        check_lengths(atoms.numbers, _edges(atoms, TOO_CLOSE))
-    except ValueError as error:
-        return f"{atoms.get_chemical_formula()}: {error}"
-    return ""
-
-
-def _touching(atoms: Atoms) -> int:
-    """Atoms that have another nearer than `APART`."""
-    edges = _edges(atoms, APART)
-    return len(np.unique(edges.center[touching_shares(atoms.numbers, edges) < APART]))
-
-
-def _edges(atoms: Atoms, share: float) -> Edges:
-    """All pairs up to a share of the sum of their covalent radii, and others."""
-    reach = 2.0 * share * float(covalent_radii[atoms.numbers].max())
-    return neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach)
 
 
 def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
@@ -96,8 +36,7 @@ def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> 
 
     - root mean square forces above `SMALL` and more than `UNLIKE` times those of nine frames in ten;
     - energies, besides the elements' references, more than `FAR` and `UNLIKE` times as far from the median as nine in
-      ten are;
-    - stresses above `STRONG` in more than half of the frames that have any.
+      ten are.
 
     Args:
         frames: of one set.
@@ -110,10 +49,6 @@ def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> 
     apart = f"{kind}frames have energies, besides the elements' own, more than %g times as far from the median as"
     least = np.array([FAR_ALONE if len(atoms) <= 2 else FAR for atoms in frames])
     _warn(apart, "eV/atom", frames, _from_the_median(frames, keys), least)
-    stress = [float(np.abs(of_one.stress).max()) for of_one in labels if of_one.stress is not None]
-    if stress and (median := float(np.median(stress))) > STRONG:
-        text = "half of the stresses of the %sframes are above %.3g eV/Å³, %.3g GPa. Are they in eV/Å³?"
-        logger.warning(text, kind, median, median / GPa)
 
 
 def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least: np.ndarray | float) -> None:

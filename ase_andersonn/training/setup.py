@@ -20,11 +20,12 @@ from ase_andersonn.models.files import CHECKPOINT
 from .config import TrainConfig
 from .contradictions import warn_of_contradictions
 from .dataset import FrameDataset, LabelledBatch, split
-from .doubts import check_lengths_of, warn_of_unlike
+from .doubts import warn_of_unlike
 from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
 from .state import read_checkpoint
+from .units import check_lengths_of, warn_of_units
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +170,7 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
 
 def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
     check_lengths_of(frames, kind)
+    warn_of_units(frames, keys, kind)
     warn_of_unlike(frames, keys, kind)
     warn_of_contradictions(frames, keys, kind)
 

@@ -1,4 +1,4 @@
-"""What speaks against the labels is said: frames unlike all others, and labels that contradict each other."""
+"""What speaks against the labels is said: frames unlike all others, and labels of which little is learnt."""
 
 import logging
 from dataclasses import replace
@@ -8,56 +8,19 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-from ase.md.velocitydistribution import thermalize_momenta
-from ase.md.verlet import VelocityVerlet
-from ase.units import Bohr, Hartree, fs
+from ase.units import Hartree
+from copper_frames import copper, relabelled, trajectory
 
 from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
-from ase_andersonn.training.contradictions import warn_of_contradictions
-from ase_andersonn.training.doubts import (
-    FAR,
-    FAR_ALONE,
-    UNLIKE,
-    check_lengths_of,
-    unexplained,
-    warn_of_little,
-    warn_of_unlike,
-)
+from ase_andersonn.training.doubts import FAR, FAR_ALONE, UNLIKE, unexplained, warn_of_little, warn_of_unlike
 from ase_andersonn.training.metrics import EvaluationReport, error_table
 from ase_andersonn.training.setup import Experiment, build_model, frames_of
+from ase_andersonn.training.units import check_lengths_of
 
 KEYS = LabelKeys()
-
-
-def copper(n: int, forces_times: float = 1.0) -> list[Atoms]:
-    """Rattled copper whose forces are a multiple of the right ones."""
-    rng = np.random.default_rng(1)
-    frames = []
-    for _ in range(n):
-        atoms = bulk("Cu", cubic=True)
-        atoms.positions += rng.normal(scale=rng.uniform(0.02, 0.2), size=atoms.positions.shape)
-        atoms.calc = EMT()
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces_times * forces)
-        frames.append(atoms)
-    return frames
-
-
-def trajectory(n: int = 30) -> list[Atoms]:
-    """Molecular dynamics of copper, a frame every 4 fs."""
-    atoms = bulk("Cu", cubic=True) * (2, 1, 1)
-    atoms.calc = EMT()
-    thermalize_momenta(atoms, 600, rng=np.random.default_rng(0))
-    frames = []
-    for _ in VelocityVerlet(atoms, 4 * fs).irun(n - 1):
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        frames.append(atoms.copy())
-        frames[-1].calc = SinglePointCalculator(frames[-1], energy=energy, forces=forces)
-    return frames
 
 
 def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,112 +63,6 @@ def test_isolated_atoms_and_molecules_are_not_unlike_bulk(caplog: pytest.LogCapt
     warn_of_unlike(frames, KEYS)
     check_lengths_of(frames)
     assert not caplog.text
-
-
-@pytest.mark.parametrize(("stress", "doubted"), [(0.05, False), (8.0, True)])
-def test_stresses_in_gigapascals_are_doubted(caplog: pytest.LogCaptureFixture, *, stress: float, doubted: bool) -> None:
-    """8 GPa, or 0.05 eV/Å³, is an ordinary strain; 8 eV/Å³ is none."""
-    frames = copper(12)
-    for atoms in frames[:7]:
-        atoms.calc.results["stress"] = np.array([stress, 0.0, 0.0, 0.0, 0.0, 0.0])
-    warn_of_unlike(frames, KEYS)
-    assert ("half of the stresses of the frames are above 8 eV/Å³, 1.28e+03 GPa" in caplog.text) == doubted
-
-
-def test_lengths_in_another_unit_are_refused() -> None:
-    frames = copper(9)
-    check_lengths_of(frames)
-    for k, atoms in enumerate(frames):
-        if k % 3 == 0:  # some may be collisions
-            atoms.set_cell(0.1 * atoms.cell, scale_atoms=True)
-    check_lengths_of(frames)
-    for k, atoms in enumerate(frames):
-        if k % 3 == 1:
-            atoms.set_cell(0.1 * atoms.cell, scale_atoms=True)
-    with pytest.raises(ValueError, match=r"6 of 9 frames hold atoms too close together: Cu4: atoms .* Are the lengths"):
-        check_lengths_of(frames)
-
-
-@pytest.mark.parametrize(("times", "doubted"), [(1.0, False), (1.0 / Bohr, True)])
-@pytest.mark.parametrize(
-    "atoms",
-    [
-        bulk("Cu", cubic=True) * (3, 3, 3),
-        bulk("Cu"),
-        bulk("W", cubic=True) * (3, 3, 3),
-        bulk("Si", cubic=True),
-        bulk("NaCl", "rocksalt", a=5.64),
-        molecule("CH3CN"),
-        molecule("C2H2"),
-        molecule("H2O"),
-    ],
-    ids=str,
-)
-def test_lengths_in_bohr_are_doubted(
-    atoms: Atoms, caplog: pytest.LogCaptureFixture, *, times: float, doubted: bool
-) -> None:
-    frames = [Atoms("Cu")]
-    for seed in range(5):
-        frames.append(atoms.copy())
-        frames[-1].rattle(0.1 if len(atoms) > 50 else 0.03, seed=seed)
-        frames[-1].cell *= times
-        frames[-1].positions *= times
-    check_lengths_of(frames, "validation ")
-    assert ("of 5 validation frames most atoms have no other nearer than 1.35 times" in caplog.text) == doubted
-
-
-def relabelled(frames: list[Atoms], energy: float, forces: float, length: float) -> list[Atoms]:
-    """The frames in other units, given as these units in ASE's."""
-    found = []
-    for atoms in frames:
-        other = Atoms(atoms.numbers, atoms.positions / length, cell=atoms.cell / length, pbc=atoms.pbc)
-        labels = atoms.calc.results
-        other.calc = SinglePointCalculator(other, energy=labels["energy"] / energy, forces=labels["forces"] / forces)
-        found.append(other)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("energy", "forces", "length", "slope"),
-    [
-        (1.0, 1.0, 1.0, None),
-        (Hartree, 1.0, 1.0, 1.0 / Hartree),
-        (1.0, Hartree / Bohr, 1.0, Hartree / Bohr),
-        (Hartree, Hartree / Bohr, 1.0, 1.0 / Bohr),
-        (1.0, 1.0, Bohr, Bohr),
-        (1.0, -1.0, 1.0, -1.0),
-    ],
-)
-def test_energies_that_do_not_change_by_the_work_of_the_forces_are_doubted(
-    energy: float, forces: float, length: float, slope: float | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    frames = relabelled(trajectory(), energy, forces, length)
-    warn_of_contradictions(frames, KEYS)
-    if slope is None:
-        assert not caplog.text
-    else:
-        said = float(caplog.text.split("energy changes by ")[1].split()[0])
-        assert said == pytest.approx(slope, rel=0.1)
-
-
-def test_frames_far_apart_or_few_are_no_contradiction(caplog: pytest.LogCaptureFixture) -> None:
-    frames = relabelled(trajectory(), Hartree, 1.0, 1.0)
-    warn_of_contradictions(frames[:8], KEYS)
-    for k, atoms in enumerate(frames):
-        atoms.positions[0, 0] += 2.0 * k
-        atoms.pbc = False
-    warn_of_contradictions(frames, KEYS)
-    assert not caplog.text
-
-
-def test_wrapped_frames_are_as_near_as_others(caplog: pytest.LogCaptureFixture) -> None:
-    frames = trajectory()
-    for k, atoms in enumerate(frames):
-        atoms.positions += (k % 3) * atoms.cell[0]
-    warn_of_contradictions(frames, KEYS)
-    assert not caplog.text
-    warn_of_contradictions(relabelled(frames, Hartree, 1.0, 1.0), KEYS)
-    assert "contradict each other" in caplog.text
 
 
 def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:
