@@ -24,7 +24,16 @@ from .context import Context
 from .dynamics import Dynamics, write_image
 from .local_energy import LocalEnergies, check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
-from .restart import Arrays, arrays_to_atoms, atoms_to_arrays, check_atoms_fit, check_same, read_state, write_state
+from .restart import (
+    Arrays,
+    arrays_to_atoms,
+    atoms_to_arrays,
+    check_atoms_fit,
+    check_same,
+    fingerprint,
+    read_state,
+    write_state,
+)
 from .statistics import Blocking, Estimate, MoveRecord
 from .sublattice import Sublattice
 
@@ -41,7 +50,8 @@ class MetropolisMC(Dynamics):
 
     The calculator is asked for the energy of each trial structure, and where it has the methods of `LocalEnergy`, with
     the list of the atoms that changed. A move with an energy that is not finite is rejected; an error that the
-    calculator raises is passed on after the atoms have been put back.
+    calculator raises is passed on after the atoms have been put back. Atoms that were changed between two runs are
+    taken as they are; who changes them within a run, as an observer may, has to call `refresh`.
 
     Args:
         atoms: the structure with its calculator.
@@ -119,6 +129,7 @@ class MetropolisMC(Dynamics):
         self._settings = self._describe()
         self.energies = energies_of(atoms, local)
         self._begin_statistics()
+        self.left: int | None = None  # the fingerprint of the atoms after the last run
         self._windows = [[0, 0] for _ in self.moves]  # attempted and accepted at the last adaptation
         saved = None if self.restart is None or not self.restart.exists() else read_state(self.restart)
         if saved is None:
@@ -158,6 +169,15 @@ class MetropolisMC(Dynamics):
         """Mean of the energy after each step since the equilibration, eV."""
         return self._blocking.estimate()
 
+    def irun(self, steps: int) -> Iterator[bool]:
+        """See `Dynamics.irun`."""
+        if self.left not in (None, fingerprint(self.atoms)):
+            self.refresh()
+        try:
+            yield from super().irun(steps)
+        finally:
+            self.left = fingerprint(self.atoms)
+
     def step(self) -> None:
         """Try `moves_per_step` moves."""
         if self.energies.stale:
@@ -189,7 +209,7 @@ class MetropolisMC(Dynamics):
             raise EnergyMismatchError(
                 f"after {self.nsteps} steps the running energy is {running!r} eV and a full evaluation gives "
                 f"{energy!r} eV; they differ by {abs(running - energy) / max(len(self.atoms), 1):.1e} eV/atom, and "
-                f"{self.check_tolerance:.1e} is allowed. If the atoms were changed between two runs call refresh(); "
+                f"{self.check_tolerance:.1e} is allowed. If an observer changed the atoms it has to call refresh(); "
                 "else the calculator's local energies are wrong or not precise enough (local=False does without them)."
             )
         self.energy = energy
@@ -197,7 +217,9 @@ class MetropolisMC(Dynamics):
     def refresh(self) -> None:
         """Take the atoms as they are: to be called after they were changed other than by moves."""
         self.context.forget()
+        self._check_moves()
         self.energy = check_finite(self.energies.fresh())
+        self.context.forget()  # lists are made when first asked for, as in a run of which nothing was changed
 
     def save(self, path: str | Path | None = None) -> None:
         """Write the state file.
@@ -244,20 +266,21 @@ class MetropolisMC(Dynamics):
         """
         self.check_state(arrays, state, source)
         with self.kept():
-            self._take(arrays, state["energy"])
+            self._take(arrays, state["energy"], source)
             self.context.temperature_K = state["temperature_K"]
             self.context.rng.bit_generator.state = state["rng"]
             self.nsteps, self.seed = state["nsteps"], state["seed"]
             self._records = [MoveRecord(**record) for record in state["records"]]
             self._windows, self._blocking = state["windows"], Blocking(**state["blocking"])
             self._set_steps(state["steps"])
+            self.left = None
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """The simulation goes back to what it was where something fails within."""
         atoms, steps, temperature_K = self.atoms.copy(), self._steps(), self.temperature_K
         rng = self.context.rng.bit_generator.state
-        names = ("energy", "nsteps", "seed", "_records", "_windows", "_blocking")
+        names = ("energy", "nsteps", "seed", "left", "_records", "_windows", "_blocking")
         rest = {name: value for name, value in vars(self).items() if name in names}
         try:
             yield
@@ -282,7 +305,10 @@ class MetropolisMC(Dynamics):
     def check_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
         """Raise ValueError for a state of other atoms or settings."""
         check_same(source, state["settings"], self._settings)
-        check_atoms_fit(source, arrays, self.atoms, count_varies=self.context.count_varies)
+        changes = {change for move in self.moves for change in move.changes}
+        if self.context.composition_varies:
+            changes.add("composition")
+        check_atoms_fit(source, arrays, self.atoms, changes)
 
     def todict(self) -> dict[str, Any]:
         """For the header of a trajectory."""
@@ -308,14 +334,19 @@ class MetropolisMC(Dynamics):
             found |= move.log_weight(atoms, self.temperature_K)
         return -energy / self.context.kT + sum(found.values())
 
-    def _take(self, arrays: Arrays, energy: float) -> None:
+    def _take(self, arrays: Arrays, energy: float, source: str) -> None:
         arrays_to_atoms(arrays, self.atoms)
         if "fixed" in arrays and (len(arrays["fixed"]) or self.atoms.constraints):
             self.atoms.set_constraint(FixAtoms(arrays["fixed"]))
         self.context.forget()
         self._check_moves()
         self.energy = energy
-        self.check_energy()
+        try:
+            self.check_energy()
+        except EnergyMismatchError as error:
+            raise EnergyMismatchError(
+                f"{source} was written with another calculator, another model or other settings of it: {error}"
+            ) from error
         self.energy = energy
         self.context.forget()  # lists are made when first asked for, as in the run that was not interrupted
 

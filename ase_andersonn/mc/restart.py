@@ -2,12 +2,15 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
+from ase.formula import Formula
 from numpy.typing import NDArray
 
 from ase_andersonn.writing import whole_file
@@ -77,16 +80,37 @@ def atoms_to_arrays(atoms: Atoms) -> Arrays:
     return {**found, "cell": atoms.cell.array, "pbc": atoms.pbc}
 
 
-def check_atoms_fit(path: str | Path, arrays: Arrays, atoms: Atoms, *, count_varies: bool) -> None:
-    """Raise ValueError where a state cannot be of these atoms."""
+def check_atoms_fit(path: str | Path, arrays: Arrays, atoms: Atoms, changes: Collection[str]) -> None:
+    """Raise ValueError where a state cannot be of these atoms.
+
+    Args:
+        path: of the state.
+        arrays: of the state.
+        atoms: the structure.
+        changes: what the moves change of positions, cell, count and composition.
+    """
+    remedy = "Give the structure the run began with, or move the file away to begin anew."
     n = len(arrays["atoms.positions"])
-    if n != len(atoms) and not count_varies:
-        raise ValueError(
-            f"{path} holds {n} atoms and the structure has {len(atoms)}. Give the structure the run began with, or "
-            "move the file away to begin anew."
-        )
+    if "count" not in changes and n != len(atoms):
+        raise ValueError(f"{path} holds {n} atoms and the structure has {len(atoms)}. {remedy}")
+    numbers = arrays["atoms.numbers"]
+    if not {"count", "composition"} & set(changes) and not np.array_equal(np.sort(numbers), np.sort(atoms.numbers)):
+        held = Formula.from_list([chemical_symbols[z] for z in numbers]).format("hill")
+        raise ValueError(f"{path} holds {held} and the structure is {atoms.get_chemical_formula()}. {remedy}")
+    if "cell" not in changes and not np.allclose(arrays["cell"], atoms.cell.array):
+        raise ValueError(f"{path} has the cell {arrays['cell'].tolist()} and the structure another. {remedy}")
     if not np.array_equal(arrays["pbc"], atoms.pbc):
         raise ValueError(f"{path} has the pbc {arrays['pbc'].tolist()} and the structure {atoms.pbc.tolist()}.")
+
+
+def fingerprint(atoms: Atoms) -> int:
+    """A number that atoms with other arrays, cell, periodicity, fixed atoms or calculator hardly share."""
+    fixed = [getattr(constraint, name, ()) for constraint in atoms.constraints for name in ("index", "mask")]
+    found = hash((id(atoms.calc), len(atoms.constraints)))
+    for _, values in (*sorted(atoms_to_arrays(atoms).items()), *(("fixed", np.asarray(one)) for one in fixed)):
+        if not values.dtype.hasobject:
+            found = hash((found, values.shape, zlib.crc32(np.ascontiguousarray(values).data)))
+    return found
 
 
 def arrays_to_atoms(arrays: Arrays, atoms: Atoms) -> None:

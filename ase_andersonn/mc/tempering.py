@@ -165,6 +165,7 @@ def _exchange(a: MetropolisMC, b: MetropolisMC) -> None:
     one.calc, two.calc = two.calc, one.calc
     a.energy, b.energy = b.energy, a.energy
     a.energies.stale, b.energies.stale = b.energies.stale, a.energies.stale
+    a.left, b.left = b.left, a.left
     a.context.forget()
     b.context.forget()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
+from ase.constraints import FixAtoms
 from mc_systems import Energy, Ising, LocalEnergyOf
 
 from ase_andersonn.mc import (
@@ -195,15 +196,61 @@ def test_a_running_energy_that_drifts_is_an_error():
     assert loose.energy == pytest.approx(loose.atoms.get_potential_energy(), abs=1e-12)
 
 
-def test_atoms_changed_between_runs_are_noticed_or_announced():
-    mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, check_interval=10)
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("what", ["positions", "numbers", "cell", "pbc", "count", "fixed", "calculator"])
+def test_atoms_changed_between_runs_are_taken_as_they_are(what, local):
+    def changed(atoms):
+        if what == "positions":
+            atoms.positions[0] += 0.3
+        elif what == "numbers":
+            atoms.numbers[0] = 47
+        elif what == "cell":
+            atoms.set_cell(1.1 * atoms.cell, scale_atoms=True)
+        elif what == "pbc":
+            atoms.pbc = False
+        elif what == "count":
+            del atoms[0]
+        elif what == "fixed":
+            atoms.set_constraint(FixAtoms([0, 1]))
+        else:
+            atoms.calc = LocalEnergyOf(lambda i, r, z, m: 2.0 * springs(i, r, z, m))
+
+    mc = MetropolisMC(
+        crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, local=local, check_tolerance=1e-9
+    )
     mc.run(10)
-    mc.atoms.positions += 1.0
+    changed(mc.atoms)
+    before = mc.atoms.positions.copy()
+    mc.run(0)
+    assert mc.energy == pytest.approx(mc.atoms.calc.get_potential_energy(mc.atoms), abs=1e-12)
+    mc.run(30)
+    mc.check_energy()
+    if what == "fixed":
+        assert np.array_equal(mc.atoms.positions[:2], before[:2])
+
+
+def test_atoms_changed_within_a_run_are_noticed_or_announced():
+    mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, check_interval=10)
+
+    def push():
+        mc.atoms.positions += 1.0
+
+    mc.attach(push, -15)
     with pytest.raises(EnergyMismatchError, match="refresh"):
-        mc.run(10)
+        mc.run(30)
     mc.atoms.positions += 1.0
     mc.refresh()
     mc.run(20)
+
+
+def test_runs_in_parts_are_one_run():
+    def end(parts):
+        mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8)
+        for steps in parts:
+            mc.run(steps)
+        return mc.atoms.positions
+
+    assert np.array_equal(end([40]), end([7, 0, 13, 20]))
 
 
 def test_energies_that_are_not_finite_are_refused_and_counted():

@@ -215,12 +215,24 @@ def test_nothing_is_unpickled(tmp_path):
         local(seed=3, restart=path)
 
 
+def relabelled(atoms):
+    atoms.numbers[:] = 28
+    return atoms
+
+
+def stretched(atoms):
+    atoms.cell[0] *= 1.01
+    return atoms
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"temperature_K": 300.0}, "temperature_K was 500.0 and is 300.0"),
         ({"moves": SpinFlip(indices=[1, 2])}, "moves was"),
         ({"atoms": lattice(5)}, "holds 16 atoms and the structure has 25"),
+        ({"atoms": relabelled(lattice(4))}, "holds .*16 and the structure is Ni16"),
+        ({"atoms": stretched(lattice(4))}, "has the cell .* and the structure another. Give the structure"),
     ],
 )
 def test_another_run_is_refused_and_nothing_changes(tmp_path, change, message):
@@ -247,7 +259,7 @@ def test_a_state_of_another_calculator_is_refused_and_nothing_changes(tmp_path):
     atoms = alloy()
     atoms.calc = EMT()
     before = atoms.copy()
-    with pytest.raises(RuntimeError, match="full evaluation"):
+    with pytest.raises(RuntimeError, match=r"mc\.npz was written with another calculator.*full evaluation"):
         MetropolisMC(atoms, 900.0, mc.moves, equilibration=60, restart=path)
     assert atoms == before
 
