@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -59,7 +60,8 @@ class AndersoNN(Calculator):
             a meaning.
         RuntimeError: for `compile=True` where there is no compiler.
 
-    What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one.
+    What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one. Threads that share a
+    calculator wait for each other, and each change of structures is a new calculation: better give each its own.
     """
 
     name = "andersonn"
@@ -106,6 +108,7 @@ class AndersoNN(Calculator):
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._impossible = False
         self._warned: set[str] = set()
+        self._turn = _Turn()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
             dtype=str(settings.dtype).removeprefix("torch."),
@@ -116,6 +119,11 @@ class AndersoNN(Calculator):
     def diagnostics(self) -> dict[str, Any]:
         """What the last calculation cost."""
         return self.evaluator.diagnostics
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """See `ase.calculators.calculator.Calculator.get_property`."""
+        with self._turn:  # no other thread's calculation comes between this one and its results
+            return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     @torch.inference_mode(False)
     def calculate(
@@ -131,6 +139,10 @@ class AndersoNN(Calculator):
             PropertyNotImplementedError: for the stress of a structure that is not periodic in three directions.
             ConvergenceError: if a fixed point is not reached.
         """
+        with self._turn:
+            self._calculate(atoms, properties, system_changes)
+
+    def _calculate(self, atoms: Atoms | None, properties: Sequence[str], system_changes: Sequence[str]) -> None:
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
         structure = self.atoms
@@ -170,7 +182,7 @@ class AndersoNN(Calculator):
         for frame in frames:
             self._warn_of_the_unseen(frame)
         sizes = [len(frame) for frame in frames]
-        with threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
+        with self._turn, threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
     @torch.inference_mode(False)
@@ -186,7 +198,7 @@ class AndersoNN(Calculator):
         """
         self._impossible = False
         try:
-            with threads_for(len(atoms)):
+            with self._turn, threads_for(len(atoms)):
                 return self.evaluator.propose(atoms, touched)
         except ConvergenceError:
             raise
@@ -211,8 +223,9 @@ class AndersoNN(Calculator):
 
     def reset(self) -> None:
         """Forget results and history."""
-        super().reset()  # type: ignore[no-untyped-call]
-        self.evaluator.reset()
+        with self._turn:
+            super().reset()  # type: ignore[no-untyped-call]
+            self.evaluator.reset()
 
     def _warn_of_the_unseen(self, atoms: Atoms) -> None:
         """Say once what the training data had nothing of."""
@@ -222,6 +235,22 @@ class AndersoNN(Calculator):
             if text not in self._warned:
                 self._warned.add(text)
                 warn_caller(text)
+
+
+class _Turn:
+    """A lock that one thread has at a time, as often as it likes; a copy is another lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type["_Turn"], tuple[()]]:
+        return _Turn, ()
 
 
 def _potential(model: ModelSource | Sequence[ModelSource] | None) -> Potential:

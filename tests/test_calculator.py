@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -322,6 +323,25 @@ def test_copies_follow_a_trajectory_of_their_own() -> None:
         copied.get_forces(ethanol())
         same(results(copied, atoms), expected)
     same(results(calc, atoms), expected)
+
+
+def test_threads_that_share_a_calculator_wait_for_each_other() -> None:
+    calc = small_calculator(warm_start=False)
+    structures = [silicon() for _ in range(4)]
+    for seed, atoms in enumerate(structures):
+        atoms.rattle(0.05, seed=seed)
+    expected = [small_calculator(warm_start=False).get_forces(a) for a in structures]
+
+    def largest_error(k: int) -> float:
+        error = 0.0
+        for repeat in range(20):
+            if repeat % 2:
+                calc.reset()
+            error = max(error, np.abs(calc.get_forces(structures[k]) - expected[k]).max())
+        return error
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(largest_error, range(4))) < 1e-10
 
 
 def test_threads_with_a_calculator_each() -> None:
