@@ -243,6 +243,52 @@ def test_what_training_had_nothing_of_is_said(card: dict[str, Any], structure: A
         calc.get_potential_energy(structure)
 
 
+def known(**card: Any) -> AndersoNN:
+    model = small_model()
+    model.set_closest({(14, 14): 2.0})
+    model.card = {"training": {}, **card}
+    return AndersoNN(model, dtype="float64", compile=False)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_atoms_nearer_than_any_in_training_are_said_once(many: bool) -> None:
+    calc, atoms, other = known(), silicon(), silicon()
+    atoms.positions[1] = atoms.positions[0] + [1.9, 0.0, 0.0]
+    text = r"atoms 0 \(Si\) and 1 \(Si\) are 1.9 Å apart, and the model knows such pairs from 2 Å on: nearer"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc.get_potential_energy(other)
+        calc.evaluate([other])
+    with pytest.warns(UserWarning, match=text) as warned:
+        calc.evaluate([other, atoms]) if many else calc.get_potential_energy(atoms)
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc.get_potential_energy(rattled(atoms, 0.01))
+
+
+def test_atoms_that_come_too_near_on_a_trajectory_are_said() -> None:
+    calc, atoms = known(), silicon()
+    towards = atoms.get_distance(0, 1, mic=True, vector=True)
+
+    def approach() -> None:
+        for _ in range(12):
+            calc.get_forces(atoms)
+            atoms.positions[0] += 0.02 * towards
+
+    with pytest.warns(UserWarning, match="the model knows such pairs from 2 Å on"):
+        approach()
+
+
+def test_lone_atoms_are_said_where_none_were_learnt() -> None:
+    lone = Atoms("Si", cell=[20.0] * 3, pbc=True)
+    with pytest.warns(UserWarning, match=r"atom 0 \(Si\) has no neighbour within .* not trained on such atoms"):
+        known().get_potential_energy(lone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        known(lone=[14]).get_potential_energy(lone)
+
+
 def test_charges_that_change_nothing_are_said() -> None:
     atoms = ethanol()
     expected = small_calculator().get_potential_energy(atoms)

@@ -58,6 +58,7 @@ class EnergyModel(Potential):
         lookup = torch.full((max(self.elements) + 1,), -1)
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.species_of_number: Tensor
+        self.closest: Tensor
         self.register_buffer("species_of_number", lookup, persistent=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,8 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ase import Atoms
+from ase.data import chemical_symbols
+
+from ase_andersonn.inputs.graph import Graph
+
+from .base import EnergyModel
+from .potential import warn_caller
 
 EXTRAPOLATION = "its results for them are an extrapolation without known errors."
+EVERY = 10
 
 
 def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False) -> Iterator[str]:
@@ -14,7 +21,7 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
     smallest structure had (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
     periodic is what is so in one direction at least), and whether some molecules had odd numbers of electrons
-    (`odd_electrons`).
+    (`odd_electrons`). What it knows of distances is said by `Contacts`.
 
     Args:
         card: the model card.
@@ -51,3 +58,75 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
             "the model knows no spins: the initial magnetic moments change nothing, results are those of the spin "
             "states it was trained on."
         )
+
+
+class Contacts:
+    """Says once what the training data of a model had no distances of; nothing where the model has no card.
+
+    - Atoms nearer than the model's `closest` distance of their elements, where it knows but repulsion.
+    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt (`lone` of the card).
+
+    Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: EnergyModel) -> None:
+        self.model = model
+        self.left = {"near", "lone"} if model.card else set()
+        self.rebuilds = self.calls = 0
+
+    def follow(self, graph: Graph, rebuilds: int) -> None:
+        """As `check`, of the next step of a trajectory whose neighbour list was made so many times."""
+        self.calls += 1
+        if rebuilds != self.rebuilds or self.calls % EVERY == 0:
+            self.rebuilds = rebuilds
+            self.check(graph)
+
+    def check(self, graph: Graph) -> None:
+        """Warn of the atoms of a batch of structures."""
+        if "near" in self.left and (text := self._near(graph)):
+            self.left.remove("near")
+            warn_caller(text)
+        if "lone" in self.left and (text := self._lone(graph)):
+            self.left.remove("lone")
+            warn_caller(text)
+
+    def _near(self, graph: Graph) -> str:
+        species = self.model.species_of_number[graph.numbers]
+        shares = (
+            graph.vectors.square().sum(-1) / self.model.closest[species[:, None], species[graph.neighbors]].square()
+        )
+        shares = shares.masked_fill(~graph.mask, 1.0)
+        slot = int(shares.argmin())
+        share = float(shares.flatten()[slot])
+        if share >= 1.0:
+            return ""
+        i = slot // graph.n_neighbors
+        j = int(graph.neighbors.flatten()[slot])
+        length = float(graph.vectors.flatten(0, 1)[slot].norm())
+        who = "and its own image" if i == j else f"and {_named(graph, j)}"
+        return (
+            f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart, and the model knows such pairs from "
+            f"{length / share**0.5:.3g} Å on: nearer, its results are mere repulsion."
+        )
+
+    def _lone(self, graph: Graph) -> str:
+        lone = ~graph.mask.any(1)
+        if not bool(lone.any()):
+            return ""
+        learnt = self.model.card.get("lone", ())
+        found = [i for i in lone.nonzero().flatten().tolist() if int(graph.numbers[i]) not in learnt]
+        if not found:
+            return ""
+        return (
+            f"atom {_named(graph, found[0])} has no neighbour within {self.model.cutoff:g} Å, and the model was not "
+            f"trained on such atoms of its element: {EXTRAPOLATION}"
+        )
+
+
+def _named(graph: Graph, atom: int) -> str:
+    """Its index in its structure, and its element."""
+    first = int((graph.system < graph.system[atom]).sum())
+    return f"{atom - first} ({chemical_symbols[int(graph.numbers[atom])]})"

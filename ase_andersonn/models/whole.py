@@ -22,6 +22,7 @@ from .base import EnergyModel
 from .derivatives import Evaluation, evaluate
 from .equilibrium import cold_start
 from .potential import ConvergenceError, Evaluator, Settings, warn_of_error
+from .unseen import Contacts
 from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Whole(Evaluator):
         self.neighbor_list = NeighborList(model.cutoff, settings.skin if settings.warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
+        self.contacts = Contacts(model)
         self._worked, self._compiles = 0.0, False
         self._positions: NDArray[np.float64] | None = None
 
@@ -67,6 +69,7 @@ class Whole(Evaluator):
             device=self.settings.device,
             neighbor_list=self.neighbor_list,
         )
+        self.contacts.follow(graph, self.neighbor_list.rebuilds)
         listed = time.perf_counter()
         self._follow(atoms, before, changes)
         with exact_matmul():
@@ -103,6 +106,7 @@ class Whole(Evaluator):
         results: list[dict[str, Any]] = []
         for chunk in _chunks(structures, batch_atoms):
             graph = graph_from_atoms(chunk, self.model.cutoff, dtype=self.settings.dtype, device=self.settings.device)
+            self.contacts.check(graph)
             begun = time.perf_counter()
             with exact_matmul():
                 evaluation = evaluate(

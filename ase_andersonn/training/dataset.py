@@ -80,6 +80,11 @@ class FrameDataset:
         """Whether there are frames that are periodic in no direction (False), and such that are in one or more."""
         return sorted({bool(data.pbc.any()) for data in self.data})
 
+    def lone(self) -> list[int]:
+        """The elements (atomic numbers) of which some atom has no neighbour."""
+        numbers = [data.numbers[torch.bincount(data.center, minlength=len(data.numbers)) == 0] for data in self.data]
+        return sorted(set(torch.cat(numbers).tolist())) if numbers else []
+
     def odd_electrons(self) -> bool:
         """Whether there are molecules with an odd number of electrons, if neutral; periodic frames are none."""
         return any(int(data.numbers.sum()) % 2 == 1 for data in self.data if not bool(data.pbc.any()))

@@ -107,6 +107,7 @@ class Trainer(Run):
             "combinations": self.experiment.train.combinations(),
             "smallest": min(self.experiment.train.n_atoms),
             "periodic": self.experiment.train.periodic(),
+            "lone": self.experiment.train.lone(),
             "odd_electrons": self.experiment.train.odd_electrons(),
             "training": {
                 "config": shareable(self.config),
