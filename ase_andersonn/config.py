@@ -11,6 +11,7 @@ import types
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -64,8 +65,11 @@ def write_config(config: Config, path: str | Path) -> None:
 
 
 def subclass_named(base: type[T], name: str) -> type[T]:
-    """The subclass of ``base`` (or ``base`` itself) with that name, among the classes whose modules are imported."""
-    found = {cls.__name__: cls for cls in (base, *_subclasses(base))}
+    """The subclass of ``base`` (or ``base`` itself) with that name, among the classes whose modules are imported.
+
+    Abstract classes are none.
+    """
+    found = {cls.__name__: cls for cls in (base, *_subclasses(base)) if not isabstract(cls)}
     if name not in found:
         raise ValueError(f"no {base.__name__} named {name!r}; {_nearest(name, found)}")
     return found[name]
@@ -174,8 +178,8 @@ def _nearest(given: object, known: Iterable[object]) -> str:
 
 def _wrong_type(value: object, hint: Any, where: str) -> TypeError:
     expected = hint.__name__ if isinstance(hint, type) and get_origin(hint) is None else str(hint)
-    if get_origin(hint) is tuple:
-        expected = f"a list ({expected})"
+    if get_origin(hint) in (tuple, list):
+        expected = f"a list, as [{value}]" if isinstance(value, (str, int, float)) else f"a list ({expected})"
     return TypeError(f"{where or 'config'} = {value!r} is of type {type(value).__name__}; expected {expected}")
 
 

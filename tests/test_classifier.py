@@ -27,6 +27,7 @@ from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.models.potential import ConvergenceError
 from ase_andersonn.workflows.label_picture import write_picture
+from ase_andersonn.workflows.label_table import named_structures
 
 SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
 SMALLER = {"n_hidden": 16, "n_pooled": 8, "n_features": 8}
@@ -288,6 +289,17 @@ def test_a_table_is_no_structure_of_its_folder_and_replaces_no_input(folder: Pat
     out.unlink()
 
 
+def test_folders_in_a_folder_are_read_and_notes_are_not(folder: Path) -> None:
+    for name in ("more/deep", ".hidden"):
+        (folder / "in" / name).mkdir(parents=True)
+        write(folder / "in" / name / "e.cif", bulk("Si"))
+    (folder / "in" / "notes.txt").write_text("of the day")
+    names: list[str] = []
+    assert len(list(named_structures([str(folder / "in")], names))) == 9
+    assert sum("e.cif" in name for name in names) == 1
+    assert not any("notes" in name for name in names)
+
+
 def test_an_empty_folder_is_an_error(folder: Path) -> None:
     (folder / "empty").mkdir()
     code, text = run("classify", folder / "empty", "--model", folder / "model.safetensors")
@@ -307,6 +319,7 @@ def test_classify_fails_only_if_all_failed(folder: Path) -> None:
     model = folder / "model.safetensors"
     code, text = run("classify", folder / "in" / "broken.cif", "--model", model)
     assert code == 1
+    assert text.count("broken.cif") == 1
     assert "failed: " in text
     code, text = run("classify", folder / "in" / "*.xyz", "--model", model, "--confidence", 1.0)
     assert code == 0
@@ -352,7 +365,7 @@ def test_ten_broken_files_in_a_thousand(folder: Path) -> None:
     code, text = run("classify", folder / "many", "--model", folder / "model.safetensors", "--out", out)
     assert code == 0
     assert text.count("failed: ") == len(broken)
-    assert all(f"{name}: " in text for name in broken)
+    assert all(f"{name} cannot be read" in text for name in broken)
     table = list(csv.DictReader(out.open()))
     assert len(table) == 1000
     assert [Path(row["name"]).name for row in table if row["error"]] == broken

@@ -1,5 +1,6 @@
 """Laws of configs: what is written is read back, and what is wrong is named."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +101,7 @@ def test_defaults_fill_what_is_not_given() -> None:
         ({"kind": "atention"}, ValueError, "kind = 'atention' is not allowed; did you mean 'attention'?"),
         ({"seed": "one"}, TypeError, "seed = 'one' is of type str; expected int"),
         ({"box": [1.0]}, ValueError, "box has 1 entries; expected 2"),
-        ({"elements": "Si"}, TypeError, "elements = 'Si' is of type str; expected a list (tuple[str, ...])"),
+        ({"elements": "Si"}, TypeError, "elements = 'Si' is of type str; expected a list, as [Si]"),
         ({"elements": ["Si", 14]}, TypeError, "elements[1] = 14 is of type int; expected str"),
         ({"energies": {"Si": "low"}}, TypeError, "energies.Si = 'low' is of type str; expected float"),
         ({"extra": [{"n_basis": None}]}, TypeError, "extra[0].n_basis = None is of type NoneType; expected int"),
@@ -162,3 +163,16 @@ def test_defining_the_class_is_its_registration() -> None:
     assert subclass_named(Radial, "Radial") is Radial
     with pytest.raises(ValueError, match="no Radial named 'Widest'; did you mean 'Wide"):
         subclass_named(Radial, "Widest")
+
+
+def test_abstract_classes_cannot_be_named() -> None:
+    class Abstract(ABC):
+        @abstractmethod
+        def act(self) -> None: ...
+
+    class Concrete(Abstract):
+        def act(self) -> None: ...
+
+    assert subclass_named(Abstract, "Concrete") is Concrete  # type: ignore[type-abstract]
+    with pytest.raises(ValueError, match="no Abstract named 'Abstract'; allowed: Concrete"):
+        subclass_named(Abstract, "Abstract")  # type: ignore[type-abstract]

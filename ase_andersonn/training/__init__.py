@@ -3,7 +3,7 @@
 from .config import TrainConfig
 from .frames import LabelKeys, check_names, read_frames
 from .metrics import EvaluationReport, evaluate_dataset
-from .report import error_text, parity_plot, spread_text
+from .report import error_text, largest_text, parity_plot, spread_text
 from .trainer import Trainer, train, train_committee
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "check_names",
     "error_text",
     "evaluate_dataset",
+    "largest_text",
     "parity_plot",
     "read_frames",
     "spread_text",

@@ -1,6 +1,7 @@
 """Frames as graphs with labels, their neighbours found once; the validation split; batches."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 
 from ase_andersonn.inputs.graph import Graph, bucket, graph_from_batch, to_data
@@ -56,8 +57,7 @@ class FrameDataset:
         n = len(chemical_symbols)
         shortest = torch.full((n * n,), torch.inf, dtype=torch.float64)
         for data in self.data:
-            shift = data.offset.to(data.pos.dtype) @ data.cell[0]
-            r = torch.linalg.vector_norm(data.pos[data.other] - data.pos[data.center] + shift, dim=1)
+            r = _lengths(data)
             first, second = data.numbers[data.center], data.numbers[data.other]
             pair = n * torch.minimum(first, second) + torch.maximum(first, second)
             shortest.scatter_reduce_(0, pair, r.double(), "amin")
@@ -130,6 +130,19 @@ def _labelled_data(atoms: Atoms, cutoff: float, keys: LabelKeys | None) -> Data:
     data.forces = torch.tensor(forces, dtype=torch.float64)
     data.stress = torch.tensor(stress, dtype=torch.float64)[None]
     return data
+
+
+def shortest_share(data: Data) -> float:
+    """The length of the shortest edge in units of the sum of its atoms' covalent radii; infinite without edges."""
+    radii = torch.tensor(covalent_radii)[data.numbers]
+    return float((_lengths(data) / (radii[data.center] + radii[data.other])).amin()) if len(data.center) else math.inf
+
+
+def _lengths(data: Data) -> torch.Tensor:
+    """Of the edges [n_edges], Å."""
+    shift = data.offset.to(data.pos.dtype) @ data.cell[0]
+    r: torch.Tensor = torch.linalg.vector_norm(data.pos[data.other] - data.pos[data.center] + shift, dim=1)
+    return r
 
 
 def _max_neighbors(data: Data) -> int:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ase import Atoms
 
+from ase_andersonn.inputs.convert import TOO_CLOSE
 from ase_andersonn.models.base import EnergyModel
 
+from .dataset import FrameDataset, shortest_share
 from .frames import LabelKeys, labels_of
 from .metrics import EvaluationReport
 from .reference import reference_energies
@@ -49,6 +51,22 @@ def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> 
     apart = f"{kind}frames have energies, besides the elements' own, more than %g times as far from the median as"
     least = np.array([FAR_ALONE if len(atoms) <= 2 else FAR for atoms in frames])
     _warn(apart, "eV/atom", frames, _from_the_median(frames, keys), least)
+
+
+def warn_of_clashes(data: FrameDataset) -> None:
+    """Of frames with two atoms nearer than any are; they take the repulsion away that keeps atoms apart."""
+    shares = np.array([shortest_share(frame) for frame in data.data])
+    clashing = np.flatnonzero(shares < TOO_CLOSE)
+    if len(clashing):
+        worst = clashing[shares[clashing].argsort()][:MOST_NAMED]
+        logger.warning(
+            "%d of %d training frames hold atoms nearer than %g times the sum of their covalent radii: %s times, "
+            "counted from 0 among the training frames. If they are no collisions leave them out.",
+            len(clashing),
+            len(shares),
+            TOO_CLOSE,
+            ", ".join(f"frame {k}, {shares[k]:.2g}" for k in worst),
+        )
 
 
 def _warn(what: str, unit: str, frames: Sequence[Atoms], size: np.ndarray, least: np.ndarray | float) -> None:

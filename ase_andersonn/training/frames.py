@@ -133,7 +133,8 @@ def read_file(path: str | Path) -> list[Atoms]:
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        why = "it ends within a frame" if isinstance(error.__cause__, StopIteration) else error
+        raise ValueError(f"{path} cannot be read: {why}") from error
 
 
 def labels_of(atoms: Atoms, keys: LabelKeys | None = None) -> FrameLabels:

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
 from .metrics import ALL, ErrorRow, EvaluationReport
+from .reference import energies_by_element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +59,39 @@ def error_text(errors: Mapping[str, ErrorRow]) -> str:
     for label, row in errors.items():
         lines.append(f"{label:<6}" + "".join(f"{_cell(row, name, factor):>24}" for name, _, factor in QUANTITIES))
     return "\n".join(lines)
+
+
+def largest_text(result: EvaluationReport) -> str:
+    """Where the errors are largest, frames counted from 0, and what is left of the energies' with shifted elements."""
+    systems, lines = result.systems, []
+    energy = (result.predicted.energy - result.labelled.energy) / systems.n_per_system
+    if len(known := (~energy.isnan()).nonzero().flatten()):
+        frame = int(known[energy[known].abs().argmax()])
+        lines.append(f"largest error of an energy: {1e3 * energy[frame]:+.3f} meV/atom, frame {frame}")
+        lines.append(f"energies' MAE after one shift of each element: {1e3 * _shifted(result, known):.3f} meV/atom")
+    forces = torch.linalg.vector_norm(result.predicted.forces - result.labelled.forces, dim=1)
+    if len(known := (~forces.isnan()).nonzero().flatten()):
+        atom = int(known[forces[known].argmax()])
+        frame = int(systems.system[atom])
+        index = atom - int((systems.system < frame).sum())
+        lines.append(
+            f"largest error of a force: {1e3 * forces[atom]:.3f} meV/Å, frame {frame}, atom {index} "
+            f"({chemical_symbols[int(systems.numbers[atom])]})"
+        )
+    return "\n".join(lines)
+
+
+def _shifted(result: EvaluationReport, known: Tensor) -> float:
+    """eV/atom; of these frames."""
+    numbers = [result.systems.numbers[result.systems.system == k].numpy() for k in known.tolist()]
+    errors = (result.predicted.energy - result.labelled.energy)[known].tolist()
+    elements = result.systems.numbers.unique().tolist()
+    shifts = energies_by_element(elements, numbers, errors)
+    left = [
+        abs(error - sum(shifts[z] for z in of_one.tolist())) / len(of_one)
+        for error, of_one in zip(errors, numbers, strict=True)
+    ]
+    return float(sum(left) / len(left))
 
 
 def spread_text(spread: ErrorRow) -> str:

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from ase_andersonn.backends import resolve_device, resolve_dtype
@@ -20,7 +20,7 @@ from ase_andersonn.models.files import CHECKPOINT
 from .config import TrainConfig
 from .contradictions import warn_of_contradictions
 from .dataset import FrameDataset, LabelledBatch, split
-from .doubts import warn_of_unlike
+from .doubts import warn_of_clashes, warn_of_unlike
 from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
@@ -35,6 +35,7 @@ NEARER = 0.9
 Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
 at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
 """
+WITHOUT_ENERGIES = "those of the model are known but for a number of eV for each set of atoms, and cannot be compared."
 FOR_SHIFTS = 500
 """Frames of each element that its shift is fitted to; all would take as long as an epoch."""
 
@@ -50,6 +51,7 @@ class Experiment:
         scales: force scale of each element, eV/Å, indexed by atomic number [119].
         device: of the model.
         dtype: of the model.
+        learns_energies: whether the weights ask for energies and the frames have any.
     """
 
     model: EnergyModel
@@ -58,6 +60,7 @@ class Experiment:
     scales: Tensor
     device: torch.device
     dtype: torch.dtype
+    learns_energies: bool = True
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "Experiment":
@@ -127,8 +130,9 @@ class Experiment:
             scales[z] = scale
         model.to(device=device, dtype=dtype)
         known, held_out = (FrameDataset(frames, model.cutoff, config.labels) for frames in (train, validation))
-        _check_weights(config, known)
-        return cls(model, known, held_out, scales.to(device), device, dtype)
+        learnt = _check_weights(config, known)
+        warn_of_clashes(known)
+        return cls(model, known, held_out, scales.to(device), device, dtype, "energy" in learnt)
 
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
         """Frames of a data set as a batch on the model's device."""
@@ -169,6 +173,9 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
 
 
 def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
+    charged = sum(bool(atoms.info.get("charge")) or abs(atoms.get_initial_charges().sum()) > 0.5 for atoms in frames)
+    if charged:
+        logger.warning("%d of %d %sframes are charged, and the model knows no charges.", charged, len(frames), kind)
     check_lengths_of(frames, kind)
     warn_of_units(frames, keys, kind)
     warn_of_unlike(frames, keys, kind)
@@ -200,11 +207,19 @@ def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str
     cls: Any = subclass_named(EnergyModel, config.architecture)
     config_class = get_type_hints(cls.__init__)["config"]
     where = "sizes of the checkpoint" if sizes else "model"
-    model_config = from_dict(config_class, {"elements": tuple(elements), **(sizes or config.model)}, where)
+    given = {"elements": tuple(elements), **(sizes or config.model)}
+    model_config = from_dict(config_class, {**given, "elements": _numbers(given["elements"])}, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)
     return model
+
+
+def _numbers(elements: Any) -> Any:
+    """Symbols as atomic numbers; what is no list of symbols stays as it is, for the config to judge."""
+    if not isinstance(elements, (list, tuple)) or not all(symbol in atomic_numbers for symbol in elements):
+        return elements
+    return tuple(sorted(atomic_numbers[symbol] for symbol in elements))
 
 
 def initial_model(config: TrainConfig) -> EnergyModel:
@@ -252,7 +267,8 @@ def _geometries(
         yield graph.vectors, species, graph.neighbors, graph.mask
 
 
-def _check_weights(config: TrainConfig, train: FrameDataset) -> None:
+def _check_weights(config: TrainConfig, train: FrameDataset) -> set[str]:
+    """What is asked for and there is."""
     asked = [name for name, wanted in config.learnt.items() if wanted]
     has = [name for name in config.learnt if any(bool(data[name].isfinite().any()) for data in train.data)]
     if not set(asked) & set(has):
@@ -260,6 +276,9 @@ def _check_weights(config: TrainConfig, train: FrameDataset) -> None:
             f"nothing to learn: the weights ask for {' or '.join(asked)}, and the training frames have "
             f"{', '.join(has) or 'no labels'}."
         )
+    if "energy" not in set(asked) & set(has):
+        logger.warning("no energies are learnt: %s", WITHOUT_ENERGIES)
+    return set(asked) & set(has)
 
 
 def _check_elements(

@@ -37,7 +37,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} is no checkpoint of a training run: {error}") from error
+        raise ValueError(
+            f"{path} is no checkpoint of a training run ({error}). Begin the run anew with --fresh; copy the models "
+            "beside it first, if they are still wanted."
+        ) from error
     return tensors, state
 
 

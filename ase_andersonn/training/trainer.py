@@ -21,7 +21,7 @@ from .metrics import EvaluationReport, as_numbers, predict, report
 from .report import epoch_text, learning_curve
 from .run import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Position, Run, is_decayed, may_start
 from .schedule import loss_weights
-from .setup import Experiment
+from .setup import WITHOUT_ENERGIES, Experiment
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,14 @@ class Trainer(Run):
                 "minutes": p.seconds / 60.0,
             },
         }
+        limits = []
         if self.config.initial is not None:
             begun = Path(self.config.initial).name
-            card["limits"] = [f"Begun with {begun}: elements that the training frames do not hold are as it has them."]
+            limits.append(f"Begun with {begun}: elements that the training frames do not hold are as it has them.")
+        if not self.experiment.learns_energies:
+            limits.append(f"No energies were learnt: {WITHOUT_ENERGIES}")
+        if limits:
+            card["limits"] = limits
         if validation is not None:
             card["validation"] = validation
         save_model(self.model, self.folder / name, card)

@@ -20,8 +20,8 @@ from ase_andersonn.writing import check_folder, write_whole
 MANY = (".xyz", ".extxyz", ".traj", ".db", ".sdf")
 """Files that may hold several structures."""
 FORMATS = (".csv", ".json", ".db")
-PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
-"""Files of a folder that are no structures, such as the picture of the last run."""
+OTHERS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml", ".yml", ".log", ".py")
+"""Files of a folder that are no structures, such as notes and the picture of the last run."""
 Answer = Label | Exception
 
 
@@ -29,8 +29,8 @@ def named_structures(given: Iterable[str], names: list[str], *, out: Path | None
     """Structures, one after another, for `StructureClassifier.predict_many`; `names` grows as they are taken.
 
     Args:
-        given: files, folders (all files in them but pictures), glob patterns, or SMILES. Structures of a file with
-            several are named `file#0`, `file#1`, …
+        given: files, folders (all files in them and in their folders, but `OTHERS` and what begins with a dot), glob
+            patterns, or SMILES. Structures of a file with several are named `file#0`, `file#1`, …
         names: of the structures.
         out: a table that is no structure, even if it lies in one of the folders.
     """
@@ -46,12 +46,16 @@ def named_structures(given: Iterable[str], names: list[str], *, out: Path | None
 def _sources(text: str, out: Path | None) -> list[Path | str]:
     path = Path(text)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        return [file for file in files if not _same(file, out) and file.suffix.lower() not in PICTURES]
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
+        return [file for file in files if not _same(file, out) and file.suffix.lower() not in OTHERS]
     if path.is_file():
         return [path]
     found = sorted(glob.glob(text, recursive=True))
     return [Path(name) for name in found if not _same(Path(name), out)] if found else [text]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _same(path: Path, out: Path | None) -> bool:

@@ -15,7 +15,16 @@ from ase.units import Hartree
 from copper_frames import copper, relabelled, trajectory
 
 from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
-from ase_andersonn.training.doubts import FAR, FAR_ALONE, UNLIKE, unexplained, warn_of_little, warn_of_unlike
+from ase_andersonn.training.dataset import FrameDataset
+from ase_andersonn.training.doubts import (
+    FAR,
+    FAR_ALONE,
+    UNLIKE,
+    unexplained,
+    warn_of_clashes,
+    warn_of_little,
+    warn_of_unlike,
+)
 from ase_andersonn.training.metrics import EvaluationReport, error_table
 from ase_andersonn.training.setup import Experiment, build_model, frames_of
 from ase_andersonn.training.units import check_lengths_of
@@ -63,6 +72,18 @@ def test_isolated_atoms_and_molecules_are_not_unlike_bulk(caplog: pytest.LogCapt
     warn_of_unlike(frames, KEYS)
     check_lengths_of(frames)
     assert not caplog.text
+
+
+def test_frames_with_atoms_on_top_of_each_other_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    frames = copper(12)
+    warn_of_clashes(FrameDataset(frames, 5.0))
+    assert not caplog.text
+    frames[5].positions[1] = frames[5].positions[0] + [0.05, 0.0, 0.0]
+    lone = Atoms("Cu")
+    lone.calc = SinglePointCalculator(lone, energy=0.0)
+    warn_of_clashes(FrameDataset([*frames, lone], 5.0))
+    assert "1 of 13 training frames hold atoms nearer than 0.35 times" in caplog.text
+    assert "frame 5, 0.019 times" in caplog.text
 
 
 def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:

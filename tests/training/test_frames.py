@@ -141,6 +141,19 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
         read_frames([str(tmp_path / "a.extxyz")])
 
 
+def test_a_file_that_breaks_off(tmp_path: Path, frames: list[Atoms]) -> None:
+    path = tmp_path / "a.extxyz"
+    write(path, frames)
+    lines = path.read_text().splitlines()
+    for left_out, why in (
+        (len(frames[-1]), "Frame has 0 atoms, expected"),
+        (len(frames[-1]) + 1, "it ends within a frame"),
+    ):
+        path.write_text("\n".join(lines[:-left_out]) + "\n")
+        with pytest.raises(ValueError, match=rf"a\.extxyz cannot be read: .*{why}"):
+            read_frames([str(path)])
+
+
 def test_a_file_without_structures_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.extxyz"
     path.write_text("")

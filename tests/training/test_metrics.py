@@ -14,7 +14,7 @@ from ase_andersonn import AndersoNN
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.committee import Committee
 from ase_andersonn.models.ednn import GridConfig, GridModel
-from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, parity_plot
+from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, largest_text, parity_plot
 from ase_andersonn.training.setup import build_model
 
 
@@ -52,6 +52,26 @@ def test_errors_against_numpy(model: EnergyModel, frames: list[Atoms]) -> None:
     assert result.errors["Cu"].stress.count == 9 * copper.sum()
     assert result.errors["N"].stress.count == 0  # molecules
     assert result.errors["Ni"].stress.count == 0  # no labels
+
+
+def test_the_largest_errors_are_named(model: EnergyModel, frames: list[Atoms]) -> None:
+    said = evaluate_dataset(model, frames)
+    energy, forces = said.predicted.energy.clone(), said.predicted.forces.clone()
+    energy += torch.tensor([0.1 * (atoms.numbers == 29).sum() - 0.2 * (atoms.numbers == 7).sum() for atoms in frames])
+    first = sum(len(atoms) for atoms in frames[:7])
+    forces[first + 3, 1] += 0.5
+    exact = replace(said, labelled=replace(said.predicted, energy=energy, forces=forces))
+    lines = largest_text(exact).splitlines()
+    assert lines[0].startswith("largest error of an energy: +200.000 meV/atom, frame ")
+    assert 7 in frames[int(lines[0].split()[-1])].numbers
+    assert float(lines[1].split(": ")[1].split()[0]) == pytest.approx(0.0, abs=1e-3)
+    assert lines[2] == "largest error of a force: 500.000 meV/Å, frame 7, atom 3 (Cu)"
+
+
+def test_what_has_no_labels_has_no_largest_error(model: EnergyModel, frames: list[Atoms]) -> None:
+    for atoms in frames:
+        del atoms.calc.results["energy"]
+    assert largest_text(evaluate_dataset(model, frames)).startswith("largest error of a force")
 
 
 def test_table_and_picture(model: EnergyModel, frames: list[Atoms], tmp_path: Path) -> None:

@@ -266,6 +266,41 @@ def test_reference_energies_of_elements_that_the_model_does_not_know(config: Tra
         Experiment.from_config(replace(config, reference_energies={"Au": 1.0, "Cu": 2.0, "O": 3.0}))
 
 
+def test_elements_are_symbols_or_numbers(config: TrainConfig) -> None:
+    def elements(given: object) -> tuple[int, ...]:
+        return build_model(replace(config, model={**config.model, "elements": given}), (28, 29)).elements
+
+    assert elements(["Cu", "N", "Ni"]) == elements([7, 28, 29]) == (7, 28, 29)
+    for wrong in (["Cu", "Nx"], ["Cu", 28], "Cu"):
+        with pytest.raises(TypeError, match=r"model\.elements"):
+            elements(wrong)
+
+
+def test_a_model_of_forces_alone_says_so(
+    config: TrainConfig, frames: list[Atoms], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for atoms in frames:
+        del atoms.calc.results["energy"]
+    write(tmp_path / "forces.extxyz", frames)
+    for changes in ({"train": (str(tmp_path / "forces.extxyz"),)}, {"energy_weight": 0.0}):
+        caplog.clear()
+        found = train(replace(config, max_epochs=1, **changes), fresh=True)
+        assert "no energies are learnt: those of the model are known but for a number" in caplog.text
+        assert "No energies were learnt" in load_model(found.folder / "best.safetensors").card["limits"][0]
+
+
+@pytest.mark.parametrize(("charge", "partial"), [(1, 0.0), (0, 0.1)])
+def test_charged_frames_are_told_of(
+    config: TrainConfig, frames: list[Atoms], charge: int, partial: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    for atoms in frames[:3]:
+        atoms.info["charge"] = charge
+        atoms.set_initial_charges([partial, -partial, *[0.0] * (len(atoms) - 2)])
+    write(config.train[0], frames)
+    frames_of(config)
+    assert ("3 of 10 frames are charged, and the model knows no charges" in caplog.text) == bool(charge)
+
+
 @pytest.mark.parametrize("weights", [{"energy_weight": 0.0, "forces_weight": 0.0}, {"energy_weight": 0.0}])
 def test_labels_without_a_weight_are_none(config: TrainConfig, tmp_path: Path, weights: dict[str, float]) -> None:
     """The others have a weight, the stress by default, but no frame has them."""
