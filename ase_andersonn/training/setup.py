@@ -25,6 +25,7 @@ from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
 from .state import read_checkpoint
+from .stress_contradictions import warn_of_stresses
 from .units import check_lengths_of, warn_of_units
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
     warn_of_units(frames, keys, kind)
     warn_of_unlike(frames, keys, kind)
     warn_of_contradictions(frames, keys, kind)
+    warn_of_stresses(frames, keys, kind)
 
 
 def _warn_of_shared(train: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
