@@ -30,8 +30,8 @@ NEAR, FAR = 0.25, 0.5
 """Å; root mean square displacement of an atom up to which the trapezoidal rule is trusted, and is of the right size."""
 ALIKE = 0.8
 """Correlation of near changes and works, up or down, from which they are the same but for a factor."""
-SAMPLE, AHEAD = 1000, 100
-"""Frames of one composition and cell that are looked at, and how many after it each is compared with."""
+SAMPLE, AHEAD, AHEAD_ATOMS = 1000, 100, 50_000
+"""Frames of one composition and cell that are looked at; how many after it each is compared with, of how many atoms."""
 FEWEST, FOR_THE_ORDER = 10, 30
 """Pairs from which the slope and the sizes are known, and the order."""
 RIGHT = (0.6, 1.6)
@@ -176,18 +176,23 @@ def _alike(frames: Sequence[Atoms], keys: LabelKeys) -> Iterator[list[Labelled]]
 
 
 def _pairs(like: Sequence[Labelled]) -> Iterator[Pair]:
-    """Of each frame and the nearest of those `AHEAD` of it, if that is within `FAR`."""
-    like = like[:SAMPLE]
+    """Of each frame and the nearest of those ahead of it, if that is within `FAR`."""
+    like, n_ahead = like[:SAMPLE], ahead_of(len(like[0].atoms))
     positions = np.array([one.atoms.positions for one in like])
     forces = np.array([one.forces for one in like])
     for k, one in enumerate(like[:-1]):
         match = _periodic if one.atoms.pbc.any() else _turned
-        ahead = slice(k + 1, k + 1 + AHEAD)
+        ahead = slice(k + 1, k + 1 + n_ahead)
         moved, their_forces = match(one.atoms, positions[ahead], forces[ahead])
         distance = np.sqrt(np.square(moved).sum(-1).mean(-1))
         nearest = int(distance.argmin())
         if distance[nearest] <= FAR:
             yield _pair(one, like[k + 1 + nearest], moved[nearest], their_forces[nearest])
+
+
+def ahead_of(n_atoms: int) -> int:
+    """How many frames a frame of so many atoms is compared with."""
+    return min(max(AHEAD_ATOMS // n_atoms, 1), AHEAD)
 
 
 def _repeated(like: Sequence[Labelled]) -> Iterator[Pair]:

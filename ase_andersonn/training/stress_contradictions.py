@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from .contradictions import ahead_of
 from .frames import LabelKeys, labels_of
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ STRAIN = (1e-4, 0.12)
 """Largest component of the strains that are compared: below they are none, above the trapezoidal rule is rough."""
 NEAR = 0.25
 """Å; root mean square displacement of an atom besides the strain, at most."""
-AHEAD = 100
-"""Frames after each that it is compared with."""
 ALIKE = 0.5
 """Correlation, up or down, from which both are the same but for a factor and what the forces' work leaves over."""
 FEWEST = 20
@@ -87,7 +86,7 @@ def _pairs(like: Sequence[Labelled]) -> Iterator[tuple[float, float]]:
     cells = np.array([one.atoms.cell.array for one in like])
     fractional = np.array([one.atoms.get_scaled_positions(wrap=False) for one in like])
     for k, one in enumerate(like[:-1]):
-        ahead = slice(k + 1, k + 1 + AHEAD)
+        ahead = slice(k + 1, k + 1 + ahead_of(len(one.atoms)))
         strain = np.linalg.solve(cells[k], cells[ahead]) - np.eye(3)
         turned = fractional[ahead] - fractional[k]
         turned -= turned.round()
