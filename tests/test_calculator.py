@@ -254,7 +254,7 @@ def known(**card: Any) -> AndersoNN:
 def test_atoms_nearer_than_any_in_training_are_said_once(many: bool) -> None:
     calc, atoms, other = known(), silicon(), silicon()
     atoms.positions[1] = atoms.positions[0] + [1.9, 0.0, 0.0]
-    text = r"atoms 0 \(Si\) and 1 \(Si\) are 1.9 Å apart, and the model knows such pairs from 2 Å on: nearer"
+    text = r"atoms 0 \(Si\) and 1 \(Si\) are 1.9 Å apart; nearer than 2 Å the model was not trained on such pairs"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calc.get_potential_energy(other)
@@ -276,17 +276,30 @@ def test_atoms_that_come_too_near_on_a_trajectory_are_said() -> None:
             calc.get_forces(atoms)
             atoms.positions[0] += 0.02 * towards
 
-    with pytest.warns(UserWarning, match="the model knows such pairs from 2 Å on"):
+    with pytest.warns(UserWarning, match="nearer than 2 Å the model was not trained on such pairs"):
         approach()
 
 
 def test_lone_atoms_are_said_where_none_were_learnt() -> None:
     lone = Atoms("Si", cell=[20.0] * 3, pbc=True)
     with pytest.warns(UserWarning, match=r"atom 0 \(Si\) has no neighbour within .* not trained on such atoms"):
-        known().get_potential_energy(lone)
+        known(lone=[]).get_potential_energy(lone)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         known(lone=[14]).get_potential_energy(lone)
+        known().get_potential_energy(lone)  # nothing is known of what was learnt
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_unknown_element_comes_before_what_training_had_nothing_of(many: bool) -> None:
+    """Where the element's number is beyond those the model counts, and where it is between them."""
+    for symbol in ("He", "Au"):
+        atoms = Atoms(["Si", symbol], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.5]])
+        calc = known(lone=[])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ValueError, match=f"contains {symbol}; this model knows"):
+                calc.evaluate([atoms]) if many else calc.get_potential_energy(atoms)
 
 
 def test_charges_that_change_nothing_are_said() -> None:

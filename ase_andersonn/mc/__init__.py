@@ -17,7 +17,7 @@ simulations at several temperatures exchange their structures, `estimate` gives 
 
 from .criteria import thermal_wavelength
 from .local_energy import LocalEnergy, ManyLocalEnergies
-from .metropolis import EnergyMismatchError, MetropolisMC
+from .metropolis import MetropolisMC
 from .moves import (
     CellChange,
     Displacement,
@@ -29,6 +29,7 @@ from .moves import (
     Trial,
     VolumeChange,
 )
+from .resumable import EnergyMismatchError
 from .statistics import (
     Blocking,
     Estimate,

@@ -10,30 +10,19 @@ import copy
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 from .arguments import check_numbers, check_seed, check_temperature, check_weights
 from .context import Context
-from .dynamics import Dynamics, write_image
-from .local_energy import LocalEnergies, check_finite, energies_of
+from .dynamics import write_image
+from .local_energy import check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
-from .restart import (
-    Arrays,
-    arrays_to_atoms,
-    atoms_to_arrays,
-    check_atoms_fit,
-    check_same,
-    fingerprint,
-    read_state,
-    write_state,
-)
+from .restart import read_state
+from .resumable import Resumable
 from .statistics import Blocking, Estimate, MoveRecord
 from .sublattice import Sublattice
 
@@ -41,17 +30,14 @@ ADAPT_EVERY = 100
 """Attempts of a move between two adaptations of its step."""
 
 
-class EnergyMismatchError(RuntimeError):
-    """The running energy is not that of the atoms."""
-
-
-class MetropolisMC(Dynamics):
+class MetropolisMC(Resumable):
     """Monte Carlo in the manner of ASE's dynamics; the atoms given are those that move.
 
     The calculator is asked for the energy of each trial structure, and where it has the methods of `LocalEnergy`, with
     the list of the atoms that changed. A move with an energy that is not finite is rejected; an error that the
     calculator raises is passed on after the atoms have been put back. Atoms that were changed between two runs are
-    taken as they are; who changes them within a run, as an observer may, has to call `refresh`.
+    taken as they are, and so are those that a run left which was cut short; who changes them within a run, as an
+    observer may, has to call `refresh`.
 
     Args:
         atoms: the structure with its calculator.
@@ -129,12 +115,12 @@ class MetropolisMC(Dynamics):
         self._settings = self._describe()
         self.energies = energies_of(atoms, local)
         self._begin_statistics()
-        self.left: int | None = None  # the fingerprint of the atoms after the last run
         self._windows = [[0, 0] for _ in self.moves]  # attempted and accepted at the last adaptation
         saved = None if self.restart is None or not self.restart.exists() else read_state(self.restart)
         if saved is None:
             self._check_moves()
             self.energy = check_finite(self.energies.fresh())
+            self.end()
         else:
             self.set_state(*saved, source=str(self.restart))
         append = saved is not None if append_trajectory is None else append_trajectory
@@ -171,12 +157,15 @@ class MetropolisMC(Dynamics):
 
     def irun(self, steps: int) -> Iterator[bool]:
         """See `Dynamics.irun`."""
-        if self.left not in (None, fingerprint(self.atoms)):
-            self.refresh()
-        try:
-            yield from super().irun(steps)
-        finally:
-            self.left = fingerprint(self.atoms)
+        self.begin()
+        for last in self.go_on(steps):
+            if last:
+                self.end()
+            yield last
+
+    def go_on(self, steps: int) -> Iterator[bool]:
+        """As `irun`, between `begin` and `end`, which look at all atoms."""
+        return super().irun(steps)
 
     def step(self) -> None:
         """Try `moves_per_step` moves."""
@@ -197,118 +186,6 @@ class MetropolisMC(Dynamics):
         self.call_observers()
         if self.restart is not None and self.nsteps % self.restart_interval == 0:
             self.save()
-
-    def check_energy(self) -> None:
-        """Compare the running energy with a full evaluation, and take that instead.
-
-        Raises:
-            EnergyMismatchError: if they differ by more than `check_tolerance` eV an atom.
-        """
-        running, energy = self.energy, self.energies.fresh()
-        if not abs(running - energy) <= self.check_tolerance * max(len(self.atoms), 1):
-            raise EnergyMismatchError(
-                f"after {self.nsteps} steps the running energy is {running!r} eV and a full evaluation gives "
-                f"{energy!r} eV; they differ by {abs(running - energy) / max(len(self.atoms), 1):.1e} eV/atom, and "
-                f"{self.check_tolerance:.1e} is allowed. If an observer changed the atoms it has to call refresh(); "
-                "else the calculator's local energies are wrong or not precise enough (local=False does without them)."
-            )
-        self.energy = energy
-
-    def refresh(self) -> None:
-        """Take the atoms as they are: to be called after they were changed other than by moves."""
-        self.context.forget()
-        self._check_moves()
-        self.energy = check_finite(self.energies.fresh())
-        self.context.forget()  # lists are made when first asked for, as in a run of which nothing was changed
-
-    def save(self, path: str | Path | None = None) -> None:
-        """Write the state file.
-
-        Raises:
-            ValueError: if neither a path is given nor `restart` was.
-        """
-        path = self.restart if path is None else path
-        if path is None:
-            raise ValueError("there is no state file to write; give save() a path, or restart= to MetropolisMC.")
-        write_state(path, *self.get_state())
-
-    def get_state(self) -> tuple[Arrays, dict[str, Any]]:
-        """All that a run needs to go on: arrays, and the rest as JSON.
-
-        Whatever depends on the way to this state (last bits of a running energy, the order of lists) is made anew, so
-        that the run which goes on and the one that is restarted do the same.
-        """
-        self.check_energy()
-        self.context.forget()
-        arrays = atoms_to_arrays(self.atoms)
-        if self.context.count_varies:
-            fixed = [c.index for c in self.atoms.constraints if isinstance(c, FixAtoms)]
-            arrays["fixed"] = np.concatenate([np.zeros(0, np.int64), *fixed])
-        return arrays, {
-            "settings": self._settings,
-            "temperature_K": self.temperature_K,
-            "nsteps": self.nsteps,
-            "energy": self.energy,
-            "rng": self.context.rng.bit_generator.state,
-            "seed": self.seed,
-            "records": [asdict(record) for record in self._records],
-            "windows": self._windows,
-            "blocking": self._blocking.state(),
-            "steps": self._steps(),
-        }
-
-    def set_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
-        """Take on a state from `get_state`.
-
-        Raises:
-            ValueError: if it belongs to other atoms or settings; then nothing has changed.
-            EnergyMismatchError: if it belongs to another calculator; then nothing has changed either.
-        """
-        self.check_state(arrays, state, source)
-        with self.kept():
-            self._take(arrays, state["energy"], source)
-            self.context.temperature_K = state["temperature_K"]
-            self.context.rng.bit_generator.state = state["rng"]
-            self.nsteps, self.seed = state["nsteps"], state["seed"]
-            self._records = [MoveRecord(**record) for record in state["records"]]
-            self._windows, self._blocking = state["windows"], Blocking(**state["blocking"])
-            self._set_steps(state["steps"])
-            self.left = None
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """The simulation goes back to what it was where something fails within."""
-        atoms, steps, temperature_K = self.atoms.copy(), self._steps(), self.temperature_K
-        rng = self.context.rng.bit_generator.state
-        names = ("energy", "nsteps", "seed", "left", "_records", "_windows", "_blocking")
-        rest = {name: value for name, value in vars(self).items() if name in names}
-        try:
-            yield
-        except BaseException:
-            arrays_to_atoms(atoms_to_arrays(atoms), self.atoms)
-            self.atoms.set_constraint(atoms.constraints)
-            vars(self).update(rest)
-            self._set_steps(steps)
-            self.context.temperature_K, self.context.rng.bit_generator.state = temperature_K, rng
-            self.context.forget()
-            self.energies.stale = True
-            raise
-
-    def _steps(self) -> list[float | None]:
-        return [getattr(move, "step", None) for move in self.moves]
-
-    def _set_steps(self, steps: Sequence[float | None]) -> None:
-        for move, step in zip(self.moves, steps, strict=True):
-            if isinstance(move, Adaptive) and step is not None:
-                move.step = step
-
-    def check_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
-        """Raise ValueError for a state of other atoms or settings."""
-        check_same(source, state["settings"], self._settings)
-        changes = {change for move in self.moves for change in move.changes}
-        if self.context.composition_varies:
-            changes.add("composition")
-        check_atoms_fit(source, arrays, self.atoms, changes)
 
     def todict(self) -> dict[str, Any]:
         """For the header of a trajectory."""
@@ -334,22 +211,6 @@ class MetropolisMC(Dynamics):
             found |= move.log_weight(atoms, self.temperature_K)
         return -energy / self.context.kT + sum(found.values())
 
-    def _take(self, arrays: Arrays, energy: float, source: str) -> None:
-        arrays_to_atoms(arrays, self.atoms)
-        if "fixed" in arrays and (len(arrays["fixed"]) or self.atoms.constraints):
-            self.atoms.set_constraint(FixAtoms(arrays["fixed"]))
-        self.context.forget()
-        self._check_moves()
-        self.energy = energy
-        try:
-            self.check_energy()
-        except EnergyMismatchError as error:
-            raise EnergyMismatchError(
-                f"{source} was written with another calculator, another model or other settings of it: {error}"
-            ) from error
-        self.energy = energy
-        self.context.forget()  # lists are made when first asked for, as in the run that was not interrupted
-
     def _choose(self) -> int:
         if len(self.moves) == 1:
             return 0
@@ -367,19 +228,6 @@ class MetropolisMC(Dynamics):
     def _begin_statistics(self) -> None:
         self._records = [MoveRecord() for _ in self.moves]
         self._blocking = Blocking()
-
-    def _check_moves(self) -> None:
-        plain = [getattr(move, "move", move) for move in self.moves]
-        indices = [type(move).__name__ for move in plain if getattr(move, "indices", None) is not None]
-        if indices and self.context.count_varies:
-            raise ValueError(
-                f"{', '.join(indices)} has indices, and Exchange changes the numbering of atoms. Leave indices out, or "
-                "hold atoms with FixAtoms."
-            )
-        for move in self.moves:
-            move.check(self.context)
-            if isinstance(move, Sublattice) and not isinstance(self.energies, LocalEnergies):
-                raise ValueError("Sublattice works with the calculator's local energies only; leave out local=False.")
 
     def _describe(self) -> dict[str, Any]:
         return {

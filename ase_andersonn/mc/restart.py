@@ -104,12 +104,16 @@ def check_atoms_fit(path: str | Path, arrays: Arrays, atoms: Atoms, changes: Col
 
 
 def fingerprint(atoms: Atoms) -> int:
-    """A number that atoms with other arrays, cell, periodicity, fixed atoms or calculator hardly share."""
-    fixed = [getattr(constraint, name, ()) for constraint in atoms.constraints for name in ("index", "mask")]
-    found = hash((id(atoms.calc), len(atoms.constraints)))
-    for _, values in (*sorted(atoms_to_arrays(atoms).items()), *(("fixed", np.asarray(one)) for one in fixed)):
+    """A number that atoms with other arrays, cell, periodicity, constraints or calculator hardly share."""
+    found = hash((id(atoms.calc), *(type(constraint).__name__ for constraint in atoms.constraints)))
+    held = [
+        (name, value if isinstance(value, np.ndarray) else np.array(repr(value)))
+        for constraint in atoms.constraints
+        for name, value in vars(constraint).items()
+    ]
+    for name, values in (*sorted(atoms_to_arrays(atoms).items()), *held):
         if not values.dtype.hasobject:
-            found = hash((found, values.shape, zlib.crc32(np.ascontiguousarray(values).data)))
+            found = hash((found, name, values.shape, zlib.crc32(values.tobytes())))
     return found
 
 

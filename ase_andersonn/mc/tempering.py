@@ -6,7 +6,7 @@ which is exp((1/kT_i - 1/kT_j)(E_i - E_j)) where nothing but the temperature dif
 Lett. 57, 2607 (1986); Earl and Deem, Phys. Chem. Chem. Phys. 7, 3910 (2005).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -77,10 +77,21 @@ class ParallelTempering(Dynamics):
         if self.restart is not None and self.restart.exists():
             self._read(self.restart)
 
+    def irun(self, steps: int) -> Iterator[bool]:
+        """See `Dynamics.irun`."""
+        for replica in self.replicas:
+            replica.begin()
+        for last in super().irun(steps):
+            if last:
+                for replica in self.replicas:
+                    replica.end()
+            yield last
+
     def step(self) -> None:
         """Let every replica run, then try the exchanges."""
         for replica in self.replicas:
-            replica.run(self.exchange_interval)
+            for _ in replica.go_on(self.exchange_interval):
+                pass
         for k in range(self.nsteps % 2, len(self.replicas) - 1, 2):
             self._try(k)
 
@@ -165,7 +176,6 @@ def _exchange(a: MetropolisMC, b: MetropolisMC) -> None:
     one.calc, two.calc = two.calc, one.calc
     a.energy, b.energy = b.energy, a.energy
     a.energies.stale, b.energies.stale = b.energies.stale, a.energies.stale
-    a.left, b.left = b.left, a.left
     a.context.forget()
     b.context.forget()
 

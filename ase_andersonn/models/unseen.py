@@ -5,6 +5,7 @@ from typing import Any
 
 from ase import Atoms
 from ase.data import chemical_symbols
+from torch import Tensor
 
 from ase_andersonn.inputs.graph import Graph
 
@@ -64,7 +65,8 @@ class Contacts:
     """Says once what the training data of a model had no distances of; nothing where the model has no card.
 
     - Atoms nearer than the model's `closest` distance of their elements, where it knows but repulsion.
-    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt (`lone` of the card).
+    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `lone` of the card
+      are the atomic numbers of which some were.
 
     Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
 
@@ -74,7 +76,8 @@ class Contacts:
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
-        self.left = {"near", "lone"} if model.card else set()
+        self.left = {"near"} if model.card else set()
+        self.left |= {"lone"} & set(model.card)
         self.rebuilds = self.calls = 0
 
     def follow(self, graph: Graph, rebuilds: int) -> None:
@@ -85,16 +88,22 @@ class Contacts:
             self.check(graph)
 
     def check(self, graph: Graph) -> None:
-        """Warn of the atoms of a batch of structures."""
-        if "near" in self.left and (text := self._near(graph)):
+        """Warn of the atoms of a batch of structures.
+
+        Raises:
+            ValueError: if an element is not one of the model's.
+        """
+        if not self.left:
+            return
+        species = self.model.species(graph.numbers)
+        if "near" in self.left and (text := self._near(graph, species)):
             self.left.remove("near")
             warn_caller(text)
         if "lone" in self.left and (text := self._lone(graph)):
             self.left.remove("lone")
             warn_caller(text)
 
-    def _near(self, graph: Graph) -> str:
-        species = self.model.species_of_number[graph.numbers]
+    def _near(self, graph: Graph, species: Tensor) -> str:
         shares = (
             graph.vectors.square().sum(-1) / self.model.closest[species[:, None], species[graph.neighbors]].square()
         )
@@ -108,15 +117,15 @@ class Contacts:
         length = float(graph.vectors.flatten(0, 1)[slot].norm())
         who = "and its own image" if i == j else f"and {_named(graph, j)}"
         return (
-            f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart, and the model knows such pairs from "
-            f"{length / share**0.5:.3g} Å on: nearer, its results are mere repulsion."
+            f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart; nearer than {length / share**0.5:.3g} Å the "
+            "model was not trained on such pairs, and its results are mere repulsion."
         )
 
     def _lone(self, graph: Graph) -> str:
         lone = ~graph.mask.any(1)
         if not bool(lone.any()):
             return ""
-        learnt = self.model.card.get("lone", ())
+        learnt = self.model.card["lone"]
         found = [i for i in lone.nonzero().flatten().tolist() if int(graph.numbers[i]) not in learnt]
         if not found:
             return ""

@@ -27,11 +27,14 @@ from .frames import LabelKeys, labels_of
 logger = logging.getLogger(__name__)
 
 NEAR, FAR = 0.25, 0.5
-"""Å; root mean square displacement of an atom up to which the trapezoidal rule is trusted, and is of the right size."""
+"""Å; root mean square displacement of an atom up to which the trapezoidal rule is trusted, and is of the right size.
+
+No atom alone moves more than twice as far, as one that hops does while all others stay.
+"""
 ALIKE = 0.8
 """Correlation of near changes and works, up or down, from which they are the same but for a factor."""
-SAMPLE, AHEAD, AHEAD_ATOMS = 1000, 100, 50_000
-"""Frames of one composition and cell that are looked at; how many after it each is compared with, of how many atoms."""
+SAMPLE, AHEAD, AHEAD_ATOMS = 5000, 100, 50_000
+"""Frames that are looked at; how many of the same atoms after it each is compared with, of how many atoms."""
 FEWEST, FOR_THE_ORDER = 10, 30
 """Pairs from which the slope and the sizes are known, and the order."""
 RIGHT = (0.6, 1.6)
@@ -71,15 +74,17 @@ class Pair:
         first: its index in the set.
         second: likewise.
         distance: Å.
+        largest: how far a single atom is from itself, Å.
         change: of the energy from the first to the second, eV.
         work: against the forces by the trapezoidal rule, eV.
         bound: of the change, eV.
-        at_rest: whether the forces of both are below `AT_REST` and not all zero.
+        at_rest: whether the forces on the atoms that moved are below `AT_REST` in both and not all zero.
     """
 
     first: int
     second: int
     distance: float
+    largest: float
     change: float
     work: float
     bound: float
@@ -94,7 +99,10 @@ def warn_of_contradictions(frames: Sequence[Atoms], keys: LabelKeys, kind: str =
         keys: names of the labels.
         kind: what they are called, as "validation ".
     """
-    pairs = [pair for like in _alike(frames, keys) for pair in (*_pairs(like), *_repeated(like))]
+    alike = list(_alike(frames, keys))
+    every = max(sum(map(len, alike)) // SAMPLE, 1)
+    found = (pair for like in alike for pair in (*_pairs(like, every), *_repeated(like)))
+    pairs = list({(pair.first, pair.second): pair for pair in found}.values())
     said = _by_the_slope(pairs) or _by_the_sizes(pairs) or _by_the_order(pairs)
     if said:
         logger.warning(
@@ -109,7 +117,7 @@ def warn_of_contradictions(frames: Sequence[Atoms], keys: LabelKeys, kind: str =
 
 
 def _by_the_slope(pairs: Sequence[Pair]) -> str:
-    change, work = _columns([pair for pair in pairs if pair.distance <= NEAR])
+    change, work = _columns([pair for pair in pairs if pair.distance <= NEAR and pair.largest <= 2.0 * NEAR])
     size = float(np.sqrt((change @ change) * (work @ work)))
     if len(change) < FEWEST or not size or abs(change @ work) < ALIKE * size:
         return ""
@@ -168,25 +176,27 @@ def _alike(frames: Sequence[Atoms], keys: LabelKeys) -> Iterator[list[Labelled]]
     """Frames of the same atoms in the same cell that have energies and forces."""
     groups: dict[bytes, list[Labelled]] = defaultdict(list)
     for index, atoms in enumerate(frames):
-        group = groups[b"".join(array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc))]
         labels = labels_of(atoms, keys)
         if labels.energy is not None and labels.forces is not None:
-            group.append(Labelled(index, atoms, labels.energy, labels.forces))
+            same = b"".join(array.tobytes() for array in (atoms.numbers, atoms.cell.array, atoms.pbc))
+            groups[same].append(Labelled(index, atoms, labels.energy, labels.forces))
     yield from groups.values()
 
 
-def _pairs(like: Sequence[Labelled]) -> Iterator[Pair]:
-    """Of each frame and the nearest of those ahead of it, if that is within `FAR`."""
-    like, n_ahead = like[:SAMPLE], ahead_of(len(like[0].atoms))
+def _pairs(like: Sequence[Labelled], every: int) -> Iterator[Pair]:
+    """Of every so many-th frame and the nearest of those ahead of it, if that is within `FAR`."""
+    n_ahead = ahead_of(len(like[0].atoms))
     positions = np.array([one.atoms.positions for one in like])
     forces = np.array([one.forces for one in like])
-    for k, one in enumerate(like[:-1]):
+    for k in range(0, len(like) - 1, every):
+        one = like[k]
         match = _periodic if one.atoms.pbc.any() else _turned
         ahead = slice(k + 1, k + 1 + n_ahead)
         moved, their_forces = match(one.atoms, positions[ahead], forces[ahead])
-        distance = np.sqrt(np.square(moved).sum(-1).mean(-1))
+        lengths = np.linalg.norm(moved, axis=-1)
+        distance = np.sqrt(np.square(lengths).mean(-1))
         nearest = int(distance.argmin())
-        if distance[nearest] <= FAR:
+        if distance[nearest] <= FAR and lengths[nearest].max() <= 2.0 * FAR:
             yield _pair(one, like[k + 1 + nearest], moved[nearest], their_forces[nearest])
 
 
@@ -205,17 +215,18 @@ def _repeated(like: Sequence[Labelled]) -> Iterator[Pair]:
 
 
 def _pair(one: Labelled, other: Labelled, moved: NDArray[np.float64], other_forces: NDArray[np.float64]) -> Pair:
-    step, forces = float(np.linalg.norm(moved)), (one.forces, other_forces)
-    sizes = [float(np.linalg.norm(f)) for f in forces]
-    n_atoms = len(moved)
+    lengths = np.linalg.norm(moved, axis=-1)
+    step, mobile = float(np.linalg.norm(lengths)), lengths > SAME  # others may be held, with whatever forces
+    sizes = [float(np.linalg.norm(forces[mobile])) for forces in (one.forces, other_forces)]
     return Pair(
         one.index,
         other.index,
-        step / n_atoms**0.5,
+        step / len(moved) ** 0.5,
+        float(lengths.max()),
         other.energy - one.energy,
         -0.5 * float(np.sum((one.forces + other_forces) * moved)),
-        TIMES * 0.5 * (sum(sizes) + STIFF * step) * step + NOISE * n_atoms,
-        0.0 < max(sizes) < AT_REST * (3 * n_atoms) ** 0.5,
+        TIMES * 0.5 * (sum(sizes) + STIFF * step) * step + NOISE * len(moved),
+        0.0 < max(sizes) < AT_REST * (3 * int(mobile.sum())) ** 0.5,
     )
 
 

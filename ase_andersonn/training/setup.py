@@ -17,6 +17,7 @@ from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
 
+from .balance import warn_of_imbalance
 from .config import TrainConfig
 from .contradictions import warn_of_contradictions
 from .dataset import FrameDataset, LabelledBatch, split
@@ -180,6 +181,7 @@ def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
     check_lengths_of(frames, kind)
     warn_of_units(frames, keys, kind)
     warn_of_unlike(frames, keys, kind)
+    warn_of_imbalance(frames, keys, kind)
     warn_of_contradictions(frames, keys, kind)
     warn_of_stresses(frames, keys, kind)
 

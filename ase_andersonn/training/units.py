@@ -1,4 +1,7 @@
-"""Are lengths and labels in Å, eV, eV/Å and eV/Å³? Most other units are far off what they are in any material."""
+"""Are lengths and labels in Å, eV and eV/Å? Most other units are far off what they are in any material.
+
+Of stresses see `stress_contradictions`.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.units import GPa, Hartree, kcal, kJ, mol
+from ase.units import Hartree, kcal, kJ, mol
 from numpy.typing import NDArray
 
 from ase_andersonn.inputs.convert import TOO_CLOSE, check_lengths, touching_shares
@@ -20,8 +23,6 @@ APART = 1.35
 """Of the sum of the covalent radii; the nearest neighbour of most atoms is nearer, but in noble gases."""
 SAMPLE = 50
 """Frames whose distances are looked at."""
-STRONG = 0.3
-"""eV/Å³, 48 GPa; hardly anyone strains half of all frames so much."""
 STEEP = 10.0
 """eV/Å, root mean square; half of all frames are hardly ever so far from equilibrium."""
 ALL_ELECTRON = {"Hartree": 1.0, "kcal/mol": Hartree / (kcal / mol), "kJ/mol": Hartree / (kJ / mol)}
@@ -84,8 +85,7 @@ def warn_of_units(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> N
     """Of labels whose size is that of other units in more than half of the frames that have any.
 
     - energies that are those of all electrons in Hartree, kcal/mol or kJ/mol, see `thomas_fermi`;
-    - root mean square forces above `STEEP`, as in kcal/mol/Å;
-    - stresses above `STRONG`, as in GPa.
+    - root mean square forces above `STEEP`, as in kcal/mol/Å.
 
     Args:
         frames: of one set.
@@ -104,10 +104,6 @@ def warn_of_units(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> N
     if sizes and (median := float(np.median(sizes))) > STEEP:
         text = "the root mean square forces of half of the %sframes are above %.3g eV/Å. Are they in eV/Å?"
         logger.warning(text, kind, median)
-    stress = [np.abs(of_one.stress).max() for _, of_one in labels if of_one.stress is not None]
-    if stress and (median := float(np.median(stress))) > STRONG:
-        text = "half of the stresses of the %sframes are above %.3g eV/Å³, %.3g GPa. Are they in eV/Å³?"
-        logger.warning(text, kind, median, median / GPa)
 
 
 def thomas_fermi(numbers: NDArray[np.integer]) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Bohr, Hartree
 from copper_frames import relabelled, trajectory
@@ -124,6 +124,46 @@ def test_every_second_energy_of_another_setting_is_doubted(caplog: pytest.LogCap
         atoms.calc.results["energy"] += 1000.0
     warn_of_contradictions(frames, KEYS)
     assert "27 differ more in energy than forces could make them" in caplog.text
+
+
+def test_frames_with_and_without_energies_stand_side_by_side(caplog: pytest.LogCaptureFixture) -> None:
+    frames = trajectory()
+    others = [Atoms("N2", [[0.0, 0.0, 0.0], [0.0, 0.0, 1.1 + 0.01 * k]]) for k in range(5)]
+    for atoms in others:
+        atoms.calc = SinglePointCalculator(atoms, forces=np.zeros((2, 3)))
+    warn_of_contradictions([*others, *frames], KEYS)
+    assert not caplog.text
+
+
+def test_one_atom_that_hops_while_others_stay_is_no_near_frame(caplog: pytest.LogCaptureFixture) -> None:
+    """Its displacement is little on average, and the trapezoidal rule says nothing of so long a step."""
+    frames = []
+    for k in range(40):
+        atoms = bulk("Pd", cubic=True) * 2 + Atoms("H", [[0.0, 0.0, 1.3 * k]])
+        atoms.set_cell([60.0] * 3)
+        forces = np.zeros((33, 3))
+        forces[-1, 2] = 0.5  # the same before and behind the barrier
+        atoms.calc = SinglePointCalculator(atoms, energy=0.2 * (k % 2), forces=forces)
+        frames.append(atoms)
+    warn_of_contradictions(frames, KEYS)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_forces_on_atoms_that_are_held_do_not_count(caplog: pytest.LogCaptureFixture, *, held: bool) -> None:
+    """Relaxed adsorbates on a slab whose lower layers are held where their forces are large."""
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(40):
+        atoms = Atoms("Cu8", rng.uniform(size=(8, 3)), cell=[9.0, 9.0, 9.0], pbc=True)
+        atoms.positions[:] = frames[0].positions if frames else atoms.positions
+        atoms.positions[4:] += rng.normal(scale=0.1, size=(4, 3))
+        forces = np.zeros((8, 3))
+        forces[: 4 if held else 8] = 1.0
+        forces[4:] += rng.normal(scale=1e-3, size=(4, 3))
+        atoms.calc = SinglePointCalculator(atoms, energy=0.5 * float(rng.normal()), forces=forces)
+        frames.append(atoms)
+    warn_of_contradictions(frames, KEYS)
+    assert ("contradict each other" in caplog.text) == (not held)
 
 
 def test_one_energy_that_no_force_could_make_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -41,21 +41,81 @@ def test_right_stresses_are_not_doubted(caplog: pytest.LogCaptureFixture, *, rat
     assert not caplog.text
 
 
-@pytest.mark.parametrize(("times", "slope"), [(-1.0, -1.0), (1.0 / GPa, GPa), (-1.0 / KBAR, -KBAR)])
+@pytest.mark.parametrize(("times", "slope"), [(-1.0, -1.0), (2.0, 0.5), (1.0 / GPa, GPa), (-1.0 / KBAR, -KBAR)])
 def test_other_signs_and_units_are_doubted(times: float, slope: float, caplog: pytest.LogCaptureFixture) -> None:
     warn_of_stresses(strained(60, times), KEYS, "validation ")
     assert "energies and stresses of the validation frames contradict each other" in caplog.text
     assert float(caplog.text.split("energy changes by ")[1].split()[0]) == pytest.approx(slope, rel=0.15)
 
 
+@pytest.mark.parametrize("stress", [True, False])
+def test_forces_are_judged_where_every_frame_has_a_cell_of_its_own(
+    stress: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sign in (1.0, -1.0):
+        frames = strained(60, 1.0, rattle=0.1, strain=0.03 if stress else 0.002)
+        for atoms in frames:
+            atoms.calc.results["forces"] *= sign
+            if not stress:
+                del atoms.calc.results["stress"]
+        warn_of_stresses(frames, KEYS)
+        assert ("energies and forces of the frames contradict each other" in caplog.text) == (sign < 0.0)
+    assert "stress of" not in caplog.text
+
+
+@pytest.mark.parametrize("rattle", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("order", "read"), [([0, 1, 2, 5, 3, 4], "were xy, yz, xz"), ([0, 1, 2, 5, 4, 3], "were xy, xz, yz")]
+)
+def test_shears_in_the_order_of_other_programs_are_doubted(
+    order: list[int], read: str, rattle: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """VASP writes xx yy zz xy yz zx, LAMMPS xx yy zz xy xz yz."""
+    frames = strained(60, 1.0, rattle=rattle)
+    for atoms in frames:
+        atoms.calc.results["stress"] = atoms.calc.results["stress"][order]
+    warn_of_stresses(frames, KEYS)
+    assert read in caplog.text
+
+
+def test_stresses_that_are_all_zero_are_doubted(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_stresses(strained(60, 0.0), KEYS)
+    assert "the stresses of all 60 frames that have any are exactly zero" in caplog.text
+
+
+def in_one_cell(stress: float) -> list[Atoms]:
+    frames = strained(20, 1.0)
+    for atoms in frames:
+        atoms.set_cell(frames[0].cell)
+        atoms.calc.results["stress"] = np.array([stress, 0.0, 0.0, 0.0, 0.0, 0.0])
+    return frames
+
+
+@pytest.mark.parametrize(("stress", "doubted"), [(0.05, False), (8.0, True)])
+def test_stresses_in_gigapascals_are_doubted_by_their_size(
+    caplog: pytest.LogCaptureFixture, *, stress: float, doubted: bool
+) -> None:
+    warn_of_stresses(in_one_cell(stress), KEYS)
+    assert ("half of the stresses of the frames are above 8 eV/Å³, 1.28e+03 GPa" in caplog.text) == doubted
+
+
+def test_stresses_of_high_pressures_are_right_where_the_energies_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    frames = strained(60, 1.0)
+    for atoms in frames:  # an energy of P V on top, with its stress
+        atoms.calc.results["energy"] -= 0.5 * atoms.cell.volume
+        atoms.calc.results["stress"] -= [0.5, 0.5, 0.5, 0.0, 0.0, 0.0]
+    warn_of_stresses(frames, KEYS)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("changes", ["few", "far", "one cell", "not periodic", "no stress", "no energy"])
 def test_what_cannot_be_compared_is_not_doubted(changes: str, caplog: pytest.LogCaptureFixture) -> None:
-    frames = strained(FEWEST if changes == "few" else 60, -1.0, rattle=0.5 if changes == "far" else 0.05)
+    frames = strained(FEWEST if changes == "few" else 60, -1.0, rattle=0.3 if changes == "far" else 0.05)
     for atoms in frames:
         if changes == "one cell":
             atoms.set_cell(frames[0].cell)
         elif changes == "not periodic":
-            atoms.pbc = (True, True, False)
+            atoms.pbc = False
         elif changes.startswith("no "):
             del atoms.calc.results[changes.removeprefix("no ")]
     with caplog.at_level(logging.WARNING):

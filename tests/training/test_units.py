@@ -1,6 +1,5 @@
 """Lengths and labels in other units than Å, eV, eV/Å and eV/Å³ are doubted, right ones are not."""
 
-import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -12,16 +11,6 @@ from ase_andersonn.training import LabelKeys
 from ase_andersonn.training.units import check_lengths_of, thomas_fermi, warn_of_units
 
 KEYS = LabelKeys()
-
-
-@pytest.mark.parametrize(("stress", "doubted"), [(0.05, False), (8.0, True)])
-def test_stresses_in_gigapascals_are_doubted(caplog: pytest.LogCaptureFixture, *, stress: float, doubted: bool) -> None:
-    """8 GPa, or 0.05 eV/Å³, is an ordinary strain; 8 eV/Å³ is none."""
-    frames = copper(12)
-    for atoms in frames[:7]:
-        atoms.calc.results["stress"] = np.array([stress, 0.0, 0.0, 0.0, 0.0, 0.0])
-    warn_of_units(frames, KEYS)
-    assert ("half of the stresses of the frames are above 8 eV/Å³, 1.28e+03 GPa" in caplog.text) == doubted
 
 
 @pytest.mark.parametrize(("unit", "doubted"), [(1.0, False), (kJ / mol, True)])
