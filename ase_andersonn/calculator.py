@@ -61,7 +61,8 @@ class AndersoNN(Calculator):
         RuntimeError: for `compile=True` where there is no compiler.
 
     What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one. Threads that share a
-    calculator wait for each other, and each change of structures is a new calculation: better give each its own.
+    calculator wait for each other, and each change of structures is a new calculation: better give each its own, and
+    each Monte Carlo simulation.
     """
 
     name = "andersonn"

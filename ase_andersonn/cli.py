@@ -110,7 +110,7 @@ def classify(
         typer.echo(summary(answers, classifier.labels))
         bad = failures(names, answers)
         for name, error in bad:
-            typer.echo(f"failed: {error}" if name in str(error) else f"failed: {name}: {error}", err=True)
+            typer.echo(f"failed: {error}" if str(error).startswith(name) else f"failed: {name}: {error}", err=True)
         if plot is not None and len(bad) < len(answers):
             write_picture(plot, names, answers, classifier.labels, confidence)
     if len(bad) == len(answers):
@@ -153,7 +153,7 @@ def evaluate(
         frames = read_frames(data, keys)
         check_names(frames, keys)
         result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
-        typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}\n{largest_text(result)}")
+        typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}\n{largest_text(result)}".rstrip())
         if result.spread is not None:
             typer.echo(spread_text(result.spread))
         if plot is not None:

@@ -4,6 +4,7 @@ pymatgen and phonopy are recognised by the module a structure's class comes from
 objects.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -150,3 +151,12 @@ def _check_periodic(vectors: Any, axes: Any) -> None:
 def _some(indices: Any) -> str:
     shown = ", ".join(str(int(i)) for i in indices[:5])
     return shown if len(indices) <= 5 else f"{shown} and {len(indices) - 5} more"
+
+
+def named_charge(atoms: Atoms) -> float:
+    """The charge that `atoms.info["charge"]` names, in e; 0 where nothing stands there that is one."""
+    try:
+        charge = float(np.sum(atoms.info.get("charge", 0.0)))
+    except (TypeError, ValueError):  # as "neutral"
+        return 0.0
+    return charge if math.isfinite(charge) else 0.0

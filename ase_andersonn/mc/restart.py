@@ -113,7 +113,7 @@ def fingerprint(atoms: Atoms) -> int:
     ]
     for name, values in (*sorted(atoms_to_arrays(atoms).items()), *held):
         if not values.dtype.hasobject:
-            found = hash((found, name, values.shape, zlib.crc32(values.tobytes())))
+            found = hash((found, name, values.shape, zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)))
     return found
 
 

@@ -82,10 +82,11 @@ class CommitteeEvaluator(Evaluator):
         evaluators: one a member.
 
     Attributes:
-        diagnostics: standard deviations over the members of the energy (`energy_spread`, eV/atom) and, where they were
-            asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress (`stress_spread` [6], eV/Å³);
-            after `calculate_many` a list of each, one entry a structure; the largest estimated error of a member's
-            energy (`energy_error`, eV/atom), how they run (`backend`), and what the members say (`members`).
+        diagnostics: standard deviations over the members, `√(Σ (x − mean)² / n)`, of the energy (`energy_spread`,
+            eV/atom) and, where they were asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress
+            (`stress_spread` [6], eV/Å³); after `calculate_many` a list of each, one entry a structure; the largest
+            estimated error of a member's energy (`energy_error`, eV/atom), how they run (`backend`), and what the
+            members say (`members`).
     """
 
     def __init__(self, evaluators: Sequence[Evaluator]) -> None:

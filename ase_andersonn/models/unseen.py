@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from ase_andersonn.inputs.convert import named_charge
 from ase_andersonn.inputs.graph import Graph
 
 from .base import EnergyModel
@@ -49,7 +50,7 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
     if card.get("odd_electrons") is False and not atoms.pbc.any() and atoms.numbers.sum() % 2:
         yield f"the model was not trained on molecules with an odd number of electrons, radicals: {EXTRAPOLATION}"
-    if atoms.get_initial_charges().any() or atoms.info.get("charge"):
+    if atoms.get_initial_charges().any() or named_charge(atoms):
         yield "the model knows no charges: that of the structure changes nothing, results are those of neutral ones."
     moments = atoms.get_initial_magnetic_moments()
     if not reads_magmoms and (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
@@ -62,7 +63,9 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
 
 
 class Contacts:
-    """Says once what the training data of a model had no distances of; nothing where the model has no card.
+    """Says once what the training data of a model had no distances of, as far as the model's card tells.
+
+    Structures that are summed over tiles are not looked at.
 
     - Atoms nearer than the model's `closest` distance of their elements, where it knows but repulsion.
     - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `lone` of the card

@@ -58,6 +58,17 @@ class Whole(Evaluator):
 
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
         """See `Evaluator.calculate`."""
+        return self._calculate(atoms, forces=forces, stress=stress, changes=changes, look=True)
+
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:  # noqa: ARG002 (all is evaluated)
+        """See `Evaluator.propose`. Of trial structures, which most often are rejected, nothing is said."""
+        changes = ("positions", "numbers")
+        energy: float = self._calculate(atoms, forces=False, stress=False, changes=changes, look=False)["energy"]
+        return energy
+
+    def _calculate(
+        self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str], look: bool
+    ) -> dict[str, Any]:
         before, self._positions = self._positions, None  # a call that fails leaves no history behind
         begun = time.perf_counter()
         if self.warm_start is None:
@@ -69,7 +80,8 @@ class Whole(Evaluator):
             device=self.settings.device,
             neighbor_list=self.neighbor_list,
         )
-        self.contacts.follow(graph, self.neighbor_list.rebuilds)
+        if look:
+            self.contacts.follow(graph, self.neighbor_list.rebuilds)
         listed = time.perf_counter()
         self._follow(atoms, before, changes)
         with exact_matmul():

@@ -68,7 +68,8 @@ def largest_text(result: EvaluationReport) -> str:
     if len(known := (~energy.isnan()).nonzero().flatten()):
         frame = int(known[energy[known].abs().argmax()])
         lines.append(f"largest error of an energy: {1e3 * energy[frame]:+.3f} meV/atom, frame {frame}")
-        lines.append(f"energies' MAE after one shift of each element: {1e3 * _shifted(result, known):.3f} meV/atom")
+        if len(known) > len(systems.numbers.unique()):  # else shifts fit anything
+            lines.append(f"energies' MAE after one shift of each element: {1e3 * _shifted(result, known):.3f} meV/atom")
     forces = torch.linalg.vector_norm(result.predicted.forces - result.labelled.forces, dim=1)
     if len(known := (~forces.isnan()).nonzero().flatten()):
         atom = int(known[forces[known].argmax()])
@@ -83,7 +84,8 @@ def largest_text(result: EvaluationReport) -> str:
 
 def _shifted(result: EvaluationReport, known: Tensor) -> float:
     """eV/atom; of these frames."""
-    numbers = [result.systems.numbers[result.systems.system == k].numpy() for k in known.tolist()]
+    each = result.systems.numbers.split(result.systems.n_per_system.tolist())
+    numbers = [each[k].numpy() for k in known.tolist()]
     errors = (result.predicted.energy - result.labelled.energy)[known].tolist()
     elements = result.systems.numbers.unique().tolist()
     shifts = energies_by_element(elements, numbers, errors)

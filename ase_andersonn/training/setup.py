@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
+from ase_andersonn.inputs.convert import named_charge
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
@@ -175,7 +176,7 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
 
 
 def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
-    charged = sum(bool(atoms.info.get("charge")) or abs(atoms.get_initial_charges().sum()) > 0.5 for atoms in frames)
+    charged = sum(max(abs(named_charge(atoms)), abs(atoms.get_initial_charges().sum())) > 0.5 for atoms in frames)
     if charged:
         logger.warning("%d of %d %sframes are charged, and the model knows no charges.", charged, len(frames), kind)
     check_lengths_of(frames, kind)

@@ -20,7 +20,7 @@ from ase_andersonn.writing import check_folder, write_whole
 MANY = (".xyz", ".extxyz", ".traj", ".db", ".sdf")
 """Files that may hold several structures."""
 FORMATS = (".csv", ".json", ".db")
-OTHERS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml", ".yml", ".log", ".py")
+OTHERS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml", ".yml", ".py")
 """Files of a folder that are no structures, such as notes and the picture of the last run."""
 Answer = Label | Exception
 

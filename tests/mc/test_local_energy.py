@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from mc_systems import Energy, Ising, LocalEnergyOf
 
 from ase_andersonn.mc import (
@@ -227,6 +227,65 @@ def test_atoms_changed_between_runs_are_taken_as_they_are(what, local):
     mc.check_energy()
     if what == "fixed":
         assert np.array_equal(mc.atoms.positions[:2], before[:2])
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("when", ["before the first run", "after an error", "after a loop that was left"])
+def test_atoms_changed_at_any_time_between_runs_are_taken_as_they_are(when, local):
+    mc = MetropolisMC(
+        crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, local=local, check_tolerance=1e-9
+    )
+    kept = None  # a generator that is not closed yet when the next run begins
+    if when == "after an error":
+        mc.attach(lambda: 1 / 0, -5)
+        with pytest.raises(ZeroDivisionError):
+            mc.run(10)
+    elif when == "after a loop that was left":
+        kept = mc.irun(10)
+        next(kept)
+        next(kept)
+    mc.atoms.positions[0] += 0.3
+    mc.run(0)
+    assert mc.energy == pytest.approx(mc.atoms.calc.get_potential_energy(mc.atoms), abs=1e-12)
+    del kept
+    mc.atoms.positions[0] += 0.3
+    mc.run(20)
+    mc.check_energy()
+
+
+def test_what_an_observer_changed_is_no_secret_after_the_error_it_made():
+    mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, check_interval=10)
+
+    def push():
+        mc.atoms.positions += 1.0
+
+    mc.attach(push, -15)
+    with pytest.raises(EnergyMismatchError, match="refresh"):
+        mc.run(30)
+    mc.run(0)
+    assert mc.energy == pytest.approx(mc.atoms.calc.get_potential_energy(mc.atoms), abs=1e-12)
+
+
+def test_atoms_that_nobody_changed_are_not_evaluated_anew():
+    mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, MOVES, seed=8, check_interval=0)
+    seen = len(mc.atoms.calc.log)
+    for _ in range(5):
+        mc.run(3)
+    assert ("propose", 8) not in mc.atoms.calc.log[seen:]
+
+
+def test_constraints_and_arrays_of_any_kind_are_told_apart():
+    mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, check_interval=0)
+    mc.atoms.set_array("day", np.zeros(8, "datetime64[s]"))
+    for constraint in (FixAtoms([0]), FixAtoms([1]), FixCartesian(0, (True, False, False))):
+        mc.atoms.set_constraint(constraint)
+        mc.run(0)
+        seen = len(mc.atoms.calc.log)
+        mc.run(0)
+        assert len(mc.atoms.calc.log) == seen
+        mc.atoms.set_constraint()
+        mc.run(0)
+        assert mc.atoms.calc.log[seen:] == [("propose", 8), ("settle", True)]
 
 
 def test_atoms_changed_within_a_run_are_noticed_or_announced():

@@ -125,6 +125,31 @@ def test_replicas_of_an_ideal_solution():
         assert_mean(np.array(values, float)[:, k], 6 * x)
 
 
+def test_runs_in_parts_are_one_run_and_look_at_all_atoms_once():
+    def end(parts):
+        replicas = [ising(kT, k, check_interval=0) for k, kT in enumerate([2.0, 2.5])]
+        tempering = ParallelTempering(replicas, exchange_interval=3, seed=7)
+        for steps in parts:
+            tempering.run(steps)
+        assert tempering.exchanges[0].accepted
+        return [(r.energy, r.atoms.get_initial_magnetic_moments().tolist()) for r in replicas]
+
+    assert end([40]) == end([7, 13, 20])
+
+
+def test_replicas_changed_between_runs_are_taken_as_they_are():
+    replicas = [ising(kT, k, check_tolerance=1e-9) for k, kT in enumerate([2.0, 2.5])]
+    tempering = ParallelTempering(replicas, exchange_interval=3, seed=7)
+    tempering.run(20)
+    replicas[1].atoms.set_initial_magnetic_moments(np.ones(16))
+    tempering.run(0)
+    for replica in replicas:
+        assert replica.energy == pytest.approx(replica.atoms.calc.get_potential_energy(replica.atoms))
+    tempering.run(20)
+    for replica in replicas:
+        replica.check_energy()
+
+
 def test_a_restart_goes_on_bit_for_bit(tmp_path):
     def make(path, seed=7):
         replicas = [ising(kT, 10 * seed + k) for k, kT in enumerate([2.0, 2.5, 3.0])]

@@ -110,7 +110,8 @@ def test_stresses_of_high_pressures_are_right_where_the_energies_say_so(caplog: 
 
 @pytest.mark.parametrize("changes", ["few", "far", "one cell", "not periodic", "no stress", "no energy"])
 def test_what_cannot_be_compared_is_not_doubted(changes: str, caplog: pytest.LogCaptureFixture) -> None:
-    frames = strained(FEWEST if changes == "few" else 60, -1.0, rattle=0.3 if changes == "far" else 0.05)
+    n, times, rattle = {"few": (FEWEST, -1.0, 0.05), "far": (60, -0.1, 0.3)}.get(changes, (60, -1.0, 0.05))
+    frames = strained(n, times, rattle=rattle)
     for atoms in frames:
         if changes == "one cell":
             atoms.set_cell(frames[0].cell)

@@ -289,16 +289,26 @@ def test_a_model_of_forces_alone_says_so(
         assert "No energies were learnt" in load_model(found.folder / "best.safetensors").card["limits"][0]
 
 
-@pytest.mark.parametrize(("charge", "partial"), [(1, 0.0), (0, 0.1)])
+@pytest.mark.parametrize(
+    ("charge", "partial", "told"),
+    [
+        (1, 0.0, True),
+        ("+1", 0.0, True),
+        ([0.6, 0.4], 0.0, True),
+        (0, 0.1, False),
+        ("neutral", 0.0, False),
+        (math.nan, 0.0, False),
+    ],
+)
 def test_charged_frames_are_told_of(
-    config: TrainConfig, frames: list[Atoms], charge: int, partial: float, caplog: pytest.LogCaptureFixture
+    config: TrainConfig, frames: list[Atoms], charge: Any, partial: float, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     for atoms in frames[:3]:
         atoms.info["charge"] = charge
         atoms.set_initial_charges([partial, -partial, *[0.0] * (len(atoms) - 2)])
     write(config.train[0], frames)
     frames_of(config)
-    assert ("3 of 10 frames are charged, and the model knows no charges" in caplog.text) == bool(charge)
+    assert ("3 of 10 frames are charged, and the model knows no charges" in caplog.text) == told
 
 
 @pytest.mark.parametrize("weights", [{"energy_weight": 0.0, "forces_weight": 0.0}, {"energy_weight": 0.0}])
