@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -384,8 +385,16 @@ def test_copies_follow_a_trajectory_of_their_own() -> None:
     same(results(calc, atoms), expected)
 
 
-def test_threads_that_share_a_calculator_wait_for_each_other() -> None:
+def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     calc = small_calculator(warm_start=False)
+    evaluate_one = calc.evaluator.calculate
+
+    def slowly(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = evaluate_one(*args, **kwargs)
+        time.sleep(1e-3)  # time enough for others to come between a calculation and its results
+        return found
+
+    monkeypatch.setattr(calc.evaluator, "calculate", slowly)
     structures = [silicon() for _ in range(4)]
     for seed, atoms in enumerate(structures):
         atoms.rattle(0.05, seed=seed)

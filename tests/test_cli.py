@@ -1,5 +1,6 @@
 """The `andersonn` command."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def test_every_packaged_model_has_a_card(name: str) -> None:
     assert "architecture" in output
     assert "limits" in output
     assert "not stated" not in output
+    assert len(output.splitlines()) < 100
+    assert "training" in json.loads(Path(output.split("all of it")[1].strip()).read_text())["card"]
 
 
 @pytest.mark.parametrize("name", packaged_classifiers())

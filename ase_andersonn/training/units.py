@@ -28,7 +28,10 @@ STEEP = 10.0
 ALL_ELECTRON = {"Hartree": 1.0, "kcal/mol": Hartree / (kcal / mol), "kJ/mol": Hartree / (kJ / mol)}
 """Hartree in units that programs without pseudopotentials print."""
 AS_ATOMS = 0.03
-"""Share by which the energy of all electrons differs from that of Thomas-Fermi atoms at most, but for mere hydrogen."""
+"""Share by which the energy of all electrons differs from that of Thomas-Fermi atoms from carbon to bromine at most.
+
+Of hydrogen alone, and of the heaviest atoms, it differs by more, and nothing is told of them.
+"""
 
 
 def check_lengths_of(frames: Sequence[Atoms], kind: str = "") -> None:

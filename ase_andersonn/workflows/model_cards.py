@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ase.data import chemical_symbols
 
 from ase_andersonn.config import to_dict
@@ -20,6 +21,9 @@ from ase_andersonn.models.files import (
     packaged_models,
     read_header,
 )
+
+ELSEWHERE = ("limits", "training", "validation")
+"""Of a card what has a line of its own, and what only the file beside the weights holds: the training's settings."""
 
 
 def model_table() -> str:
@@ -60,8 +64,9 @@ def model_text(name: str) -> str:
     lines["config"] = json.dumps(to_dict(found.config))
     if not classifiers:
         lines["results"] = "\n".join(f"{entry}: {entry.meaning}" for entry in RESULTS)
-    card = {key: value for key, value in found.card.items() if key != "limits"}
-    lines["card"] = json.dumps(card, indent=2, ensure_ascii=False)
+    card = {key: value for key, value in found.card.items() if key not in ELSEWHERE}
+    lines["card"] = yaml.safe_dump(card, default_flow_style=None, allow_unicode=True, width=100).rstrip()
+    lines["all of it"] = str((classifiers or model_files(name))[0].with_suffix(".json"))
     return "\n".join(f"{key:<14}" + text.replace("\n", "\n" + 14 * " ") for key, text in lines.items())
 
 
