@@ -388,10 +388,15 @@ def test_copies_follow_a_trajectory_of_their_own() -> None:
 def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     calc = small_calculator(warm_start=False)
     evaluate_one = calc.evaluator.calculate
+    at_once: list[int] = []
+    inside: set[int] = set()
 
     def slowly(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        inside.add(threading.get_ident())
+        at_once.append(len(inside))
+        time.sleep(1e-3)
         found = evaluate_one(*args, **kwargs)
-        time.sleep(1e-3)  # time enough for others to come between a calculation and its results
+        inside.remove(threading.get_ident())
         return found
 
     monkeypatch.setattr(calc.evaluator, "calculate", slowly)
@@ -410,6 +415,7 @@ def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest
 
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(largest_error, range(4))) < 1e-10
+    assert max(at_once) == 1
 
 
 def test_threads_with_a_calculator_each() -> None:
