@@ -20,7 +20,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
 from .convert import check_atoms, check_sites
-from .neighbors import Edges, NeighborList, neighbor_edges
+from .neighbors import Cutoff, Edges, NeighborList, edges_of, extremes_of
 from .neighbors_gpu import device_edges, finds_edges_on
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _fill(slots: _Slots, vectors: Tensor) -> Tensor:
 
 def graph_from_atoms(
     atoms: Atoms | Sequence[Atoms],
-    cutoff: float,
+    cutoff: Cutoff,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -134,7 +134,7 @@ def graph_from_atoms(
 
     Args:
         atoms: structures.
-        cutoff: Å.
+        cutoff: Å; one for each pair of elements leaves fewer edges.
         dtype: precision of the vectors.
         device: where the graph lives and its padded matrix is made. On a CUDA device the edges are found there too,
             anew every time, where nvalchemi-toolkit-ops is installed.
@@ -162,7 +162,7 @@ def graph_from_atoms(
     )
 
 
-def _check_request(systems: Sequence[Atoms], cutoff: float, neighbor_list: NeighborList | None) -> None:
+def _check_request(systems: Sequence[Atoms], cutoff: Cutoff, neighbor_list: NeighborList | None) -> None:
     if not systems:
         raise ValueError("no structures were given; a graph needs at least one.")
     if neighbor_list is not None and len(systems) > 1:
@@ -188,12 +188,13 @@ def _naming(k: int, n_systems: int) -> Iterator[None]:
 
 
 def _slots_and_vectors(
-    systems: Sequence[Atoms], cutoff: float, device: torch.device, neighbor_list: NeighborList | None
+    systems: Sequence[Atoms], cutoff: Cutoff, device: torch.device, neighbor_list: NeighborList | None
 ) -> tuple[_Slots, Tensor]:
     """The padded matrix, on the device, and the vectors [n_edges, 3] that go into it."""
     n_atoms = sum(len(system) for system in systems)
     if finds_edges_on(device):
-        found = device_edges(systems, cutoff, device)
+        numbers = np.concatenate([atoms.numbers for atoms in systems])
+        found = device_edges(systems, extremes_of(cutoff, numbers)[1], device)
         if found.on_one_site:
             _edges(systems, cutoff)  # raises, naming the atoms
         if neighbor_list is not None:
@@ -206,13 +207,13 @@ def _slots_and_vectors(
     return edges.memo[device], torch.from_numpy(edges.vectors)
 
 
-def _edges(systems: Sequence[Atoms], cutoff: float, neighbor_list: NeighborList | None = None) -> Edges:
+def _edges(systems: Sequence[Atoms], cutoff: Cutoff, neighbor_list: NeighborList | None = None) -> Edges:
     """The edges of a batch, atoms and edges counted through it."""
     parts = []
     for k, atoms in enumerate(systems):
         positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
         if neighbor_list is None:
-            parts.append(neighbor_edges(positions, cell, pbc, cutoff))
+            parts.append(edges_of(atoms.numbers, positions, cell, pbc, cutoff))
         else:
             parts.append(neighbor_list.update(atoms.numbers, positions, cell, pbc))
         with _naming(k, len(systems)):
@@ -239,7 +240,7 @@ def _volume(atoms: Atoms) -> float:
     return abs(float(np.linalg.det(atoms.cell.array))) if atoms.pbc.all() else float("nan")
 
 
-def to_data(atoms: Atoms, cutoff: float) -> EdgeData:
+def to_data(atoms: Atoms, cutoff: Cutoff) -> EdgeData:
     """The structure with its edges as torch_geometric's Data, for data sets and loaders.
 
     Fields: ``numbers``, ``pos`` [n_atoms, 3], ``cell`` [1, 3, 3], ``pbc`` [1, 3]; ``center``, ``other``, ``offset``,

@@ -49,6 +49,60 @@ class Edges:
     def __len__(self) -> int:
         return len(self.center)
 
+    def chosen(self, inside: Bools) -> "Edges":
+        """The edges where `inside` [n_edges] is true, which has to be so for both directions of a pair."""
+        kept = np.flatnonzero(inside)
+        place = np.cumsum(inside) - 1
+        return Edges(
+            center=self.center.take(kept),
+            other=self.other.take(kept),
+            offset=self.offset.take(kept, 0),
+            reverse=place.take(self.reverse.take(kept)),
+            vectors=self.vectors.take(kept, 0),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PairCutoffs:
+    """A cutoff for each pair of elements.
+
+    Args:
+        table: symmetric [n, n], Å, by atomic number; n larger than any atomic number.
+    """
+
+    table: Floats
+
+    def extremes(self, numbers: ArrayLike) -> tuple[float, float]:
+        """The smallest and the largest cutoff of pairs of these atoms, Å."""
+        kinds = np.unique(np.asarray(numbers))
+        among = self.table[kinds[:, None], kinds] if len(kinds) else self.table
+        return float(among.min()), float(among.max())
+
+    def of(self, numbers: ArrayLike, edges: Edges) -> Floats:
+        """The cutoff of each edge [n_edges], Å."""
+        z = np.asarray(numbers)
+        limits: Floats = self.table[z.take(edges.center), z.take(edges.other)]
+        return limits
+
+    def within(self, numbers: ArrayLike, edges: Edges, skin: float = 0.0) -> Edges:
+        """The edges shorter than their pair's cutoff + skin."""
+        limits = self.of(numbers, edges) + skin
+        return edges.chosen(_squares(edges.vectors) < limits * limits)
+
+
+Cutoff = float | PairCutoffs
+
+
+def extremes_of(cutoff: Cutoff, numbers: ArrayLike) -> tuple[float, float]:
+    """The smallest and the largest cutoff of pairs of these atoms, Å."""
+    return cutoff.extremes(numbers) if isinstance(cutoff, PairCutoffs) else (cutoff, cutoff)
+
+
+def edges_of(numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: Cutoff) -> Edges:
+    """As `neighbor_edges`, also for a cutoff of each pair of elements; numbers: [n_atoms], atomic numbers."""
+    found = neighbor_edges(positions, cell, pbc, extremes_of(cutoff, numbers)[1])
+    return cutoff.within(numbers, found) if isinstance(cutoff, PairCutoffs) else found
+
 
 def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Edges:
     """All edges shorter than the cutoff, d = positions[other] + offset @ cell - positions[center].
@@ -96,8 +150,8 @@ class NeighborList:
 
         2 max |u| <= sigma_min(F) (cutoff + skin) - cutoff,
 
-    sigma_min the smallest singular value. In a fixed cell this is the usual max |u| <= skin / 2. Copies and pickles
-    find their edges anew.
+    sigma_min the smallest singular value; of several cutoffs the smallest and the largest decide. In a fixed cell this
+    is the usual max |u| <= skin / 2. Copies and pickles find their edges anew.
 
     Args:
         cutoff: Å.
@@ -108,8 +162,8 @@ class NeighborList:
         rebuilds: those that looked for edges anew.
     """
 
-    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
-        self.cutoff = _positive("cutoff", cutoff)
+    def __init__(self, cutoff: Cutoff, skin: float = 0.5) -> None:
+        self.cutoff = cutoff if isinstance(cutoff, PairCutoffs) else _positive("cutoff", cutoff)
         self.skin = 0.0 if skin == 0.0 else _positive("skin", skin)
         self.updates = 0
         self.rebuilds = 0
@@ -136,11 +190,14 @@ class NeighborList:
             np.broadcast_to(np.asarray(pbc, bool), 3).copy(),
         )
         self.updates += 1
-        if self._kept is None or not self._kept.follow(now, self.cutoff, self.skin):
+        if self._kept is None or not self._kept.follow(now, self.skin):
             self.rebuilds += 1
-            found = neighbor_edges(now.positions, now.cell, now.pbc, self.cutoff + self.skin)
-            self._kept = _Kept(now, found)
-        return self._kept.within(self.cutoff)
+            largest = extremes_of(self.cutoff, now.numbers)[1]
+            found = neighbor_edges(now.positions, now.cell, now.pbc, largest + self.skin)
+            if isinstance(self.cutoff, PairCutoffs):
+                found = self.cutoff.within(now.numbers, found, self.skin)
+            self._kept = _Kept(now, found, self.cutoff)
+        return self._kept.within()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
@@ -156,8 +213,11 @@ class _Structure(NamedTuple):
 class _Kept:
     """Edges within cutoff + skin, the structure they were found for, and where its atoms are now."""
 
-    def __init__(self, structure: _Structure, edges: Edges) -> None:
+    def __init__(self, structure: _Structure, edges: Edges, cutoff: Cutoff) -> None:
         self.built = structure
+        self.extremes = extremes_of(cutoff, structure.numbers)
+        limits = cutoff.of(structure.numbers, edges) if isinstance(cutoff, PairCutoffs) else np.float64(cutoff)
+        self.limits = limits * limits
         self.edges = edges  # offsets as they were found
         self.offset = edges.offset  # as they are now
         self.images = np.zeros((len(structure.numbers), 3), np.int32)  # lattice translations an atom was moved by
@@ -171,7 +231,7 @@ class _Kept:
         self.chosen: Ints = np.empty(0, np.int64)
         self.last = edges
 
-    def follow(self, now: _Structure, cutoff: float, skin: float) -> bool:
+    def follow(self, now: _Structure, skin: float) -> bool:
         """Take the structure as it is now; False where an edge could be missed."""
         built, cell = self.built, now.cell
         if not (np.array_equal(now.numbers, built.numbers) and np.array_equal(now.pbc, built.pbc)):
@@ -180,7 +240,8 @@ class _Kept:
         if not np.array_equal(cell, built.cell):
             deformation = _deformation(built.cell, cell, now.pbc)
             reference = reference @ deformation
-            slack = float(np.linalg.svd(deformation, compute_uv=False)[-1]) * (cutoff + skin) - cutoff
+            shrunk = float(np.linalg.svd(deformation, compute_uv=False)[-1])
+            slack = min(shrunk * (cutoff + skin) - cutoff for cutoff in self.extremes)
         images = self.images
         positions = now.positions - images @ cell
         moved = positions - reference
@@ -198,7 +259,7 @@ class _Kept:
         self.positions = positions
         return True
 
-    def within(self, cutoff: float) -> Edges:
+    def within(self) -> Edges:
         """The edges shorter than the cutoff."""
         edges, vectors, scratch = self.edges, self.vectors, self.scratch
         # any mode but "raise" writes into `out` directly
@@ -206,20 +267,12 @@ class _Kept:
         self.positions.take(edges.center, 0, out=scratch, mode="clip")
         vectors -= scratch
         vectors += self.shift
-        inside = _squares(vectors) < cutoff * cutoff
+        inside = _squares(vectors) < self.limits
         if self.inside is not None and np.array_equal(inside, self.inside):
             self.last = replace(self.last, vectors=vectors.take(self.chosen, 0))
             return self.last
-        chosen = np.flatnonzero(inside)
-        place = np.cumsum(inside) - 1
-        self.inside, self.chosen = inside, chosen
-        self.last = Edges(
-            center=edges.center.take(chosen),
-            other=edges.other.take(chosen),
-            offset=self.offset.take(chosen, 0),
-            reverse=place.take(edges.reverse.take(chosen)),
-            vectors=vectors.take(chosen, 0),
-        )
+        self.inside, self.chosen = inside, np.flatnonzero(inside)
+        self.last = replace(edges, offset=self.offset, vectors=vectors).chosen(inside)
         return self.last
 
 

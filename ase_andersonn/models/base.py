@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ase_andersonn.inputs.neighbors import Cutoff
 from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell
 from ase_andersonn.nn.messages import gathered
 
@@ -69,6 +70,11 @@ class EnergyModel(Potential):
         from .whole import Whole  # which stands on this file
 
         return Whole(self, settings)
+
+    @property
+    def edge_cutoff(self) -> Cutoff:
+        """The cutoff of a graph's edges; longer ones add nothing."""
+        return self.cutoff
 
     @property
     def reach(self) -> float:

@@ -1,14 +1,17 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
+from ase_andersonn.inputs.neighbors import Cutoff, PairCutoffs
 from ase_andersonn.nn.angular import L_MAX
 from ase_andersonn.nn.attention import NeighborAttention, Seen
 from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
@@ -19,11 +22,8 @@ from ase_andersonn.nn.radial import distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
 from .base import EnergyModel, Told
+from .moments import Moments, moments_of
 
-ALIKE = 1e-3
-"""Added to the standard deviation of features: what varies much less comes in weakened, as the products of three
-densities do in crystals. A sum in proportion to the features' size instead fitted the training frames faster, and
-others no better."""
 UNUSUAL = 10.0
 """Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
 
@@ -54,6 +54,12 @@ class DEQAttentionConfig:
         n_told: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
         linear: whether what an atom sees goes to its energy on a linear path too, past the injection network and the
             readout's: what a network learns of unknown surroundings is anything, what a linear map does continues.
+        message_limit: bound of what an atom tells its neighbours, `t / √(1 + (t / limit)²)`: in a long training nothing
+            else keeps it near where the spread of what is heard was measured. None for no bound.
+        cutoff_offset: Å; where given, a pair of elements has a cutoff of its own, at most `cutoff`: this plus
+            `cutoff_slope` times the sum of their covalent radii. Distances are seen in units of it, so that large atoms
+            have as many neighbours as small ones.
+        cutoff_slope: see `cutoff_offset`.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -74,6 +80,9 @@ class DEQAttentionConfig:
     separable: bool = True
     n_told: int = 32
     linear: bool = True
+    message_limit: float | None = None
+    cutoff_offset: float | None = None
+    cutoff_slope: float = 0.8
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)
@@ -98,6 +107,13 @@ class DEQAttentionConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 0, for none.")
         if not 0 <= self.l_max <= L_MAX:
             raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
+        if self.message_limit is not None and not 0.0 < self.message_limit < math.inf:
+            raise ValueError(f"message_limit is {self.message_limit}; it has to be a positive number, or None.")
+        if self.cutoff_offset is not None and not (0.0 < self.cutoff_offset < math.inf and self.cutoff_slope >= 0.0):
+            raise ValueError(
+                f"cutoff_offset is {self.cutoff_offset} Å and cutoff_slope {self.cutoff_slope}; the first has to be a "
+                "positive number, the second at least 0."
+            )
         if not 0.0 < self.contraction < 1.0:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
@@ -165,6 +181,11 @@ class DEQAttention(EnergyModel):
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
         radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
         self.register_buffer("closest", radius[:, None] + radius)
+        self.cutoff_ratio: Tensor
+        cutoffs = torch.full((n_species, n_species), config.cutoff)
+        if config.cutoff_offset is not None:
+            cutoffs = config.cutoff_offset + config.cutoff_slope * (radius[:, None] + radius)
+        self.register_buffer("cutoff_ratio", config.cutoff / cutoffs.clamp(max=config.cutoff), persistent=False)
         self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
         self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
         self.typical_heard: Tensor
@@ -173,11 +194,23 @@ class DEQAttention(EnergyModel):
             self.register_buffer("typical_heard", torch.zeros(n_species, self.hearing.n_features))
             self.register_buffer("spread_heard", torch.ones(n_species, self.hearing.n_features))
 
+    @cached_property
+    def edge_cutoff(self) -> Cutoff:
+        """See `EnergyModel.edge_cutoff`."""
+        if self.config.cutoff_offset is None:
+            return self.cutoff
+        table = np.full((len(covalent_radii), len(covalent_radii)), self.cutoff)
+        rows = np.array(self.elements)
+        table[rows[:, None], rows] = (self.cutoff / self.cutoff_ratio).cpu().double().numpy()
+        return PairCutoffs(table)
+
     def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
         """See `EnergyModel.tell`."""
         seen = self.look(vectors, species, neighbor_species, mask)
         own = self.inject[0](in_units(seen.features, self.typical[species], self.spread[species]), species)
         told = self.telling(silu(own), species) if self.n_told else own[:, :0]
+        if self.config.message_limit is not None:
+            told = squashed(told, self.config.message_limit)
         return Told(own, told, self.attention.message_gates(seen.token, seen.inside))
 
     def hear(
@@ -226,9 +259,12 @@ class DEQAttention(EnergyModel):
     def lengths(
         self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Distances, and those that the network is given [n_rows, n_neighbors], Å."""
+        """Distances, and those that the network is given, scaled to the one `cutoff` [n_rows, n_neighbors], Å."""
         r = distances(vectors, mask)
-        return r, floored(r, self.closest[species[:, None], neighbor_species])
+        near = floored(r, self.closest[species[:, None], neighbor_species])
+        if self.config.cutoff_offset is not None:
+            near = near * self.cutoff_ratio[species[:, None], neighbor_species]
+        return r, near
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -286,25 +322,28 @@ class DEQAttention(EnergyModel):
         In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
         unscaled, training is slow.
         """
-        seen = [(species, self.measured(d, species, species[near], mask)) for d, species, near, mask in geometries()]
-        for index, measured in _by_species(seen):
-            self.set_units(index, *measured)
+        n = len(self.elements)
+        measured = (
+            (species, self.measured(d, species, species[near], mask)) for d, species, near, mask in geometries()
+        )
+        self.set_units(*moments_of(measured, n))
         if not self.n_told:
             return
-        heard = []
-        for vectors, species, near, mask in geometries():
-            geometry = vectors, species, species[near], mask
-            heard.append((species, (self.listen(*geometry, gathered(self.tell(*geometry).told, near)),)))
-        for index, (features,) in _by_species(heard):
-            self.typical_heard[index], self.spread_heard[index] = units_of(features)
+        heard = (
+            (species, (self.listen(*geometry, gathered(self.tell(*geometry).told, near)),))
+            for vectors, species, near, mask in geometries()
+            for geometry in [(vectors, species, species[near], mask)]
+        )
+        (features,) = moments_of(heard, n)
+        self.typical_heard.copy_(features.mean), self.spread_heard.copy_(features.spread)
 
     def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """What is to be seen in units of its spread, a row for each atom; arguments as in `tell`."""
         return (self.look(vectors, species, neighbor_species, mask).features,)
 
-    def set_units(self, index: int, features: Tensor) -> None:
-        """Set the units of one species by what was measured of its atoms [n_atoms, n_features]."""
-        self.typical[index], self.spread[index] = units_of(features)
+    def set_units(self, features: Moments) -> None:
+        """Set the units of the features by what was measured of each species' atoms."""
+        self.typical.copy_(features.mean), self.spread.copy_(features.spread)
 
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """See `EnergyModel.set_closest`."""
@@ -319,20 +358,6 @@ class DEQAttention(EnergyModel):
             self.set_closest({(first, second): min(distance, known)})
 
 
-def units_of(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of features [n_atoms, n_features], by which they are seen."""
-    return features.mean(0), features.std(0, correction=0) + ALIKE
-
-
 def in_units(features: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
     """Features as the network sees them: in units of their spread, and within bounds; all [n_atoms, n_features]."""
     return squashed((features - typical) / spread, UNUSUAL)
-
-
-def _by_species(measured: Sequence[tuple[Tensor, tuple[Tensor, ...]]]) -> Iterator[tuple[int, list[Tensor]]]:
-    """Of each species its index, and what was measured of its atoms, float64; given are species and rows of batches."""
-    batches, rows = zip(*measured, strict=True)
-    species = torch.cat(batches)
-    parts = [torch.cat(part) for part in zip(*rows, strict=True)]
-    for index in species.unique().tolist():
-        yield index, [part[species == index].double() for part in parts]

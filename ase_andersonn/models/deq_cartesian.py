@@ -20,7 +20,8 @@ from ase_andersonn.nn.messages import Shape
 from ase_andersonn.nn.ranks import join, split, width
 
 from .base import Told
-from .deq_attention import ALIKE, UNUSUAL, DEQAttention, DEQAttentionConfig, in_units, units_of
+from .deq_attention import UNUSUAL, DEQAttention, DEQAttentionConfig, in_units
+from .moments import STD_FLOOR, Moments
 
 CORRELATION_MAX = 3
 
@@ -180,13 +181,13 @@ class DEQCartesian(DEQAttention):
         scalars, tensors = self.many_body(seen.density)
         return seen.features, scalars, torch.stack([t.square().sum(1) for t in tensors], 1)
 
-    def set_units(self, index: int, features: Tensor, *products: Tensor) -> None:
+    def set_units(self, features: Moments, *products: Moments) -> None:
         """See `DEQAttention.set_units`; products' scalars [n_atoms, n_scalars], squares [n_atoms, rank, n_found]."""
-        super().set_units(index, features)
+        super().set_units(features)
         if products:
             scalars, squares = products
-            self.typical_products[index], self.spread_products[index] = units_of(scalars)
-            self.length[index] = squares.mean(0).sqrt() + ALIKE
+            self.typical_products.copy_(scalars.mean), self.spread_products.copy_(scalars.spread)
+            self.length.copy_(squares.mean.sqrt().view_as(self.length) + STD_FLOOR)
 
 
 class WeightedProduct(nn.Module):

@@ -49,7 +49,7 @@ class Whole(Evaluator):
 
     def __init__(self, model: EnergyModel, settings: Settings) -> None:
         self.model, self.settings = model, settings
-        self.neighbor_list = NeighborList(model.cutoff, settings.skin if settings.warm_start else 0.0)
+        self.neighbor_list = NeighborList(model.edge_cutoff, settings.skin if settings.warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
         self.contacts = Contacts(model)
@@ -75,7 +75,7 @@ class Whole(Evaluator):
             self.neighbor_list.reset()  # kept edges are summed in an order that depends on where they were found
         graph = graph_from_atoms(
             atoms,
-            self.model.cutoff,
+            self.model.edge_cutoff,
             dtype=self.settings.dtype,
             device=self.settings.device,
             neighbor_list=self.neighbor_list,
@@ -117,7 +117,9 @@ class Whole(Evaluator):
         """See `Evaluator.calculate_many`."""
         results: list[dict[str, Any]] = []
         for chunk in _chunks(structures, batch_atoms):
-            graph = graph_from_atoms(chunk, self.model.cutoff, dtype=self.settings.dtype, device=self.settings.device)
+            graph = graph_from_atoms(
+                chunk, self.model.edge_cutoff, dtype=self.settings.dtype, device=self.settings.device
+            )
             self.contacts.check(graph)
             begun = time.perf_counter()
             with exact_matmul():

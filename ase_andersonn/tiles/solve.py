@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ase_andersonn.inputs.convert import check_sites
 from ase_andersonn.inputs.graph import Graph, pad_edges
-from ase_andersonn.inputs.neighbors import Edges, neighbor_edges
+from ase_andersonn.inputs.neighbors import Cutoff, Edges, edges_of, extremes_of
 from ase_andersonn.inputs.neighbors_gpu import device_edges, finds_edges_on
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.encoder import Encoding
@@ -137,7 +137,7 @@ def solve_tiles(
         ValueError: for unknown elements, and two atoms on one site.
     """
     with torch.no_grad():
-        graph = _rows(cluster, numbers, model.cutoff, dtype, device)
+        graph = _rows(cluster, numbers, model.edge_cutoff, dtype, device)
         species = model.species(graph.numbers)
         pairs = _pairs(cluster, graph)
         encoding = operators.encoder.encode(graph, species, keep=forces and keep, n_hearing=cluster.n_solved)
@@ -159,19 +159,20 @@ def solve_tiles(
         )
 
 
-def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: float, dtype: torch.dtype, device: torch.device) -> Graph:
+def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: Cutoff, dtype: torch.dtype, device: torch.device) -> Graph:
     """The edges of the rows; members of the cluster that are no rows stand in them as neighbours only.
 
     The reverse of an edge to such a member is the edge itself.
     """
     n_rows = cluster.n_rows
     if finds_edges_on(device):
-        edges = device_edges([Atoms(numbers=numbers, positions=cluster.positions)], cutoff, device)
+        largest = extremes_of(cutoff, numbers)[1]
+        edges = device_edges([Atoms(numbers=numbers, positions=cluster.positions)], largest, device)
         if edges.on_one_site:
-            _edges(cluster, cutoff)  # raises, naming the atoms
+            _edges(cluster, numbers, cutoff)  # raises, naming the atoms
         center, other, reverse, vectors = edges.center, edges.other, edges.reverse, edges.vectors
     else:
-        found = _edges(cluster, cutoff)
+        found = _edges(cluster, numbers, cutoff)
         arrays = (found.center, found.other, found.reverse, found.vectors)
         center, other, reverse, vectors = (torch.from_numpy(a).to(device) for a in arrays)
     n_edges = int(torch.searchsorted(center, n_rows))
@@ -193,8 +194,8 @@ def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: float, dtype: torch.d
     )
 
 
-def _edges(cluster: Cluster, cutoff: float) -> Edges:
-    found = neighbor_edges(cluster.positions, np.zeros((3, 3)), False, cutoff)
+def _edges(cluster: Cluster, numbers: NDArray[Any], cutoff: Cutoff) -> Edges:
+    found = edges_of(numbers, cluster.positions, np.zeros((3, 3)), False, cutoff)
     check_sites(found, cluster.atom)
     return found
 
