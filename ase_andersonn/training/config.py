@@ -40,6 +40,8 @@ class TrainConfig:
         clip_norm: largest norm of the gradient.
         ema_decay: decay of the moving average of the weights.
         batch_atoms: atoms in a batch, at most (a larger frame is a batch of its own).
+        share_elements: learn the parameters of each element as a function of its properties (group, period, radius,
+            electronegativity, …) plus a residual, so that elements with few frames learn from those they resemble.
         balance: draw frames of rarer sets of elements more often, so that each set has about as many atoms in an epoch.
         max_epochs: length of the run; 100 where neither this nor `max_minutes` is given.
         max_minutes: length of the run in minutes of wall time spent in it, instead of `max_epochs`.
@@ -76,6 +78,7 @@ class TrainConfig:
     clip_norm: float = 10.0
     ema_decay: float = 0.999
     batch_atoms: int = 220
+    share_elements: bool = False
     balance: bool = False
     max_epochs: int | None = None
     max_minutes: float | None = None

@@ -14,6 +14,7 @@ from ase.data import chemical_symbols, covalent_radii
 from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 
 from ase_andersonn.inputs.graph import Graph, bucket, graph_from_batch, to_data
+from ase_andersonn.inputs.neighbors import Cutoff
 
 from .frames import LabelKeys, labels_of
 from .sampler import BucketSampler
@@ -38,7 +39,7 @@ class FrameDataset:
         keys: names of the labels.
     """
 
-    def __init__(self, frames: Sequence[Atoms], cutoff: float, keys: LabelKeys | None = None) -> None:
+    def __init__(self, frames: Sequence[Atoms], cutoff: Cutoff, keys: LabelKeys | None = None) -> None:
         self.cutoff = cutoff
         self.data: list[Data] = []
         for index, atoms in enumerate(frames):
@@ -120,7 +121,7 @@ class FrameDataset:
         return digest.hexdigest()
 
 
-def _labelled_data(atoms: Atoms, cutoff: float, keys: LabelKeys | None) -> Data:
+def _labelled_data(atoms: Atoms, cutoff: Cutoff, keys: LabelKeys | None) -> Data:
     """The frame's graph with all three labels, nan where it has none: a batch may mix frames with and without."""
     labels = labels_of(atoms, keys)
     data = to_data(atoms, cutoff)

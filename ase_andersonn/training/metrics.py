@@ -96,7 +96,7 @@ def evaluate_dataset(
     for member in model.members if isinstance(model, Committee) else [model]:
         if not isinstance(member, EnergyModel):
             raise ValueError(f"a {type(member).__name__} is no potential of atoms; only these are evaluated here.")
-        reports.append(report(member, FrameDataset(frames, member.cutoff, keys), **ask))
+        reports.append(report(member, FrameDataset(frames, member.edge_cutoff, keys), **ask))
     return reports[0] if len(reports) == 1 else _mean(reports)
 
 

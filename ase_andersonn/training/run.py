@@ -21,6 +21,7 @@ from ase_andersonn.config import from_dict, to_dict, write_config
 from ase_andersonn.models.files import CHECKPOINT
 from ase_andersonn.models.potential import ConvergenceError
 
+from .element_rows import ElementRows
 from .ema import WeightAverage
 from .interrupt import Interrupt
 from .report import MetricsLog
@@ -81,6 +82,7 @@ class Run(ABC):
         model: what is trained.
         batches: which samples are drawn together.
         may_change: fields of the config that a resumed run may change.
+        rows: the model's per-element parameters as the optimiser is to see them; None for as they are.
         progress_bar: whether to show one; where not given, only on a terminal.
     """
 
@@ -91,6 +93,7 @@ class Run(ABC):
         batches: Batches,
         *,
         may_change: tuple[str, ...],
+        rows: ElementRows | None = None,
         progress_bar: bool | None = None,
     ) -> None:
         self.config = config
@@ -98,7 +101,9 @@ class Run(ABC):
         self.model = model
         self.sampler = batches
         self.may_change = may_change
-        self.optimizer = make_optimizer(model, config.learning_rate, config.weight_decay)
+        self.rows = rows
+        self.learnt = dict((model if rows is None else rows).named_parameters())
+        self.optimizer = make_optimizer(self.learnt, config.learning_rate, config.weight_decay)
         self.average = WeightAverage(model, config.ema_decay)
         self.position = Position()
         self.random_state = torch.Generator().manual_seed(config.seed).get_state()
@@ -206,12 +211,12 @@ class Run(ABC):
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         with self._divergence_named():
             terms = self.backward(indices)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(terms["loss"])):
-            self.optimizer.step()
+            self._move()
             self.average.update(self.model)
             p.skipped_in_a_row = 0
             self._count(terms)
@@ -220,6 +225,14 @@ class Run(ABC):
         p.batch += 1
         p.step += 1
         self._advance_clock()
+
+    def _move(self) -> None:
+        """One step of the optimiser on the gradients at hand."""
+        if self.rows is not None:
+            self.rows.pass_gradients()
+        self.optimizer.step()
+        if self.rows is not None:
+            self.rows.write()
 
     @contextmanager
     def _divergence_named(self) -> Iterator[None]:
@@ -308,7 +321,7 @@ class Run(ABC):
             "data": self.fingerprint(),
             "sizes": to_dict(sizes),
         }
-        write_checkpoint(self.folder / CHECKPOINT, gather(self.model, self.optimizer, self.average), state)
+        write_checkpoint(self.folder / CHECKPOINT, gather(self.model, self.learnt, self.optimizer, self.average), state)
         self._saved = time.monotonic()
 
     def resume(self) -> None:
@@ -321,7 +334,7 @@ class Run(ABC):
         path = self.folder / CHECKPOINT
         tensors, state = read_checkpoint(path)
         self._check_same_run(path, state)
-        scatter(tensors, self.model, self.optimizer, self.average)
+        scatter(tensors, self.model, self.learnt, self.optimizer, self.average)
         self.random_state = tensors["random/cpu"]
         self.average.updates = state["average_updates"]
         self.position = from_dict(Position, state["position"])
@@ -337,10 +350,10 @@ class Run(ABC):
             raise ValueError(f"{path} belongs to a run on other data: the samples have changed. Start fresh.")
 
 
-def make_optimizer(model: nn.Module, rate: float, decay: float) -> SOAP:
+def make_optimizer(learnt: Mapping[str, nn.Parameter], rate: float, decay: float) -> SOAP:
     """SOAP that decays the weights of linear maps, and neither biases, gains nor embeddings."""
-    decayed = [p for name, p in model.named_parameters() if is_decayed(name, p)]
-    free = [p for name, p in model.named_parameters() if not is_decayed(name, p)]
+    decayed = [p for name, p in learnt.items() if is_decayed(name, p)]
+    free = [p for name, p in learnt.items() if not is_decayed(name, p)]
     groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
     return SOAP(groups, lr=rate)
 

@@ -23,6 +23,7 @@ from .config import TrainConfig
 from .contradictions import warn_of_contradictions
 from .dataset import FrameDataset, LabelledBatch, split
 from .doubts import warn_of_clashes, warn_of_unlike
+from .element_rows import ElementRows
 from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
@@ -55,6 +56,7 @@ class Experiment:
         device: of the model.
         dtype: of the model.
         learns_energies: whether the weights ask for energies and the frames have any.
+        rows: per-element parameters as the optimiser is to see them; None for as they are.
     """
 
     model: EnergyModel
@@ -64,6 +66,7 @@ class Experiment:
     device: torch.device
     dtype: torch.dtype
     learns_energies: bool = True
+    rows: ElementRows | None = None
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "Experiment":
@@ -79,7 +82,7 @@ class Experiment:
         cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
     ) -> "Experiment":
         """From frames and a model with random weights, whose references are set here."""
-        found = cls._of(config, model, train, validation)
+        found = cls._of(config, model, train, validation, draw_rows=True)
         scales = {z: found.scales[z].item() for z in model.elements}
         energies = reference_energies(train, config.reference_energies, config.labels)
         unknown = [chemical_symbols[z] for z in energies if z not in model.elements]
@@ -123,19 +126,25 @@ class Experiment:
 
     @classmethod
     def _of(
-        cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
+        cls,
+        config: TrainConfig,
+        model: EnergyModel,
+        train: Sequence[Atoms],
+        validation: Sequence[Atoms],
+        draw_rows: bool = False,
     ) -> "Experiment":
-        """With the model on its device, else as it is."""
+        """With the model on its device, else as it is but for its elements' rows where these are to be drawn anew."""
         device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
         _check_elements(config, train, validation, model.elements)
         scales = torch.ones(len(chemical_symbols), dtype=dtype)
         for z, scale in force_scales(train, config.labels).items():
             scales[z] = scale
         model.to(device=device, dtype=dtype)
-        known, held_out = (FrameDataset(frames, model.cutoff, config.labels) for frames in (train, validation))
+        known, held_out = (FrameDataset(frames, model.edge_cutoff, config.labels) for frames in (train, validation))
         learnt = _check_weights(config, known)
         warn_of_clashes(known)
-        return cls(model, known, held_out, scales.to(device), device, dtype, "energy" in learnt)
+        rows = ElementRows(model, model.elements, config.seed if draw_rows else None) if config.share_elements else None
+        return cls(model, known, held_out, scales.to(device), device, dtype, "energy" in learnt, rows)
 
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
         """Frames of a data set as a batch on the model's device."""
@@ -253,7 +262,7 @@ def _shifts(config: TrainConfig, model: EnergyModel, train: Sequence[Atoms]) -> 
         return {}
     found = report(
         model,
-        FrameDataset(frames, model.cutoff, config.labels),
+        FrameDataset(frames, model.edge_cutoff, config.labels),
         batch_atoms=config.batch_atoms,
         tolerance=config.tolerance,
         compile_mode=False,

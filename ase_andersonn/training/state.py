@@ -44,19 +44,31 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Tensor]:
-    """All tensors of a run: weights, buffers, moments of the optimiser, averaged weights, random state."""
+def gather(
+    model: nn.Module, learnt: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> dict[str, Tensor]:
+    """All tensors of a run: weights, buffers, moments of the optimiser, averaged weights, random state.
+
+    `learnt` are the optimiser's parameters by name; those that are none of the model's own are kept beside it.
+    """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in average.average.items()}
-    for name, p in model.named_parameters():
+    own = dict(model.named_parameters())
+    tensors |= {f"learnt/{name}": p for name, p in learnt.items() if name not in own}
+    for name, p in learnt.items():
         for key, value in optimizer.state.get(p, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
     tensors["random/cpu"] = torch.get_rng_state()
     return tensors
 
 
+@torch.no_grad()
 def scatter(
-    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    learnt: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
 ) -> None:
     """Put back what `gather` returned, except for the random state, which belongs to the whole process.
 
@@ -71,8 +83,10 @@ def scatter(
         raise ValueError(f"the run was written by another version of this package: {error}. Begin it anew.") from error
     for name, value in _under(tensors, "average/").items():
         average.average[name].copy_(value)
+    for name, value in _under(tensors, "learnt/").items():
+        learnt[name].copy_(value)
     moments = _under(tensors, "optimizer/")
-    for name, p in model.named_parameters():
+    for name, p in learnt.items():
         found = {key.removesuffix(f"/{name}"): value for key, value in moments.items() if key.split("/", 1)[1] == name}
         if found:
             # Copies of their own: in the file's memory they are not aligned, on which a product's last bit depends.

@@ -46,7 +46,12 @@ class Trainer(Run):
             batch_atoms=config.batch_atoms, seed=config.seed, balance=config.balance
         )
         super().__init__(
-            config, self.experiment.model, batches, may_change=MAY_CHANGE_ON_RESUME, progress_bar=progress_bar
+            config,
+            self.experiment.model,
+            batches,
+            may_change=MAY_CHANGE_ON_RESUME,
+            rows=self.experiment.rows,
+            progress_bar=progress_bar,
         )
 
     def fit(self) -> Position:

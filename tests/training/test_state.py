@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,20 +78,23 @@ def test_the_optimiser_goes_on_bit_for_bit(tmp_path: Path) -> None:
         optimizer.step()
         average.update(module)
 
+    def parts(run: tuple[nn.Sequential, torch.optim.AdamW, WeightAverage]) -> tuple[Any, ...]:
+        return run[0], dict(run[0].named_parameters()), *run[1:]
+
     whole = make()
     for seed in range(6):
         step(whole, seed)
     half = make()
     for seed in range(3):
         step(half, seed)
-    write_checkpoint(tmp_path / "c", gather(*half), {"updates": half[2].updates})
+    write_checkpoint(tmp_path / "c", gather(*parts(half)), {"updates": half[2].updates})
     resumed = make()
     tensors, state = read_checkpoint(tmp_path / "c")
-    scatter(tensors, *resumed)
+    scatter(tensors, *parts(resumed))
     resumed[2].updates = state["updates"]
     for seed in range(3, 6):
         step(resumed, seed)
-    expected, found = gather(*whole), gather(*resumed)
+    expected, found = gather(*parts(whole)), gather(*parts(resumed))
     assert expected.keys() == found.keys()
     for name in expected.keys() - {"random/cpu"}:
         assert torch.equal(expected[name], found[name]), name
@@ -109,8 +113,9 @@ def test_metrics_written_after_the_checkpoint_are_dropped(tmp_path: Path) -> Non
 def test_runs_of_other_versions_are_refused() -> None:
     model = nn.Linear(2, 3)
     optimizer, average = torch.optim.Adam(model.parameters()), WeightAverage(model, 0.9)
-    tensors = gather(model, optimizer, average)
+    run = model, dict(model.named_parameters()), optimizer, average
+    tensors = gather(*run)
     with pytest.raises(ValueError, match="another version"):
-        scatter({**tensors, "optimizer/mean/weight": torch.zeros(3, 2)}, model, optimizer, average)
+        scatter({**tensors, "optimizer/mean/weight": torch.zeros(3, 2)}, *run)
     with pytest.raises(ValueError, match="another version"):
-        scatter({**tensors, "model/weight": torch.zeros(3, 4)}, model, optimizer, average)
+        scatter({**tensors, "model/weight": torch.zeros(3, 4)}, *run)
