@@ -93,10 +93,16 @@ def energies_by_element(
     return {z: float(energy) for z, energy in zip(elements, found, strict=True)}
 
 
-def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict[int, float]:
-    """`s_Z = √⟨F_x²⟩` over the force components of all atoms of an element, eV/Å.
+def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None, pooled_atoms: float = 0.0) -> dict[int, float]:
+    """`s_Z^w s^(1−w)`, `s_Z = √⟨F_x²⟩` over the force components of all atoms of an element, `s` over those of all, eV/Å.
 
     An element without forces takes the scale of all others; where all forces are zero or none is given, 1 eV/Å.
+
+    Args:
+        frames: training frames.
+        keys: names of the labels.
+        pooled_atoms: atoms of an element at which its own scale counts as much as that of all,
+            `w = n_Z / (n_Z + pooled_atoms)`.
     """
     elements = elements_of(frames)
     labelled = [(atoms, forces) for atoms in frames if (forces := labels_of(atoms, keys).forces) is not None]
@@ -107,8 +113,13 @@ def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None) -> dict
     overall = float(np.sqrt(square.mean()))
     if overall == 0.0:
         return dict.fromkeys(elements, 1.0)
-    scales = {z: float(np.sqrt(square[numbers == z].mean())) if (numbers == z).any() else overall for z in elements}
-    return {z: max(scale, SMALLEST_SCALE * overall) for z, scale in scales.items()}
+    scales = {}
+    for z in elements:
+        own = square[numbers == z]
+        scale = max(float(np.sqrt(own.mean())), SMALLEST_SCALE * overall) if len(own) else overall
+        share = len(own) / (len(own) + pooled_atoms) if len(own) else 0.0
+        scales[z] = scale**share * overall ** (1.0 - share)
+    return scales
 
 
 def _number(symbol: str) -> int:

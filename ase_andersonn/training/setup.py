@@ -17,6 +17,7 @@ from ase_andersonn.inputs.convert import named_charge
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
+from ase_andersonn.models.moments import POOLED_ATOMS
 
 from .balance import warn_of_imbalance
 from .config import TrainConfig
@@ -137,7 +138,8 @@ class Experiment:
         device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
         _check_elements(config, train, validation, model.elements)
         scales = torch.ones(len(chemical_symbols), dtype=dtype)
-        for z, scale in force_scales(train, config.labels).items():
+        pooled = POOLED_ATOMS if config.share_elements else 0.0
+        for z, scale in force_scales(train, config.labels, pooled).items():
             scales[z] = scale
         model.to(device=device, dtype=dtype)
         known, held_out = (FrameDataset(frames, model.edge_cutoff, config.labels) for frames in (train, validation))

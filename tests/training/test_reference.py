@@ -74,6 +74,15 @@ def test_scales_are_root_mean_square_forces() -> None:
     assert found[1] == pytest.approx(overall)  # hydrogen has no forces
 
 
+def test_scales_of_rare_elements_are_drawn_to_that_of_all() -> None:
+    rng = np.random.default_rng(0)
+    frames = [frame("C2", 0.0, rng.normal(size=(2, 3))) for _ in range(500)] + [frame("O2", 0.0, np.full((2, 3), 50.0))]
+    alone, drawn = force_scales(frames), force_scales(frames, pooled_atoms=300.0)
+    overall = np.sqrt(np.mean(np.concatenate([atoms.calc.results["forces"] for atoms in frames]) ** 2))
+    assert drawn[6] == pytest.approx(alone[6] ** (1000 / 1300) * overall ** (300 / 1300))
+    assert drawn[8] == pytest.approx(50.0 ** (2 / 302) * overall ** (300 / 302))
+
+
 def test_scales_are_positive() -> None:
     assert force_scales([frame("CO", 0.0, np.zeros((2, 3)))]) == {6: 1.0, 8: 1.0}
     assert force_scales([frame("CO", 0.0)]) == {6: 1.0, 8: 1.0}
