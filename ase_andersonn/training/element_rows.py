@@ -9,9 +9,12 @@ resemble it too, so that elements with few training frames do not stay where the
 so files and inference know nothing of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations_with_replacement
 
+import numpy as np
 import torch
+from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from ase_andersonn.inputs.elements import element_properties, group, period
@@ -30,6 +33,22 @@ def properties_of(elements: Sequence[int]) -> Tensor:
     periods = nn.functional.one_hot(torch.tensor([period(z) - 1 for z in elements]), 7)
     columns = torch.cat([0.7 * table, groups, periods], 1)
     return columns / columns.norm(dim=1, keepdim=True)
+
+
+def shared_distances(elements: Sequence[int], known: Mapping[tuple[int, int], float]) -> dict[tuple[int, int], float]:
+    """The distance down to which each pair of elements counts as known, Å; those never seen bonded learn from the rest.
+
+    A pair that the frames hold at no less than the sum of its covalent radii, or not at all, takes the median share of
+    that sum of the other pairs: a repulsion from its own shortest distance on would reach into ordinary bonds.
+
+    Args:
+        elements: atomic numbers.
+        known: from the training frames, by atomic numbers in ascending order, Å.
+    """
+    sums = {(i, j): float(covalent_radii[i] + covalent_radii[j]) for i, j in combinations_with_replacement(elements, 2)}
+    bonded = {pair: known[pair] for pair in sums if known.get(pair, np.inf) < sums[pair]}
+    share = float(np.median([r / sums[pair] for pair, r in bonded.items()])) if bonded else 1.0
+    return {pair: bonded.get(pair, share * total) for pair, total in sums.items()}
 
 
 class ElementRows:

@@ -24,7 +24,7 @@ from .config import TrainConfig
 from .contradictions import warn_of_contradictions
 from .dataset import FrameDataset, LabelledBatch, split
 from .doubts import warn_of_clashes, warn_of_unlike
-from .element_rows import ElementRows
+from .element_rows import ElementRows, shared_distances
 from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
@@ -93,7 +93,8 @@ class Experiment:
                 "name it in `elements` of the model's config."
             )
         model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
-        model.set_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
+        known = {pair: NEARER * r for pair, r in found.train.closest().items()}
+        model.set_closest(shared_distances(model.elements, known) if config.share_elements else known)
         model.calibrate(lambda: _geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
         return found
 

@@ -1,10 +1,12 @@
 """Per-element parameters as a function of element properties plus a residual."""
 
+import pytest
 import torch
+from ase.data import covalent_radii
 from torch import nn
 
 from ase_andersonn.nn.blocks import SpeciesLinear
-from ase_andersonn.training.element_rows import ElementRows, properties_of
+from ase_andersonn.training.element_rows import ElementRows, properties_of, shared_distances
 
 ELEMENTS = (3, 11, 19, 29)  # Li, Na, K, Cu
 
@@ -78,3 +80,14 @@ def test_what_is_learnt_of_one_element_moves_those_that_resemble_it() -> None:
     moved = (before - model.linear.bias).mean(1)
     lithium, sodium, potassium, copper = moved.tolist()
     assert lithium > sodium > potassium > copper > -0.01
+
+
+def test_pairs_never_seen_bonded_take_the_share_of_the_others() -> None:
+    radii = {z: covalent_radii[z] for z in (3, 11, 29)}
+    known = {(3, 3): 1.4 * radii[3], (11, 11): 1.6 * radii[11], (3, 11): 4.5}
+    found = shared_distances((3, 11, 29), known)
+    assert found[3, 3] == known[3, 3]
+    assert found[11, 11] == known[11, 11]
+    assert found[3, 11] == pytest.approx(0.75 * (radii[3] + radii[11]))  # seen far apart alone
+    assert found[29, 29] == pytest.approx(1.5 * radii[29])  # never seen
+    assert len(found) == 6
