@@ -33,7 +33,6 @@ class TrainConfig:
         forces_weight: weight of the force loss.
         stress_weight: weight of the stress loss.
         huber_delta: where the loss turns from square to linear, in units of the element's scale.
-        large_force: eV/Å; where given, what is labelled with forces much larger counts less, see `losses.py`.
         learning_rate: peak value.
         learning_rate_final: last value, as a fraction of the peak.
         warmup: share of the run during which the learning rate rises.
@@ -72,7 +71,6 @@ class TrainConfig:
     forces_weight: float = 1.0
     stress_weight: float = 0.5
     huber_delta: float = 0.02
-    large_force: float | None = None
     learning_rate: float = 2e-3
     learning_rate_final: float = 0.01
     warmup: float = 0.02
@@ -146,7 +144,6 @@ RANGES = (
     ("forces_weight", 0.0, LARGE),
     ("stress_weight", 0.0, LARGE),
     ("huber_delta", 1e-9, LARGE),
-    ("large_force", 1e-9, LARGE),
     ("learning_rate", 0.0, LARGE),
     ("learning_rate_final", 0.0, 1.0),
     ("warmup", 0.0, 1.0),

@@ -8,9 +8,6 @@ With `s_i` the scale of atom i's element and `s̄` its mean over a structure,
 
 so that a soft element (Li) and a stiff one (Mo) count alike. `h(x) = x²/2δ` up to `δ`, `x − δ/2` beyond. Forces and
 stress enter with their Euclidean norm: the loss does not depend on the orientation of the axes.
-
-Labels of very large forces are less certain and less asked for, and would rule the mean. With `F₀` given, an atom's
-term is weighted with `c_i = 1 / (1 + |F_i| / F₀)` of its labelled force, a structure's with the mean of its atoms'.
 """
 
 from dataclasses import dataclass
@@ -50,14 +47,7 @@ def huber(square: Tensor, delta: float) -> Tensor:
     return torch.where(inside, square / (2.0 * delta), x - 0.5 * delta)
 
 
-def loss_terms(
-    predicted: Targets,
-    labelled: Targets,
-    systems: Systems,
-    scales: Tensor,
-    delta: float,
-    large_force: float | None = None,
-) -> LossTerms:
+def loss_terms(predicted: Targets, labelled: Targets, systems: Systems, scales: Tensor, delta: float) -> LossTerms:
     """The three losses of a batch.
 
     Args:
@@ -66,38 +56,24 @@ def loss_terms(
         systems: the structures.
         scales: of each element, eV/Å, indexed by atomic number.
         delta: where the loss turns from square to linear.
-        large_force: `F₀`, eV/Å; None for equal weights.
     """
     atom_scale = scales[systems.numbers]
     system_scale = systems.mean(atom_scale) * systems.n_per_system
 
-    weights = certainty(labelled.forces, large_force)
-    system_weights = systems.mean(weights)
-
     known = ~labelled.energy.isnan()
-    of_energy = system_weights[known]
     energy = (predicted.energy - labelled.energy)[known] / system_scale[known]
 
     known = ~labelled.forces.isnan().any(-1)
-    of_forces = weights[known]
     forces = (predicted.forces - labelled.forces)[known] / atom_scale[known][:, None]
 
     known = ~labelled.stress.isnan().flatten(1).any(-1)
-    of_stress = system_weights[known]
     virial_scale = (systems.volume / system_scale)[known][:, None, None]
     stress = (predicted.stress - labelled.stress)[known] * virial_scale
     return LossTerms(
-        _mean(of_energy * huber(energy.square(), delta)),
-        _mean(of_forces * huber(forces.square().sum(-1), delta)),
-        _mean(of_stress * huber(stress.square().sum((-1, -2)), delta)),
+        _mean(huber(energy.square(), delta)),
+        _mean(huber(forces.square().sum(-1), delta)),
+        _mean(huber(stress.square().sum((-1, -2)), delta)),
     )
-
-
-def certainty(forces: Tensor, large_force: float | None) -> Tensor:
-    """`c_i = 1 / (1 + |F_i| / F₀)` of labelled forces; 1 without a label, and where `F₀` is None [n_atoms]."""
-    if large_force is None:
-        return torch.ones_like(forces[:, 0])
-    return 1.0 / (1.0 + torch.linalg.vector_norm(forces, dim=-1).nan_to_num() / large_force)
 
 
 def _mean(values: Tensor) -> Tensor:

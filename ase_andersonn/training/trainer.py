@@ -65,14 +65,7 @@ class Trainer(Run):
         config = self.config
         batch = self.experiment.batch(self.experiment.train, indices)
         predicted = predict(self.model, batch, config.tolerance, config.compile)
-        terms = loss_terms(
-            predicted,
-            batch.labels,
-            batch.systems,
-            self.experiment.scales,
-            config.huber_delta,
-            config.large_force,
-        )
+        terms = loss_terms(predicted, batch.labels, batch.systems, self.experiment.scales, config.huber_delta)
         loss = terms.total(loss_weights(self.progress, config))
         loss.backward()
         return {"loss": loss, "energy": terms.energy, "forces": terms.forces, "stress": terms.stress}
@@ -107,12 +100,7 @@ class Trainer(Run):
     def _validation_loss(self, result: EvaluationReport) -> float:
         config = self.config
         terms = loss_terms(
-            result.predicted,
-            result.labelled,
-            result.systems,
-            self.experiment.scales.cpu().double(),
-            config.huber_delta,
-            config.large_force,
+            result.predicted, result.labelled, result.systems, self.experiment.scales.cpu().double(), config.huber_delta
         )
         # The final weights all along, so that losses of different epochs can be compared.
         final = config.energy_weight if config.energy_weight_final is None else config.energy_weight_final
