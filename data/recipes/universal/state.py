@@ -1,0 +1,36 @@
+"""Keep the small part of a training run, with which another machine goes on.
+
+python state.py keep       # run/ → state/
+python state.py restore    # state/ → run/
+
+The optimiser's moments, three quarters of a checkpoint, are left out: they are gathered anew within some hundred steps.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from ase_andersonn.models.files import CHECKPOINT
+from ase_andersonn.training.run import METRICS
+from ase_andersonn.training.state import read_checkpoint, write_checkpoint
+
+HERE = Path(__file__).parent
+RUN, STATE = HERE / "run", HERE / "state"
+
+
+def keep(run: Path = RUN, state: Path = STATE) -> None:
+    tensors, position = read_checkpoint(run / CHECKPOINT)
+    state.mkdir(exist_ok=True)
+    small = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
+    write_checkpoint(state / CHECKPOINT, small, position)
+    shutil.copy(run / METRICS, state / METRICS)
+
+
+def restore(run: Path = RUN, state: Path = STATE) -> None:
+    run.mkdir(exist_ok=True)
+    for name in (CHECKPOINT, METRICS):
+        shutil.copy(state / name, run / name)
+
+
+if __name__ == "__main__":
+    {"keep": keep, "restore": restore}[sys.argv[1]]()
