@@ -57,7 +57,8 @@ class Sums:
 
 def fingerprint(atoms: Atoms, model: EnergyModel, settings: Any) -> str:
     """Hash of all that the sums depend on."""
-    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    about = repr((settings, type(model).__name__, model.config))
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
     for array in (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).data)
     for name, tensor in sorted(model.state_dict().items()):

@@ -44,8 +44,8 @@ def reference_energies(
     """`min Σ_frames (E/n − Σ_Z x_Z e_Z)² + ridge N Σ_Z (e_Z − ē)²`, over the N frames with energies.
 
     `x_Z` is the share of element Z, `ē` the mean of `E/n`; where energies are given, the last sum is over the other
-    elements, and `ē = Σ_frames (E/n − Σ_given x_Z e_Z) / Σ_frames Σ_others x_Z`. The ridge of 10⁻⁶ decides only what the
-    energies leave open, such as what belongs to which element where all frames have one composition.
+    elements, and `ē = Σ_frames (E/n − Σ_given x_Z e_Z) / Σ_frames Σ_others x_Z`. The ridge of 10⁻⁶ decides only what
+    the energies leave open, such as what belongs to which element where all frames have one composition.
 
     Args:
         frames: training frames; those without energy do not count.
