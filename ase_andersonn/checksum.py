@@ -69,10 +69,10 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
             if has_checksum:
                 verify(file, place + len(MARK))
             file.seek(0)
-            found = np.load(file, allow_pickle=False)
-            if not isinstance(found, np.lib.npyio.NpzFile):
+            if file.read(2) != b"PK":
                 raise ValueError("it is no npz file")
-            return dict(found), has_checksum
+            file.seek(0)
+            return dict(np.load(file, allow_pickle=False)), has_checksum
     except Exception as error:  # what zipfile, zlib and NumPy raise for damaged files is not a closed list
         raise ValueError(_text(error)) from error
 

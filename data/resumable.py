@@ -110,6 +110,9 @@ class Frames:
 def _whole_frames(path: Path) -> list[Atoms]:
     if not path.exists():
         return []
+    for file in (path, _checksum_file(path)):
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder, and has to be a file. Move it away, or name another output.")
     data = path.read_bytes()
     size = _size_with_checksum(path, data) if _checksum_file(path).exists() else _size_of_whole_frames(path, data)
     if size < len(data):

@@ -39,7 +39,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         check_is_file(path)
         data = path.read_bytes()
-        metadata = json.loads(data[8 : _header_end(data)]).get("__metadata__") or {}
+        metadata = _metadata(data)
         if metadata.keys() == {KEY}:
             raise ValueError("it has no checksum: an earlier version of this package wrote it, which can go on with it")
         if metadata.keys() != {KEY, CHECKSUM}:
@@ -53,6 +53,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is no checkpoint of a training run that can be read ({str(error).rstrip('.')}). Put a copy in its "
             "place, or begin the run anew with --fresh; copy the models beside it first, if they are still wanted."
         ) from error
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Of a safetensors file; empty for anything else."""
+    try:
+        return dict(json.loads(data[8 : _header_end(data)])["__metadata__"])
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def _header_end(data: bytes) -> int:
