@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, g
 
 import yaml
 
+from ase_andersonn.writing import write_whole
+
 
 class Config(Protocol):
     """Any dataclass."""
@@ -55,13 +57,13 @@ def read_config(cls: type[C], path: str | Path) -> C:
 
 
 def write_config(config: Config, path: str | Path) -> None:
-    """Write a config to a ``.json``, ``.yaml`` or ``.yml`` file."""
+    """Replace a ``.json``, ``.yaml`` or ``.yml`` file by a config, or leave it as it is."""
     path, data = Path(path), to_dict(config)
     if _suffix(path) == ".json":
         text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     else:
         text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
 
 
 def subclass_named(base: type[T], name: str) -> type[T]:

@@ -15,7 +15,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     os.umask(umask)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

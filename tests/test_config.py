@@ -1,5 +1,6 @@
 """Laws of configs: what is written is read back, and what is wrong is named."""
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,3 +177,22 @@ def test_abstract_classes_cannot_be_named() -> None:
     assert subclass_named(Abstract, "Concrete") is Concrete  # type: ignore[type-abstract]
     with pytest.raises(ValueError, match="no Abstract named 'Abstract'; allowed: Concrete"):
         subclass_named(Abstract, "Abstract")  # type: ignore[type-abstract]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json"])
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
+) -> None:
+    path = tmp_path / name
+    write_config(Model(("Cu",)), path)
+    before = path.read_bytes()
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, where, fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_config(Model(("Ni",)), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]

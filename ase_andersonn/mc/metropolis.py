@@ -21,7 +21,7 @@ from .context import Context
 from .dynamics import write_image
 from .local_energy import check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
-from .restart import read_state
+from .restart import StateFile
 from .resumable import Resumable
 from .statistics import Blocking, Estimate, MoveRecord
 from .sublattice import Sublattice
@@ -53,7 +53,8 @@ class MetropolisMC(Resumable):
             1000, or in larger systems as many moves as there are atoms.
         check_tolerance: largest difference, eV/atom.
         restart: a state file: read if it is there, so that the run continues bit for bit as if it had not been
-            interrupted (intervals being the same), and written, whole or not at all. The atoms take on its state.
+            interrupted (intervals being the same), and written, whole or not at all. The atoms take on its state. While
+            it runs, no other simulation may use the file.
         restart_interval: steps between two writings of the file, each with a full evaluation; as `check_interval`.
         logfile: a path, "-" for the screen, or an open file.
         trajectory: a path or one of ASE's writers; structures are written with the running energy.
@@ -68,6 +69,7 @@ class MetropolisMC(Resumable):
 
     Raises:
         ValueError: for input that makes no sense, before anything is changed.
+        InUseError: if another simulation runs with the state file; the text names its process.
         EnergyMismatchError: from `run` and `irun`, when the running energy is not that of the atoms.
     """
 
@@ -116,7 +118,8 @@ class MetropolisMC(Resumable):
         self.energies = energies_of(atoms, local)
         self._begin_statistics()
         self._windows = [[0, 0] for _ in self.moves]  # attempted and accepted at the last adaptation
-        saved = None if self.restart is None or not self.restart.exists() else read_state(self.restart)
+        self.state_file = None if self.restart is None else StateFile(self.restart)
+        saved = None if self.state_file is None else self.state_file.read()
         if saved is None:
             self._check_moves()
             self.energy = check_finite(self.energies.fresh())
@@ -157,11 +160,12 @@ class MetropolisMC(Resumable):
 
     def irun(self, steps: int) -> Iterator[bool]:
         """See `Dynamics.irun`."""
-        self.begin()
-        for last in self.go_on(steps):
-            if last:
-                self.end()
-            yield last
+        with self.held():
+            self.begin()
+            for last in self.go_on(steps):
+                if last:
+                    self.end()
+                yield last
 
     def go_on(self, steps: int) -> Iterator[bool]:
         """As `irun`, between `begin` and `end`, which look at all atoms."""

@@ -1,9 +1,12 @@
-"""State files: NumPy's npz with arrays and one text of JSON, written whole or not at all; nothing is unpickled."""
+"""State files: NumPy's npz with arrays, one text of JSON and a checksum, written whole or not at all.
+
+Nothing is unpickled.
+"""
 
 import json
-import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,15 @@ from ase.data import chemical_symbols
 from ase.formula import Formula
 from numpy.typing import NDArray
 
-from ase_andersonn.writing import whole_file
+from ase_andersonn.checksum import BLANK, read_arrays, write_arrays
+from ase_andersonn.lock import Lock
+from ase_andersonn.writing import check_folder
 
 Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 1
+FORMAT = 2
+WITHOUT_CHECKSUM = 1
+"""The format before; its arrays have the checksums of the archive alone."""
 TEXT = "state"
 
 
@@ -32,13 +39,10 @@ def write_state(path: str | Path, arrays: Mapping[str, NDArray[Any]], state: Map
     Raises:
         ValueError: for arrays of Python objects.
     """
-    path = Path(path)
     if objects := [name for name, values in arrays.items() if values.dtype.hasobject]:
         raise ValueError(f"{', '.join(objects)} hold Python objects; a state file takes numbers and texts.")
     text = np.frombuffer(json.dumps({"format": FORMAT, **state}).encode(), np.uint8)
-    together: dict[str, Any] = {TEXT: text, **arrays}
-    with whole_file(path) as file:
-        np.savez(file, **together)
+    write_arrays(Path(path), {TEXT: text, **arrays})
 
 
 def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
@@ -48,17 +52,103 @@ def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
         ValueError: for a file that is none, or is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays, has_checksum = read_arrays(Path(path))
+        if TEXT not in arrays:
+            raise ValueError("it is a file of another kind")
         state = json.loads(arrays.pop(TEXT).tobytes())
-        if state.pop("format") != FORMAT:
-            raise ValueError("it has another format")
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, AttributeError, TypeError) as error:
+        found = state.pop("format")
+        if found not in (WITHOUT_CHECKSUM, FORMAT):
+            raise ValueError(f"its format is {found!r}, and this version of the package reads {FORMAT}")
+        if has_checksum != (found == FORMAT):
+            raise ValueError("it is damaged: its checksum is missing")
+        if not {"settings", "nsteps", "seed"} <= state.keys():
+            raise ValueError("it is a file of another kind")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no state of a Monte Carlo run that can be read ({error}). Move it away to begin anew, or name "
-            "another file as restart."
+            f"{path} is no state of a Monte Carlo run that can be read ({error}). Move it away to begin anew, put a "
+            "copy in its place, or name another file as restart."
         ) from error
     return arrays, state
+
+
+class StateFile:
+    """The state file of a simulation, which nobody else writes while that runs.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        remedy = "Wait until that has ended, stop it, or name another file as restart."
+        self.lock = Lock(path.with_name(f".{path.name}.lock"), f"the state file {path}", remedy)
+        self._known: bytes | None = None
+
+    def read(self) -> tuple[Arrays, dict[str, Any]] | None:
+        """The state, if there is one.
+
+        Raises:
+            InUseError: while another simulation runs with the file.
+            ValueError: see `read_state`.
+        """
+        self.lock.check()
+        if not self.path.exists():
+            return None
+        found = read_state(self.path)
+        self._known = self._end()
+        return found
+
+    def write(self, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+        """See `write_state`; to be called within `held`."""
+        write_state(self.path, arrays, state)
+        self._known = self._end()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else writes the file within; contexts may be nested.
+
+        Raises:
+            InUseError: if another simulation runs with the file.
+            ValueError: if another one has written it since it was read or written by this one.
+        """
+        check_folder(self.path)
+        with self.lock:
+            if self.path.exists() and self._end() != self._known:
+                raise ValueError(
+                    f"{self.path} was written by another simulation since this one "
+                    f"{'began' if self._known is None else 'read or wrote it'}. Make the simulation anew to go on from "
+                    "that, or name another file as restart."
+                )
+            yield
+
+    def _end(self) -> bytes:
+        """The file's checksum, or what an older one ends with."""
+        with open(self.path, "rb") as file:
+            file.seek(max(self.path.stat().st_size - len(BLANK), 0))
+            return file.read()
+
+
+def save(
+    restart: StateFile | None, path: str | Path | None, state: Callable[[], tuple[Arrays, dict[str, Any]]], kind: str
+) -> None:
+    """Write a simulation's state.
+
+    Args:
+        restart: its state file.
+        path: of the file to write, if that is not the one of `restart`.
+        state: gives what is to be written.
+        kind: of the simulation, for the error's text.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if path is not None and (restart is None or Path(path).resolve() != restart.path.resolve()):
+        write_state(path, *state())
+    elif restart is not None:
+        with restart.held():
+            restart.write(*state())
+    else:
+        raise ValueError(f"there is no state file to write; give save() a path, or restart= to {kind}.")
 
 
 def check_same(path: str | Path, saved: Any, asked: Any) -> None:

@@ -1,7 +1,7 @@
 """A Monte Carlo simulation that can be saved, continued, and compared with the atoms it is of."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from .local_energy import Energies, LocalEnergies, check_finite
 from .moves.base import Adaptive, Move
 from .restart import (
     Arrays,
+    StateFile,
     arrays_to_atoms,
     atoms_to_arrays,
     check_atoms_fit,
     check_same,
     fingerprint,
-    write_state,
+    save,
 )
 from .statistics import Blocking, MoveRecord
 from .sublattice import Sublattice
@@ -41,6 +42,7 @@ class Resumable(Dynamics):
     energy: float
     seed: Any
     restart: Path | None
+    state_file: StateFile | None
     check_tolerance: float
     temperature_K: float
     _settings: dict[str, Any]
@@ -87,11 +89,13 @@ class Resumable(Dynamics):
 
         Raises:
             ValueError: if neither a path is given nor `restart` was.
+            InUseError: if another simulation runs with the file of `restart`, and that is the one to write.
         """
-        path = self.restart if path is None else path
-        if path is None:
-            raise ValueError("there is no state file to write; give save() a path, or restart= to MetropolisMC.")
-        write_state(path, *self.get_state())
+        save(self.state_file, path, self.get_state, type(self).__name__)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Nobody else writes the state file within."""
+        return nullcontext() if self.state_file is None else self.state_file.held()
 
     def get_state(self) -> tuple[Arrays, dict[str, Any]]:
         """All that a run needs to go on: arrays, and the rest as JSON.

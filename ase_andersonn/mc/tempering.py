@@ -7,7 +7,7 @@ Lett. 57, 2607 (1986); Earl and Deem, Phys. Chem. Chem. Phys. 7, 3910 (2005).
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ from .arguments import check_seed
 from .dynamics import Dynamics
 from .local_energy import LocalEnergies
 from .metropolis import MetropolisMC
-from .restart import Arrays, check_same, read_state, write_state
+from .restart import Arrays, StateFile, check_same, save
 from .statistics import MoveRecord
 
 
@@ -46,6 +46,7 @@ class ParallelTempering(Dynamics):
 
     Raises:
         ValueError: for fewer than two replicas, replicas of different systems, or shared atoms.
+        InUseError: if another simulation runs with the state file; the text names its process.
     """
 
     def __init__(
@@ -74,18 +75,21 @@ class ParallelTempering(Dynamics):
         self.exchanges = [MoveRecord() for _ in self.replicas[1:]]
         self.walkers = list(range(len(self.replicas)))
         self._settings = {"replicas": len(self.replicas), "exchange_interval": exchange_interval}
-        if self.restart is not None and self.restart.exists():
-            self._read(self.restart)
+        self.state_file = None if self.restart is None else StateFile(self.restart)
+        saved = None if self.state_file is None else self.state_file.read()
+        if saved is not None:
+            self._take(*saved, str(self.restart))
 
     def irun(self, steps: int) -> Iterator[bool]:
         """See `Dynamics.irun`."""
-        for replica in self.replicas:
-            replica.begin()
-        for last in super().irun(steps):
-            if last:
-                for replica in self.replicas:
-                    replica.end()
-            yield last
+        with nullcontext() if self.state_file is None else self.state_file.held():
+            for replica in self.replicas:
+                replica.begin()
+            for last in super().irun(steps):
+                if last:
+                    for replica in self.replicas:
+                        replica.end()
+                yield last
 
     def step(self) -> None:
         """Let every replica run, then try the exchanges."""
@@ -106,10 +110,11 @@ class ParallelTempering(Dynamics):
 
         Raises:
             ValueError: if neither a path is given nor `restart` was.
+            InUseError: if another simulation runs with the file of `restart`, and that is the one to write.
         """
-        path = self.restart if path is None else path
-        if path is None:
-            raise ValueError("there is no state file to write; give save() a path, or restart= to ParallelTempering.")
+        save(self.state_file, path, self._state, type(self).__name__)
+
+    def _state(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {}
         states: list[dict[str, Any]] = []
         for k, replica in enumerate(self.replicas):
@@ -125,7 +130,7 @@ class ParallelTempering(Dynamics):
             "walkers": self.walkers,
             "replicas": states,
         }
-        write_state(path, arrays, state)
+        return arrays, state
 
     def log_columns(self) -> list[tuple[str, str]]:
         """See `Dynamics.log_columns`."""
@@ -143,8 +148,7 @@ class ParallelTempering(Dynamics):
             self.exchanges[k].accepted += 1
             self.walkers[k], self.walkers[k + 1] = self.walkers[k + 1], self.walkers[k]
 
-    def _read(self, path: Path) -> None:
-        arrays, state = read_state(path)
+    def _take(self, arrays: Arrays, state: dict[str, Any], path: str) -> None:
         check_same(path, state["settings"], self._settings)
         parts: list[Arrays] = [{} for _ in self.replicas]
         for name, values in arrays.items():

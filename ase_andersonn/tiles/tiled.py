@@ -197,33 +197,34 @@ class Tiled(Evaluator):
         tiles = tiles[~empty_tiles(grid, bins)]
         settings = (self.settings.dtype, self.settings.tol, focus, context, forces, stress)
         work = WorkFile(self.work, "" if self.work is None else fingerprint(atoms, self.model, settings))
-        sums = work.load() or Sums.empty(grid.n_tiles, len(atoms), forces=forces or stress, stress=stress)
-        left = tiles[sums.done :]
-        memory = self._memory(len(atoms), forces=forces or stress, stress=stress)
-        batches = self._full.solve(
-            grid,
-            bins,
-            (atoms.positions, atoms.numbers),
-            grid.tile(left),
-            context,
-            memory=memory,
-            forces=forces or stress,
-            size=sums.batch,
-        )
-        whole = True  # not in the middle of a batch, which would be added once more
-        try:
-            with self._bar(len(tiles), sums.done) as bar:
-                for batch in batches:
-                    whole = False
-                    add(sums, batch, left)
-                    whole = True
-                    bar.update(batch.last - batch.first)
-                    work.save(sums)
-        except BaseException:
-            if sums.done and whole:
-                work.save(sums, now=True)
-            raise
-        work.remove()
+        with work.held():
+            sums = work.load() or Sums.empty(grid.n_tiles, len(atoms), forces=forces or stress, stress=stress)
+            left = tiles[sums.done :]
+            memory = self._memory(len(atoms), forces=forces or stress, stress=stress)
+            batches = self._full.solve(
+                grid,
+                bins,
+                (atoms.positions, atoms.numbers),
+                grid.tile(left),
+                context,
+                memory=memory,
+                forces=forces or stress,
+                size=sums.batch,
+            )
+            whole = True  # not in the middle of a batch, which would be added once more
+            try:
+                with self._bar(len(tiles), sums.done) as bar:
+                    for batch in batches:
+                        whole = False
+                        add(sums, batch, left)
+                        whole = True
+                        bar.update(batch.last - batch.first)
+                        work.save(sums)
+            except BaseException:
+                if sums.done and whole:
+                    work.save(sums, now=True)
+                raise
+            work.remove()
         if held is not None:
             held.set_energies(sums.tile_energies, sums.energies)
         self._held = held

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import time
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ase_andersonn.checksum import read_arrays, write_arrays
+from ase_andersonn.lock import Lock
 from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.writing import whole_file
+from ase_andersonn.writing import check_folder
 
 from .partition import Floats
 
@@ -54,7 +57,8 @@ class Sums:
 
 def fingerprint(atoms: Atoms, model: EnergyModel, settings: Any) -> str:
     """Hash of all that the sums depend on."""
-    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    about = repr((settings, type(model).__name__, model.config))
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
     for array in (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).data)
     for name, tensor in sorted(model.state_dict().items()):
@@ -74,27 +78,46 @@ class WorkFile:
         self.path, self.key = None if path is None else Path(path), key
         self._saved, self._took = time.monotonic(), 0.0
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other evaluation uses the file within.
+
+        Raises:
+            InUseError: if another one does.
+        """
+        if self.path is None:
+            yield
+            return
+        check_folder(self.path)
+        remedy = "Wait until that has ended, stop it, or name another work file."
+        with Lock(self.path.with_name(f".{self.path.name}.lock"), f"the work file {self.path}", remedy):
+            yield
+
     def load(self) -> Sums | None:
         """The sums kept, where there are any of the same evaluation.
 
         Raises:
-            ValueError: if the file is that of another evaluation, or no work file at all.
+            ValueError: if the file is that of another evaluation, damaged, or no work file at all.
         """
         if self.path is None or not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                found = dict(file)
-            key = str(found.pop("key"))
-            arrays = {name: found.get(name) for name in ("tile_energies", "energies", "forces", "virials")}
-            sums = Sums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path} is not a work file of a tiled evaluation ({error}).") from error
-        if key != self.key:
+            found, has_checksum = read_arrays(self.path)
+            if not has_checksum:
+                raise ValueError("it has no checksum: it is damaged, or an earlier version of this package wrote it")
+            if not {"key", "tile_energies", "energies", "done", "batch"} <= found.keys():
+                raise ValueError("it is a file of another kind")
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path} is not a work file of a tiled evaluation that can be read ({error}). Remove it to begin "
+                "anew, or name another work file."
+            ) from error
+        if str(found["key"]) != self.key:
             raise ValueError(
                 f"{self.path} belongs to another structure, model or setting; remove it, or name another work file."
             )
-        return sums
+        arrays = {name: found.get(name) for name in ("tile_energies", "energies", "forces", "virials")}
+        return Sums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
 
     def save(self, sums: Sums, *, now: bool = False) -> None:
         """Write the sums, all or nothing, when it is time to."""
@@ -102,9 +125,8 @@ class WorkFile:
         if self.path is None or not (now or passed > max(SECONDS, self._took / SHARE)):
             return
         begun = time.monotonic()
-        arrays = {name: value for name, value in vars(sums).items() if value is not None}
-        with whole_file(self.path) as file:
-            np.savez(file, key=np.array(self.key), **arrays)
+        arrays = {name: np.asarray(value) for name, value in vars(sums).items() if value is not None}
+        write_arrays(self.path, {"key": np.array(self.key), **arrays})
         self._saved = time.monotonic()
         self._took = self._saved - begun
 

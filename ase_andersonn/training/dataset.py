@@ -1,6 +1,5 @@
 """Frames as graphs with labels, their neighbours found once; the validation split; batches."""
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 from ase_andersonn.inputs.graph import Graph, bucket, graph_from_batch, to_data
 from ase_andersonn.inputs.neighbors import Cutoff
 
+from .fingerprint import fingerprint
 from .frames import LabelKeys, labels_of
 from .sampler import BucketSampler
 from .targets import Systems, Targets
@@ -114,11 +114,8 @@ class FrameDataset:
 
     def fingerprint(self) -> str:
         """A hash of all structures and labels."""
-        digest = hashlib.sha256()
-        for data in self.data:
-            for name in ("numbers", "pos", "cell", "energy", "forces", "stress"):
-                digest.update(data[name].contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        names = ("numbers", "pos", "cell", "pbc", "energy", "forces", "stress")
+        return fingerprint([data[name].numpy() for name in names] for data in self.data)
 
 
 def _labelled_data(atoms: Atoms, cutoff: Cutoff, keys: LabelKeys | None) -> Data:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ase_andersonn.writing import write_whole
 
-from .run import Run
+from .run import Run, folder_lock
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,22 @@ def train_from_seeds(
 
     Raises:
         ValueError: for no members.
+        InUseError: if another process trains in the folder, or in that of a member; the text names it.
     """
     if n < 1:
         raise ValueError(f"n is {n}; an ensemble has at least one member.")
+    with folder_lock(config.output):
+        return _train_from_seeds(config, n, train, models, is_done, fresh)
+
+
+def _train_from_seeds(
+    config: Any,
+    n: int,
+    train: Callable[[Any], AnyRun],
+    models: Sequence[str],
+    is_done: Callable[[Any], bool],
+    fresh: bool,
+) -> list[AnyRun]:
     runs: list[AnyRun] = []
     folder = Path(config.output)
     ensemble, seeds = folder / ENSEMBLE, range(config.seed, config.seed + n)

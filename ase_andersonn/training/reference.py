@@ -41,10 +41,11 @@ def sample_with_energies(frames: Sequence[Atoms], n: int, keys: LabelKeys | None
 def reference_energies(
     frames: Sequence[Atoms], given: Mapping[str, float] | None = None, keys: LabelKeys | None = None
 ) -> dict[int, float]:
-    """`min Σ_frames (E/n − Σ_Z x_Z e_Z)² + ridge Σ_Z (e_Z − ē)²`, `x_Z` the share of element Z, `ē` the mean of `E/n`.
+    """`min Σ_frames (E/n − Σ_Z x_Z e_Z)² + ridge N Σ_Z (e_Z − ē)²`, over the N frames with energies.
 
-    The ridge decides only what the energies leave open, such as what belongs to which element where all frames have one
-    composition.
+    `x_Z` is the share of element Z, `ē` the mean of `E/n`; where energies are given, the last sum is over the other
+    elements, and `ē = Σ_frames (E/n − Σ_given x_Z e_Z) / Σ_frames Σ_others x_Z`. The ridge of 10⁻⁶ decides only what
+    the energies leave open, such as what belongs to which element where all frames have one composition.
 
     Args:
         frames: training frames; those without energy do not count.

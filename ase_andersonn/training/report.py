@@ -1,5 +1,6 @@
 """What a run leaves to look at: metrics as JSON lines, learning curve, table of errors, parity plot."""
 
+import hashlib
 import json
 import math
 import os
@@ -22,6 +23,9 @@ KBAR_OF_EV_PER_A3 = 1602.1766208
 QUANTITIES = (("energy", "meV/atom", 1e3), ("forces", "meV/Å", 1e3), ("stress", "GPa", 0.1 * KBAR_OF_EV_PER_A3))
 
 
+EMPTY = hashlib.sha256().hexdigest()
+
+
 class MetricsLog:
     """A file of JSON lines, one a record."""
 
@@ -34,6 +38,19 @@ class MetricsLog:
             file.write(json.dumps(finite_json(record), allow_nan=False) + "\n")
             file.flush()
             return os.fstat(file.fileno()).st_size
+
+    def sha256(self, size: int) -> str:
+        """Of the file's first bytes."""
+        with open(self.path, "rb") as file:
+            return hashlib.sha256(file.read(size)).hexdigest()
+
+    def check(self, size: int, sha256: str) -> None:
+        """Raise ValueError where a file is there that does not begin with so many bytes of this SHA-256."""
+        if self.path.exists() and self.sha256(size) != sha256:
+            raise ValueError(
+                f"{self.path} is not as the run left it: it was changed or is damaged. Put a copy in its place, or "
+                "remove it to go on without the errors of earlier epochs."
+            )
 
     def truncate(self, size: int) -> None:
         """Drop what was written after the checkpoint that a run resumes from."""

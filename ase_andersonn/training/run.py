@@ -18,21 +18,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ase_andersonn.config import from_dict, to_dict, write_config
+from ase_andersonn.lock import Lock
 from ase_andersonn.models.files import CHECKPOINT
 from ase_andersonn.models.potential import ConvergenceError
 
 from .element_rows import ElementRows
 from .ema import WeightAverage
 from .interrupt import Interrupt
-from .report import MetricsLog
+from .report import EMPTY, MetricsLog
 from .schedule import learning_rate
 from .soap import SOAP
-from .state import gather, read_checkpoint, scatter, write_checkpoint
+from .state import gather, own_random_numbers, random_states, read_checkpoint, scatter, write_checkpoint
 
 logger = logging.getLogger(__name__)
 
 METRICS, BEST, LAST = "metrics.jsonl", "best.safetensors", "last.safetensors"
 CONFIG, CURVE = "config.yaml", "learning_curve.png"
+LOCK = ".lock"
 MAX_SKIPPED_IN_A_ROW = 50
 
 
@@ -59,6 +61,7 @@ class Position:
         sums: of the training losses of the present epoch.
         counted: steps in these sums.
         metrics_size: bytes of the metrics file that belong to the checkpoint.
+        metrics_sha256: of these bytes.
     """
 
     epoch: int = 0
@@ -72,6 +75,7 @@ class Position:
     sums: dict[str, float] = field(default_factory=dict)
     counted: int = 0
     metrics_size: int = 0
+    metrics_sha256: str = EMPTY
 
 
 class Run(ABC):
@@ -84,6 +88,9 @@ class Run(ABC):
         may_change: fields of the config that a resumed run may change.
         rows: the model's per-element parameters as the optimiser is to see them; None for as they are.
         progress_bar: whether to show one; where not given, only on a terminal.
+
+    Attributes:
+        lock: of the run's folder, held by `fit`.
     """
 
     def __init__(
@@ -106,7 +113,8 @@ class Run(ABC):
         self.optimizer = make_optimizer(self.learnt, config.learning_rate, config.weight_decay)
         self.average = WeightAverage(model, config.ema_decay)
         self.position = Position()
-        self.random_state = torch.Generator().manual_seed(config.seed).get_state()
+        self.random_states: dict[str, Tensor] = {}
+        self.lock = folder_lock(self.folder)
         self.log = MetricsLog(self.folder / METRICS)
         self.progress_bar = progress_bar
         self._batches = batches.epoch(0)
@@ -164,15 +172,22 @@ class Run(ABC):
     # The run
 
     def fit(self) -> Position:
-        """Train until the budget is used or an interrupt (Ctrl-C, SIGTERM) asks to stop; both leave a checkpoint."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Train until the budget is used or an interrupt (Ctrl-C, SIGTERM) asks to stop; both leave a checkpoint.
+
+        Raises:
+            InUseError: if another process trains in the folder; the text names it.
+        """
+        with self.lock:
+            return self._fit()
+
+    def _fit(self) -> Position:
         write_config(self.config, self.folder / CONFIG)
         self.log.truncate(self.position.metrics_size)
         logger.info("%s", self.summary())
         disable = None if self.progress_bar is None else not self.progress_bar
         bar = tqdm(total=100.0, disable=disable, bar_format="{desc} {percentage:5.1f}%|{bar}| {elapsed} {postfix}")
-        with torch.random.fork_rng(devices=[]), Interrupt() as interrupt, bar:
-            torch.set_rng_state(self.random_state)
+        device = next(self.model.parameters()).device
+        with own_random_numbers(device, self.config.seed, self.random_states), Interrupt() as interrupt, bar:
             self._tick = self._saved = time.monotonic()
             self._before_first_step()
             while not self.finished and not interrupt.asked:
@@ -290,6 +305,7 @@ class Run(ABC):
         self._advance_clock()
         record["minutes"] = self.position.seconds / 60.0
         self.position.metrics_size = self.log.write(record)
+        self.position.metrics_sha256 = self.log.sha256(self.position.metrics_size)
         logger.info("%s", self.epoch_text(record))
 
     def is_best(self, loss: float) -> bool:
@@ -329,15 +345,16 @@ class Run(ABC):
 
         Raises:
             FileNotFoundError: without a checkpoint.
-            ValueError: if config or data are others than those of the checkpoint.
+            ValueError: if config or data are others than those of the checkpoint, or a file is damaged.
         """
         path = self.folder / CHECKPOINT
         tensors, state = read_checkpoint(path)
         self._check_same_run(path, state)
         scatter(tensors, self.model, self.learnt, self.optimizer, self.average)
-        self.random_state = tensors["random/cpu"]
+        self.random_states = random_states(tensors)
         self.average.updates = state["average_updates"]
         self.position = from_dict(Position, state["position"])
+        self.log.check(self.position.metrics_size, self.position.metrics_sha256)
         self._batches = self.sampler.epoch(self.position.epoch)
 
     def _check_same_run(self, path: Path, state: dict[str, Any]) -> None:
@@ -348,6 +365,12 @@ class Run(ABC):
             raise ValueError(f"{path} belongs to a run with another config ({said}). Undo the change or start fresh.")
         if state["data"] != self.fingerprint():
             raise ValueError(f"{path} belongs to a run on other data: the samples have changed. Start fresh.")
+
+
+def folder_lock(folder: str | Path) -> Lock:
+    """For who writes into the folder of a run, or of several."""
+    remedy = "Wait until that has ended, stop it, or name another output."
+    return Lock(Path(folder) / LOCK, f"the run folder {folder}", remedy)
 
 
 def make_optimizer(learnt: Mapping[str, nn.Parameter], rate: float, decay: float) -> SOAP:

@@ -227,7 +227,7 @@ def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str
     given = {"elements": tuple(elements), **(sizes or config.model)}
     model_config = from_dict(config_class, {**given, "elements": _numbers(given["elements"])}, where)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed sets the user's on GPUs as well
         model: EnergyModel = cls(model_config)
     return model
 

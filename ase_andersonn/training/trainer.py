@@ -19,7 +19,7 @@ from .ensemble import train_from_seeds
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
 from .report import epoch_text, learning_curve
-from .run import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Position, Run, is_decayed, may_start
+from .run import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Position, Run, folder_lock, is_decayed, may_start
 from .schedule import loss_weights
 from .setup import WITHOUT_ENERGIES, Experiment
 
@@ -189,17 +189,21 @@ def train(
 
     Raises:
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
+        InUseError: if another process trains in `config.output`; the text names it.
     """
-    go_on = may_start(config.output, resume=resume, fresh=fresh)
-    experiment = Experiment.from_checkpoint(config) if go_on else Experiment.from_config(config)
-    trainer = Trainer(config, experiment, progress_bar=progress_bar)
-    if go_on:
-        trainer.resume()
-    else:  # not before the trainer is made: what it begins with may be the best model of the run that it replaces
-        for name in (BEST, LAST, CHECKPOINT):
-            (Path(config.output) / name).unlink(missing_ok=True)
-    trainer.fit()
-    return trainer
+    lock = folder_lock(config.output)
+    with lock:
+        go_on = may_start(config.output, resume=resume, fresh=fresh)
+        experiment = Experiment.from_checkpoint(config) if go_on else Experiment.from_config(config)
+        trainer = Trainer(config, experiment, progress_bar=progress_bar)
+        trainer.lock = lock
+        if go_on:
+            trainer.resume()
+        else:  # not before the trainer is made: what it begins with may be the best model of the run that it replaces
+            for name in (BEST, LAST, CHECKPOINT):
+                (Path(config.output) / name).unlink(missing_ok=True)
+        trainer.fit()
+        return trainer
 
 
 def train_committee(config: TrainConfig, n: int, *, resume: bool = False, fresh: bool = False) -> list[Trainer]:

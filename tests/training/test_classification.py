@@ -230,7 +230,7 @@ def test_class_weights_have_mean_one() -> None:
 # Runs
 
 
-CLOCK = ("minutes", "seconds", "output", "metrics_size")
+CLOCK = ("minutes", "seconds", "output", "metrics_size", "metrics_sha256")
 
 
 def without_clock(value: Any) -> Any:

@@ -71,6 +71,38 @@ def test_the_fingerprint_sees_labels_and_positions(frames: list[Atoms]) -> None:
     assert after != before
 
 
+def test_the_fingerprint_sees_all_that_is_learnt_from() -> None:
+    def change(frames: list[Atoms], name: str) -> None:
+        atoms = frames[1]
+        if name == "order":
+            frames.reverse()
+        elif name == "pbc":
+            atoms.pbc = [True, True, False]
+        elif name == "cell":
+            atoms.cell[2, 2] += 1e-9
+        elif name == "numbers":
+            atoms.numbers[0] = 28
+        elif name == "positions":
+            atoms.positions[0, 0] += 1e-9
+        elif name == "one more":
+            frames.append(frames[0])
+        elif name in atoms.calc.results:
+            atoms.calc.results[name] = atoms.calc.results[name] + 1e-9
+        elif name == "no stress":
+            del atoms.calc.results["stress"]
+
+    found = set()
+    changes = ("none", "order", "pbc", "cell", "numbers", "positions", "one more", "energy", "forces", "stress")
+    for name in (*changes, "no stress"):
+        frames = [bulk("Cu", cubic=True), bulk("Cu", cubic=True) * (1, 1, 2)]
+        for atoms in frames:
+            results = {"energy": -1.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+            atoms.calc = SinglePointCalculator(atoms, **results)
+        change(frames, name)
+        found.add(FrameDataset(frames, 3.0).fingerprint())
+    assert len(found) == len(changes) + 1
+
+
 def test_no_frames() -> None:
     assert len(FrameDataset([], 3.5)) == 0
 

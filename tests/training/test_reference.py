@@ -5,7 +5,13 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from ase_andersonn.training.reference import SMALLEST_SCALE, force_scales, reference_energies, sample_with_energies
+from ase_andersonn.training.reference import (
+    RIDGE,
+    SMALLEST_SCALE,
+    force_scales,
+    reference_energies,
+    sample_with_energies,
+)
 
 
 def frame(formula: str, energy: float | None = None, forces: np.ndarray | None = None) -> Atoms:
@@ -25,6 +31,34 @@ def test_energies_of_atoms_that_do_not_interact_are_found() -> None:
     for atoms in frames:
         total = sum(found[z] for z in atoms.numbers)
         assert total / len(atoms) == pytest.approx(atoms.get_potential_energy() / len(atoms), abs=0.02)
+
+
+@pytest.mark.parametrize("given", [{}, {"O": -7.0}])
+def test_the_minimum_is_that_of_the_formula(given: dict[str, float]) -> None:
+    """With elements that always stand together, so that the ridge decides; and the same where frames are doubled."""
+    rng = np.random.default_rng(0)
+    formulas = ["CH4", "C2H8", "CO2", "H2O", "NaCl", "Na2Cl2"]
+    frames = [frame(f, float(len(Atoms(f)) * rng.normal(-5.0))) for f in formulas]
+    found = reference_energies(frames, given)
+    assert reference_energies(frames * 3, given) == pytest.approx(found, rel=1e-9)
+    share = np.array([[np.mean(atoms.numbers == z) for z in sorted(found)] for atoms in frames])
+    per_atom = np.array([atoms.get_potential_energy() / len(atoms) for atoms in frames])
+    free = np.array([z != 8 or not given for z in sorted(found)])
+    fixed = np.where(free, 0.0, -7.0)
+    rest = per_atom - share @ fixed
+    mean = rest.sum() / share[:, free].sum()
+
+    def loss(e: np.ndarray) -> float:
+        ridge = RIDGE * len(frames) * ((e[free] - mean) ** 2).sum()
+        return float(((per_atom - share @ e) ** 2).sum() + ridge)
+
+    energies = np.array([found[z] for z in sorted(found)])
+    for k in np.flatnonzero(free):
+        step = np.zeros(len(free))
+        step[k] = 1e-3
+        slope = (loss(energies + step) - loss(energies - step)) / 2e-3
+        assert abs(slope) < 1e-9  # a ridge without its factor gives slopes of 1e-5
+    assert found.get(8) == pytest.approx(-7.0) or not given
 
 
 def test_one_composition_keeps_its_mean_energy() -> None:

@@ -3,16 +3,28 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from damage import accidents
+from safetensors.torch import save, save_file
 from torch import nn
 
 from ase_andersonn.training.ema import WeightAverage
 from ase_andersonn.training.report import MetricsLog
-from ase_andersonn.training.state import gather, read_checkpoint, scatter, write_checkpoint
+from ase_andersonn.training.state import (
+    BLANK,
+    CHECKSUM,
+    KEY,
+    gather,
+    own_random_numbers,
+    random_states,
+    read_checkpoint,
+    scatter,
+    write_checkpoint,
+)
 
 
 def test_tensors_and_state_come_back(tmp_path: Path) -> None:
@@ -119,3 +131,77 @@ def test_runs_of_other_versions_are_refused() -> None:
         scatter({**tensors, "optimizer/mean/weight": torch.zeros(3, 2)}, *run)
     with pytest.raises(ValueError, match="another version"):
         scatter({**tensors, "model/weight": torch.zeros(3, 4)}, *run)
+
+
+def test_every_damage_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    state = {"position": {"epoch": 3}, "said": f'"{CHECKSUM}":"{BLANK}"'}  # a text that looks like the checksum
+    write_checkpoint(path, {"model/a": torch.randn(20, 3), "b": torch.tensor(2.0)}, state)
+    for damage in accidents(path):
+        with pytest.raises(ValueError, match=r"c\.safetensors is no checkpoint .* Put a copy .* --fresh") as caught:
+            read_checkpoint(path)
+        assert "codec" not in str(caught.value), damage
+    assert read_checkpoint(path)[1] == state
+
+
+def test_a_checkpoint_of_before_there_were_checksums_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "c").write_bytes(save({"a": torch.ones(1)}, {KEY: "{}"}))
+    assert torch.equal(read_checkpoint(tmp_path / "c")[0]["a"], torch.ones(1))
+    assert "no checksum" in caplog.text
+
+
+def test_a_checkpoint_with_a_wrong_checksum(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(save({"a": torch.ones(1)}, {KEY: "{}", CHECKSUM: "1" * 64}))
+    with pytest.raises(ValueError, match="its content does not fit its checksum"):
+        read_checkpoint(tmp_path / "c")
+
+
+def test_metrics_that_were_changed_are_told_of(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    size = log.write({"epoch": 1, "loss": 0.5})
+    sha256 = log.sha256(size)
+    log.check(size, sha256)
+    log.write({"epoch": 2})  # after the checkpoint
+    log.check(size, sha256)
+    whole = log.path.read_bytes()
+    for changed in (whole.replace(b"0.5", b"0.4"), whole[:5], b""):
+        log.path.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"metrics\.jsonl is not as the run left it.*remove it to go on"):
+            log.check(size, sha256)
+    log.path.unlink()
+    log.check(size, sha256)
+
+
+class OnGPU(nn.Module):
+    """Stands for a model on a GPU that is not there."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        return iter([SimpleNamespace(device=torch.device("cuda", 1))])
+
+
+def test_the_generator_of_the_gpu_is_seeded_saved_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, gpus = torch.device("cuda", 1), tuple(torch.Generator().manual_seed(k) for k in range(2))
+    monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+    before = [torch.default_generator.get_state(), gpus[0].get_state(), gpus[1].get_state()]
+
+    def draw() -> list[float]:
+        return [torch.rand(1).item(), torch.rand(1, generator=gpus[1]).item()]
+
+    with own_random_numbers(device, 5, {}):
+        draw()
+        saved = gather(OnGPU(), {}, torch.optim.SGD([torch.zeros(1)]), SimpleNamespace(average={}))  # type: ignore[arg-type]
+        whole = draw()
+    assert saved.keys() == {"random/cpu", "random/cuda"}
+    with own_random_numbers(device, 6, random_states(saved)):
+        assert draw() == whole
+    with own_random_numbers(device, 5, {}):
+        draw()
+        assert draw() == whole
+    with own_random_numbers(device, 5, {"cpu": saved["random/cpu"]}):  # a run that was begun without a GPU
+        assert draw()[0] == whole[0]
+    with own_random_numbers(torch.device("cpu"), 5, random_states(saved)):  # and one that goes on without
+        assert torch.rand(1).item() == whole[0]
+    for generator, state in zip((torch.default_generator, *gpus), before, strict=True):
+        assert torch.equal(generator.get_state(), state)

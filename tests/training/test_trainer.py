@@ -32,12 +32,16 @@ from ase_andersonn.training.state import read_checkpoint
 from ase_andersonn.training.targets import Targets
 from ase_andersonn.training.trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
 
-CLOCK = ("minutes", "seconds")
+CLOCK = ("minutes", "seconds", "metrics_sha256")
 
 
 def without_clock(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: without_clock(v) for k, v in value.items() if k not in (*CLOCK, "output", "metrics_size")}
+        return {
+            k: without_clock(v)
+            for k, v in value.items()
+            if k not in (*CLOCK, "output", "metrics_size", "metrics_sha256")
+        }
     return value
 
 

@@ -1,6 +1,5 @@
 """Structures as the model's samples, made once; the division into training and validation; batches and blocks."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ase_andersonn.models.classifier_base import ClassifierModel
+from ase_andersonn.training.fingerprint import fingerprint
 
 from .table import Entry
 
@@ -45,22 +45,18 @@ class LabelledSamples:
         Raises:
             ValueError: for a structure that the model cannot take; the text says which.
         """
-        samples, digest = [], hashlib.sha256()
+        samples = []
         for entry in tqdm(entries, "structures", disable=None if progress_bar is None else not progress_bar):
             try:
                 samples.append(model.sample(entry.atoms))
             except ValueError as error:
                 raise ValueError(f"{entry.where}, {entry.atoms.get_chemical_formula()}: {error}") from error
-            atoms = entry.atoms
-            for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
-                digest.update(np.ascontiguousarray(array).tobytes())
-            digest.update(f"{entry.target} {entry.value!r}".encode())
         return cls(
             samples,
             [model.size(sample) for sample in samples],
             torch.tensor([entry.target for entry in entries], dtype=torch.int64),
             torch.tensor([entry.value for entry in entries], dtype=torch.float32),
-            digest.hexdigest(),
+            fingerprint(_arrays(entry) for entry in entries),
         )
 
     def blocks(self, indices: Sequence[int], most_rows: int) -> list[list[int]]:
@@ -74,6 +70,11 @@ class LabelledSamples:
             blocks[-1].append(index)
             free -= self.sizes[index][0]
         return blocks
+
+
+def _arrays(entry: Entry) -> list[Any]:
+    atoms = entry.atoms
+    return [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, entry.target, entry.value]
 
 
 @dataclass(frozen=True)

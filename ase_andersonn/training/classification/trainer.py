@@ -21,7 +21,7 @@ from ase_andersonn.models.classifier_base import ClassifierModel
 from ase_andersonn.models.files import CHECKPOINT
 from ase_andersonn.training.ensemble import train_from_seeds
 from ase_andersonn.training.report import finite_json
-from ase_andersonn.training.run import BEST, CURVE, Run, may_start
+from ase_andersonn.training.run import BEST, CURVE, Run, folder_lock, may_start
 from ase_andersonn.writing import write_whole
 
 from .calibration import fit_novelty, fit_temperature
@@ -243,7 +243,7 @@ def build_model(config: ClassifierTrainConfig) -> ClassifierModel:
     labels = to_dict(config.label_set())
     model_config = from_dict(get_type_hints(cls.__init__)["config"], {**config.model, "labels": labels}, "model")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed sets the user's on GPUs as well
         model: ClassifierModel = cls(model_config)
     return model
 
@@ -261,16 +261,20 @@ def train_classifier(
 
     Raises:
         FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
+        InUseError: if another process trains in `config.output`; the text names it.
     """
-    go_on = may_start(config.output, resume=resume, fresh=fresh)
-    trainer = ClassifierTrainer(config, progress_bar=progress_bar)
-    if go_on:
-        trainer.resume()
-    else:
-        for name in (BEST, MODEL, TEST, CHECKPOINT):
-            (Path(config.output) / name).unlink(missing_ok=True)
-    trainer.fit()
-    return trainer
+    lock = folder_lock(config.output)
+    with lock:
+        go_on = may_start(config.output, resume=resume, fresh=fresh)
+        trainer = ClassifierTrainer(config, progress_bar=progress_bar)
+        trainer.lock = lock
+        if go_on:
+            trainer.resume()
+        else:
+            for name in (BEST, MODEL, TEST, CHECKPOINT):
+                (Path(config.output) / name).unlink(missing_ok=True)
+        trainer.fit()
+        return trainer
 
 
 def train_ensemble(

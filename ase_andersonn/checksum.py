@@ -1,0 +1,99 @@
+"""SHA-256 checksums within the files that work is resumed from, so that a flipped bit anywhere is found on reading.
+
+The checksum is of all bytes of the file but its own 64 digits, in whose place zeros are counted.
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_andersonn.writing import whole_file
+
+BLANK = "0" * 64
+"""Stands for the checksum until the rest is written."""
+MARK = b"ase-andersonn-sha256:"
+"""Begins the comment of an npz file, which ends with the checksum."""
+COMMENT = len(MARK) + len(BLANK)
+BLOCK = 1 << 20
+
+
+def fill_in(file: IO[bytes], place: int) -> None:
+    """Write the checksum over the blank at `place` (bytes) of a file open for reading and writing."""
+    found = _checksum(file, place)
+    file.seek(place)
+    file.write(found)
+
+
+def verify(file: IO[bytes], place: int) -> None:
+    """Raise ValueError where the checksum at `place` (bytes) is not that of the file."""
+    found = _checksum(file, place)
+    file.seek(place)
+    if file.read(len(BLANK)) != found:
+        raise ValueError("it is damaged: its content does not fit its checksum")
+
+
+def check_is_file(path: Path) -> None:
+    """Raise ValueError for a folder, a device, and a file without content."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder" if path.is_dir() else "it is no regular file")
+    if path.stat().st_size == 0:
+        raise ValueError("it is empty")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Replace a file by NumPy's npz with a checksum, or leave it as it is."""
+    with whole_file(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the last for allow_pickle
+        file.seek(-2, 2)  # an archive ends with the length of its comment, and the comment
+        file.write(struct.pack("<H", COMMENT) + MARK + BLANK.encode())
+        fill_in(file, file.tell() - len(BLANK))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
+    """The arrays of an npz file, and whether it has a checksum; nothing is unpickled.
+
+    Raises:
+        ValueError: for anything else, and for a file that is damaged.
+    """
+    try:
+        check_is_file(path)
+        with open(path, "rb") as file:
+            place = max(path.stat().st_size - COMMENT, 0)
+            file.seek(place)
+            has_checksum = file.read(len(MARK)) == MARK
+            if has_checksum:
+                verify(file, place + len(MARK))
+            file.seek(0)
+            if file.read(2) != b"PK":
+                raise ValueError("it is no npz file")
+            file.seek(0)
+            return dict(np.load(file, allow_pickle=False)), has_checksum
+    except Exception as error:  # what zipfile, zlib and NumPy raise for damaged files is not a closed list
+        raise ValueError(_text(error)) from error
+
+
+def _text(error: Exception) -> str:
+    """The error without its own punctuation; that of the system without number and file."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.rstrip(".") or type(error).__name__
+
+
+def _checksum(file: IO[bytes], place: int) -> bytes:
+    digest, left = hashlib.sha256(), place
+    file.seek(0)
+    while left:
+        block = file.read(min(BLOCK, left))
+        if not block:
+            raise ValueError("it is cut short")
+        digest.update(block)
+        left -= len(block)
+    digest.update(BLANK.encode())
+    file.seek(len(BLANK), 1)
+    while block := file.read(BLOCK):
+        digest.update(block)
+    return digest.hexdigest().encode()
