@@ -95,7 +95,7 @@ def energies_by_element(
 
 
 def force_scales(frames: Sequence[Atoms], keys: LabelKeys | None = None, pooled_atoms: float = 0.0) -> dict[int, float]:
-    """`s_Z^w s^(1−w)`, `s_Z = √⟨F_x²⟩` over the force components of all atoms of an element, `s` over those of all, eV/Å.
+    """`s_Z^w s^(1−w)`, `s_Z = √⟨F_x²⟩` over the force components of an element's atoms, `s` over those of all, eV/Å.
 
     An element without forces takes the scale of all others; where all forces are zero or none is given, 1 eV/Å.
 
