@@ -1,4 +1,4 @@
-"""ASE's Fréchet cell filter at a tenth of its cost, which counts where a batched calculator takes a millisecond a structure."""
+"""ASE's Fréchet cell filter at a tenth of its cost, which counts where a batch takes a millisecond a structure."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 NEAR = 0.25
-"""Norm of F − 1 up to which 8 nodes give log F to round-off: N. J. Higham, Functions of Matrices, SIAM 2008, table 11.1."""
+"""Norm of F − 1 up to which 8 nodes give log F to round-off: Higham, Functions of Matrices, SIAM 2008, table 11.1."""
 
 
 class CellFilter(FrechetCellFilter):
@@ -37,7 +37,7 @@ class CellFilter(FrechetCellFilter):
             [np.linalg.solve(gradient, self.atoms.positions.T).T, log(gradient) * self.exp_cell_factor]
         )
 
-    def get_forces(self, **kwargs: Any) -> Floats:
+    def get_forces(self, **_: Any) -> Floats:
         """Generalised forces [n_atoms + 3, 3], equal to ASE's; computed once for each dictionary of results."""
         results = self.atoms.calc.results
         if self._known is None or self._known[0] is not results:
@@ -58,9 +58,9 @@ class CellFilter(FrechetCellFilter):
 
 
 def log(gradient: Floats) -> Floats:
-    """Logarithm of a 3 × 3 matrix near the identity, log(1 + X) = Σ_j w_j X (1 + x_j X)⁻¹, with Gauss–Legendre nodes x_j.
+    """Logarithm of a 3 × 3 matrix, log(1 + X) = Σ_j w_j X (1 + x_j X)⁻¹, with Gauss–Legendre nodes x_j.
 
-    Far from it, scipy's, which takes fifty times as long.
+    Far from the identity scipy's, which takes fifty times as long.
     """
     x = gradient - np.eye(3)
     if np.abs(x).sum(0).max() > NEAR:

@@ -1,7 +1,7 @@
 """Energies, forces and stresses of many structures by any ASE calculator, in batches where it has them.
 
-A calculator is batched if it has a method `evaluate(structures, *, forces, stress)` that returns a dictionary of results
-for each structure, as `AndersoNN` does.
+A calculator is batched if it has a method `evaluate(structures, *, forces, stress)` that returns a dictionary of
+results for each structure, as `AndersoNN` does.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-
-from ase_andersonn.inputs.convert import check_atoms
-from ase_andersonn.inputs.sources import structure_from
 
 Results = dict[str, Any]
 """`energy` (eV), where asked for `forces` [n_atoms, 3] (eV/Å) and `stress` [6] (eV/Å³)."""
@@ -84,6 +81,9 @@ def read_structure(source: Any, *, periodic: bool = False) -> Atoms:
         FileNotFoundError, TypeError: see `inputs.sources.structure_from`.
         ValueError: for what has no energy (empty, not finite, two atoms on one site), or is not periodic.
     """
+    from ase_andersonn.inputs.convert import check_atoms  # loads torch
+    from ase_andersonn.inputs.sources import structure_from
+
     atoms = structure_from(source).copy()
     atoms.calc = None
     check_atoms(atoms)

@@ -22,7 +22,7 @@ class Result:
     """A property of a structure; units stand in the docstrings of the subclasses."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain numbers, strings, lists and dictionaries; what is not finite is None, as JSON wants it."""
+        """The fields as plain numbers, strings, lists and dictionaries, for JSON; what is not finite is None."""
         return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
 
     def plot(self, path: str | Path | None = None) -> "Figure":

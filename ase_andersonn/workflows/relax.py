@@ -50,8 +50,8 @@ class Relaxation(Result):
     """A structure at rest, or what became of it.
 
     Attributes:
-        atoms: the structure, with energy, forces (and stress, where the cell moved) in its calculator; None where it could
-            not be read, and its last geometry with an energy where it failed later.
+        atoms: the structure, with energy, forces (and stress, where the cell moved) in its calculator; where it
+            failed, its last geometry, or None if it could not be read.
         energy: eV; nan without one.
         enthalpy: eV, energy + pressure · volume.
         fmax: eV/Å, the largest force, of ASE's generalised forces where the cell moved.
@@ -120,10 +120,10 @@ def relax_each(structures: Iterable[Any], calc: Any, **options: Any) -> Iterator
         calc: any ASE calculator.
         fmax: eV/Å at which a structure is at rest (0.01), of atoms and of the cell: ASE's −virial/n_atoms.
         steps: of the optimizer at most (500).
-        cell: `"fixed"`; `"free"`; `"constant_volume"`; `"hydrostatic"`, which keeps its shape; six truth values for xx yy
-            zz yz xz xy, which may change; `"auto"`, free where it repeats in three directions, else fixed.
+        cell: `"fixed"`; `"free"`; `"constant_volume"`; `"hydrostatic"`, which keeps its shape; six truth values, for
+            xx yy zz yz xz xy, which may change; `"auto"`, free where it repeats in three directions, else fixed.
         pressure: eV/Å³ as everywhere in ASE (0); `5 * ase.units.GPa` is 5 GPa.
-        fix_symmetry: whether the space group stays (False), with `ase.constraints.FixSymmetry`, which also idealises it.
+        fix_symmetry: whether the space group stays (False), by `ase.constraints.FixSymmetry`, which idealises it.
         optimizer: `"BFGS"`, `"LBFGS"` or `"FIRE"`; None for BFGS up to 100 atoms and LBFGS above.
         batch_atoms: atoms in a batch, about (2000).
 
@@ -205,13 +205,13 @@ class _Handed:
 
     results: Results
 
-    def get_potential_energy(self, atoms: Atoms | None = None, force_consistent: bool = False) -> float:
+    def get_potential_energy(self, *_: Any, **__: Any) -> float:
         return float(self.results["energy"])
 
-    def get_forces(self, atoms: Atoms | None = None) -> NDArray[np.float64]:
+    def get_forces(self, *_: Any, **__: Any) -> NDArray[np.float64]:
         return np.array(self.results["forces"], dtype=float)
 
-    def get_stress(self, atoms: Atoms | None = None) -> NDArray[np.float64]:
+    def get_stress(self, *_: Any, **__: Any) -> NDArray[np.float64]:
         return np.array(self.results["stress"], dtype=float)
 
 
