@@ -9,7 +9,7 @@ structures on their way are computed together, `evaluate` of a batched calculato
 batch, and the next one enters.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,6 +110,20 @@ def relax_many(structures: Iterable[Any], calc: Any, **options: Any) -> list[Rel
     """Structures at rest, in the order given; options and errors as of `relax_each`."""
     found = dict(relax_each(structures, calc, **options))
     return [found[k] for k in range(len(found))]
+
+
+def at_rest(structures: Sequence[Atoms], calc: Any, **options: Any) -> list[Atoms]:
+    """The structures of `relax_many`, with results in their calculators; all of them or an error.
+
+    Raises:
+        RuntimeError: for the first one that does not come to rest.
+    """
+    found = relax_many(structures, calc, **options)
+    for k, result in enumerate(found):
+        if result.atoms is None or not result.converged:
+            which = f"{structures[k].get_chemical_formula()}, structure {k} of {len(found)}"  # type: ignore[no-untyped-call]
+            raise RuntimeError(f"{which}: {result.error}")
+    return [result.atoms for result in found if result.atoms is not None]
 
 
 def relax_each(structures: Iterable[Any], calc: Any, **options: Any) -> Iterator[tuple[int, Relaxation]]:
