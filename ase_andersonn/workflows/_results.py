@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """A property of a structure; units stand in the docstrings of the subclasses."""
+    """A property of a structure; units stand in the docstrings of the subclasses. Its text holds the plain numbers."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain numbers, strings, lists and dictionaries, for JSON; what is not finite is None."""
         return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
+
+    def __repr__(self) -> str:
+        shown = [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
+        texts = [
+            f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
+            for name, value in shown
+            if value is None or isinstance(value, bool | int | float | str)
+        ]
+        return f"{type(self).__name__}({', '.join(texts)})"
 
     def plot(self, path: str | Path | None = None) -> "Figure":
         """The picture of the result.

@@ -27,7 +27,7 @@ PARTS = (-1.0, -0.5, 0.5, 1.0)
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ElasticConstants(Result):
     """Elastic tensor and what follows from it; moduli in GPa.
 

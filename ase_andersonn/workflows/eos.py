@@ -33,7 +33,7 @@ SHIFTS = 12
 """Times the range may follow the minimum."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EquationOfState(Result):
     """Energies at several volumes, and the Birch–Murnaghan fit.
 

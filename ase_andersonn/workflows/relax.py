@@ -45,7 +45,7 @@ VOLUME_FACTOR = 4.0
 """A cell that grew or shrank by more than this has exploded or collapsed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Relaxation(Result):
     """A structure at rest, or what became of it.
 
