@@ -32,7 +32,7 @@ class CellFilter(FrechetCellFilter):
 
     def get_positions(self) -> Floats:
         """Positions without the deformation, and n log F, [n_atoms + 3, 3]."""
-        gradient = self.deform_grad()
+        gradient: Floats = self.deform_grad()  # type: ignore[no-untyped-call]
         return np.concatenate(
             [np.linalg.solve(gradient, self.atoms.positions.T).T, log(gradient) * self.exp_cell_factor]
         )
@@ -46,7 +46,7 @@ class CellFilter(FrechetCellFilter):
 
     def _forces(self) -> Floats:
         stress = voigt_6_to_full_3x3_stress(self.atoms.get_stress())
-        gradient = self.deform_grad()
+        gradient: Floats = self.deform_grad()  # type: ignore[no-untyped-call]
         virial = -self.atoms.cell.volume * (stress + self.scalar_pressure * np.eye(3))
         if self.hydrostatic_strain:
             virial = np.eye(3) * virial.trace() / 3.0

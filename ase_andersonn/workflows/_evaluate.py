@@ -64,9 +64,9 @@ def _evaluate_one(atoms: Atoms, calc: Any, forces: bool, stress: bool) -> Result
 
 def with_results(atoms: Atoms, results: Results) -> Atoms:
     """A copy of the structure whose calculator holds the results."""
-    copied = atoms.copy()  # type: ignore[no-untyped-call]
+    copied: Atoms = atoms.copy()
     kept = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-    copied.calc = SinglePointCalculator(copied, **kept)  # type: ignore[no-untyped-call]
+    copied.calc = SinglePointCalculator(copied, **kept)
     return copied
 
 
@@ -84,7 +84,7 @@ def read_structure(source: Any, *, periodic: bool = False) -> Atoms:
     from ase_andersonn.inputs.convert import check_atoms  # loads torch
     from ase_andersonn.inputs.sources import structure_from
 
-    atoms = structure_from(source).copy()
+    atoms: Atoms = structure_from(source).copy()
     atoms.calc = None
     check_atoms(atoms)
     if periodic and not atoms.pbc.all():

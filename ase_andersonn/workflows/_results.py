@@ -65,7 +65,7 @@ class Result:
 def plain(value: Any) -> Any:
     """A value as JSON can hold it."""
     if isinstance(value, Atoms):
-        entries = {"symbols": value.get_chemical_symbols(), "positions": value.positions}  # type: ignore[no-untyped-call]
+        entries = {"symbols": value.get_chemical_symbols(), "positions": value.positions}
         return plain({**entries, "cell": value.cell.array, "pbc": value.pbc})
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())

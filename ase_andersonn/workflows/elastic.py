@@ -106,7 +106,7 @@ def elastic_constants(
     crystal = read_structure(structure, periodic=True)
     if relax_cell:
         (crystal,) = at_rest([crystal], calc, cell="free", fmax=fmax)
-    from pymatgen.analysis.elasticity import Strain
+    from pymatgen.analysis.elasticity import Strain  # type: ignore[attr-defined]
 
     strains = [Strain.from_voigt(strain * part * row) for row in np.eye(6) for part in PARTS]
     frames = [_deformed(crystal, np.asarray(each.get_deformation_matrix("symmetric"))) for each in strains]
@@ -117,13 +117,13 @@ def elastic_constants(
 
 
 def _deformed(crystal: Atoms, deformation: Floats) -> Atoms:
-    strained = crystal.copy()  # type: ignore[no-untyped-call]
+    strained = crystal.copy()
     strained.set_cell(crystal.cell.array @ deformation.T, scale_atoms=True, apply_constraint=False)
     return strained  # type: ignore[no-any-return]
 
 
 def _from_stresses(crystal: Atoms, strains: list[Any], stresses: Floats, initial: Floats) -> ElasticConstants:
-    from pymatgen.analysis.elasticity import ElasticTensor, Stress
+    from pymatgen.analysis.elasticity import ElasticTensor, Stress  # type: ignore[attr-defined]
     from pymatgen.io.ase import AseAtomsAdaptor
 
     full = [Stress(voigt_6_to_full_3x3_stress(stress)) for stress in stresses]

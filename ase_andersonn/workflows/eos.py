@@ -137,7 +137,7 @@ def equation_of_state(
 
 def scaled(atoms: Atoms, volume: float) -> Atoms:
     """A copy of the structure with another volume, Å³, and the same shape."""
-    copied = atoms.copy()  # type: ignore[no-untyped-call]
+    copied = atoms.copy()
     copied.set_cell(
         atoms.cell.array * (volume / atoms.cell.volume) ** (1 / 3), scale_atoms=True, apply_constraint=False
     )
@@ -196,13 +196,13 @@ def fit_birch_murnaghan(volumes: Floats, energies: Floats, order: int = 3) -> tu
     reference = float(np.mean(volumes))
     y = (reference / volumes) ** (2 / 3) - 1
     fit = np.polynomial.Polynomial.fit(y, energies - energies[0], order).convert()
-    slope, curvature, third = fit.deriv(1), fit.deriv(2), fit.deriv(3)
+    slope, curvature, third = (fit.deriv(k) for k in (1, 2, 3))
     roots = [
         z.real for z in slope.roots() if abs(z.imag) < 1e-12 and y.min() < z.real < y.max() and curvature(z.real) > 0
     ]
     if not roots:
         return None
-    y0 = min(roots, key=fit)
+    y0 = float(min(roots, key=fit))
     volume, scale = reference * (1 + y0) ** -1.5, 2 * (1 + y0)  # dy = scale df
     second = float(curvature(y0)) * scale**2
     derivative = 4 + float(third(y0)) * scale**3 / (3 * second)

@@ -107,8 +107,8 @@ def nudged_elastic_band(
     else:
         ends = [with_results(end, results) for end, results in zip(ends, evaluate_all(ends, calc), strict=True)]
     _check_distance(*ends)
-    band = _BatchedBand([ends[0], *(ends[0].copy() for _ in range(images)), ends[1]], calc, spring)  # type: ignore[no-untyped-call]
-    band.interpolate(method=interpolation, mic=bool(ends[0].pbc.any()))
+    band = _BatchedBand([ends[0], *(ends[0].copy() for _ in range(images)), ends[1]], calc, spring)
+    band.interpolate(method=interpolation, mic=bool(ends[0].pbc.any()))  # type: ignore[no-untyped-call]
     converged, taken = True, 0
     for climbs, limit in ((False, CLIMB_FMAX * fmax), (True, fmax)) if climb else ((False, fmax),):
         converged, more = _optimized(band, climbs, limit, steps - taken)
@@ -158,7 +158,7 @@ def _moves(before: Atoms, after: Atoms) -> Floats:
     """Shortest ways of the atoms from one image to another, Å, [n_atoms, 3]."""
     from ase.geometry import find_mic
 
-    return np.asarray(find_mic(after.positions - before.positions, before.cell, before.pbc)[0])  # type: ignore[no-untyped-call]
+    return np.asarray(find_mic(after.positions - before.positions, before.cell, before.pbc)[0])
 
 
 def _described(band: _BatchedBand, steps: int, converged: bool) -> MinimumEnergyPath:

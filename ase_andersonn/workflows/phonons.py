@@ -172,7 +172,7 @@ def phonons(
     result = _described(crystal, found, residual, kelvin, mesh, points)
     if not result.stable:
         warnings.warn(
-            f"{crystal.get_chemical_formula()} has imaginary modes, down to {result.lowest_frequency:.2f} THz at "  # type: ignore[no-untyped-call]
+            f"{crystal.get_chemical_formula()} has imaginary modes, down to {result.lowest_frequency:.2f} THz at "
             f"q = {np.round(result.lowest_qpoint, 3).tolist()}; thermal properties leave them out.",
             stacklevel=2,
         )
@@ -298,7 +298,8 @@ def _described(
 def thermal_properties(found: "Phonopy", temperatures: Floats) -> tuple[Floats, Floats, Floats]:
     """Free energy (kJ/mol), entropy and heat capacity (J/(K mol)) of the modes of a mesh that was run."""
     found.run_thermal_properties(temperatures=temperatures, cutoff_frequency=CUTOFF)
-    _, free_energy, entropy, heat_capacity = found.thermal_properties.thermal_properties  # type: ignore[union-attr]
+    run: Any = found.thermal_properties
+    _, free_energy, entropy, heat_capacity = run.thermal_properties
     return np.array(free_energy), np.array(entropy), np.array(heat_capacity)
 
 
@@ -309,11 +310,12 @@ def _bands(found: "Phonopy", points: int) -> Bands:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # edge cases of the lattice, where one of several valid paths is taken
         path = seekpath.get_path_orig_cell((primitive.cell, primitive.scaled_positions, primitive.numbers))
-    ends = [tuple(np.array(path["point_coords"][name]) for name in pair) for pair in path["path"]]
+    points_of = path["point_coords"]
+    ends = [(np.array(points_of[start]), np.array(points_of[end])) for start, end in path["path"]]
     reciprocal = np.linalg.inv(primitive.cell).T
     lengths = [float(np.linalg.norm((end - start) @ reciprocal)) for start, end in ends]
     counts = [max(2, round(points * length / max(lengths))) for length in lengths]
-    segments = [np.linspace(*pair, n) for pair, n in zip(ends, counts, strict=True)]
+    segments = [np.linspace(start, end, n) for (start, end), n in zip(ends, counts, strict=True)]
     found.run_band_structure(segments, with_group_velocities=True)
     run: Any = found.band_structure
     velocities = [np.array(v) for v in run.group_velocities]

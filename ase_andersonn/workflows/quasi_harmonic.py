@@ -129,7 +129,7 @@ def quasi_harmonic(
     (crystal,) = at_rest([crystal], calc, cell="free", pressure=pressure, fmax=fmax)
     sizes = crystal.cell.volume * np.linspace(low, high, points)
     frames = at_rest([scaled(crystal, volume) for volume in sizes], calc, cell="fixed", fmax=fmax)
-    energies = np.array([atoms.get_potential_energy() for atoms in frames])  # type: ignore[no-untyped-call]
+    energies = np.array([atoms.get_potential_energy() for atoms in frames])
     temperatures = np.arange(0.0, max_temperature + 2.5 * STEP, STEP)  # derivatives need two beyond the last
     thermal, lowest = [], []
     for found, _ in force_constants(frames, calc, matrix, displacement):

@@ -121,7 +121,7 @@ def at_rest(structures: Sequence[Atoms], calc: Any, **options: Any) -> list[Atom
     found = relax_many(structures, calc, **options)
     for k, result in enumerate(found):
         if result.atoms is None or not result.converged:
-            which = f"{structures[k].get_chemical_formula()}, structure {k} of {len(found)}"  # type: ignore[no-untyped-call]
+            which = f"{structures[k].get_chemical_formula()}, structure {k} of {len(found)}"
             raise RuntimeError(f"{which}: {result.error}")
     return [result.atoms for result in found if result.atoms is not None]
 
@@ -246,7 +246,7 @@ class _Search:
         if options.fix_symmetry:
             from ase.constraints import FixSymmetry
 
-            atoms.set_constraint([*self.constraints, FixSymmetry(atoms)])  # type: ignore[no-untyped-call]
+            atoms.set_constraint([*self.constraints, FixSymmetry(atoms)])
         self.atoms = atoms
         self.handed = _Handed()
         atoms.calc = self.handed
@@ -300,7 +300,7 @@ class _Search:
             raise _Exploded(f"the volume changed by a factor of {factor:.2g} in {len(self.energies)} steps.")
 
     def result(self) -> Relaxation:
-        final = self.atoms.copy() if self.last is None else self.last  # type: ignore[no-untyped-call]
+        final = self.atoms.copy() if self.last is None else self.last
         final.set_constraint(self.constraints)
         energy, volume = self.energies[-1] if self.energies else float("nan"), _volume(final)
         enthalpy = energy + (self.options.pressure * volume if self.options.pressure else 0.0)

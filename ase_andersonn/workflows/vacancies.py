@@ -101,7 +101,7 @@ def vacancy_formation(
     check_calculator(calc)
     check_positive(min_length=min_length, fmax=fmax)
     crystal = read_structure(structure, periodic=True)
-    symbols = set(crystal.get_chemical_symbols())  # type: ignore[no-untyped-call]
+    symbols = set(crystal.get_chemical_symbols())
     potentials = dict(chemical_potentials or {})
     if missing := sorted(symbols - potentials.keys()) if potentials or len(symbols) > 1 else []:
         raise ValueError(
@@ -126,7 +126,7 @@ def vacancy_formation(
     for k, rest in enumerate(at_rest(frames, calc, cell="fixed", fmax=fmax)):
         symbol = crystal.symbols[site_list[k]]
         offset = potentials[symbol] - whole
-        energy = float(rest.get_potential_energy())  # type: ignore[no-untyped-call]
+        energy = float(rest.get_potential_energy())
         vacancies.append(
             Vacancy(symbol, site_list[k], counts[k], potentials[symbol], energy + offset, broken[k] + offset, rest)
         )
@@ -137,7 +137,7 @@ def _distinct_sites(crystal: Atoms) -> tuple[list[int], list[int]]:
     """One site of each kind, and how many of the kind the cell has."""
     import spglib
 
-    cell = (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers)  # type: ignore[no-untyped-call]
+    cell = (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers)
     dataset = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
     equivalent = np.arange(len(crystal)) if dataset is None else np.asarray(dataset.equivalent_atoms)
     sites, counts = np.unique(equivalent, return_counts=True)
