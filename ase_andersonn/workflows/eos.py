@@ -1,0 +1,209 @@
+"""Equations of state: energy against volume, and the bulk modulus.
+
+Birch and Murnaghan's energy is a cubic polynomial of x = V^(−2/3), so its least-squares fit is linear:
+
+    E(V) = E₀ + (9/2) V₀ B₀ f² [1 + (B₀′ − 4) f],    f = [(V₀/V)^(2/3) − 1] / 2.
+
+F. Birch, Phys. Rev. 71, 809 (1947). One more power of f is the next order of the same expansion. Where it changes B₀,
+the range of volumes is too wide for the formula.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+from ._evaluate import check_calculator, check_count, check_positive, evaluate_all, read_structure
+from ._results import Result
+from .relax import at_rest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+WIDTHS = (0.10, 0.06, 0.04, 0.025)
+"""Half ranges of V/V₀ that are tried, the widest first: the wider, the less does noise matter."""
+ORDER_CHANGE = 0.01
+"""Relative change of B₀ by one order more up to which the fit holds."""
+SHIFTS = 12
+"""Times the range may follow the minimum."""
+
+
+@dataclass(frozen=True, repr=False)
+class EquationOfState(Result):
+    """Energies at several volumes, and the Birch–Murnaghan fit.
+
+    Attributes:
+        atoms: the structure at the volume of lowest energy.
+        volumes: Å³, ascending.
+        energies: eV.
+        volume: V₀, Å³.
+        energy: E₀, eV.
+        bulk_modulus: B₀, GPa.
+        bulk_modulus_derivative: B₀′.
+        rmse: eV/atom, root mean square of the fit's residuals.
+        order_change: |ΔB₀|/B₀ by the next order of the expansion.
+        holds: whether that is at most 1 %.
+        warning: in words why not, or None.
+    """
+
+    atoms: Atoms
+    volumes: Floats
+    energies: Floats
+    volume: float
+    energy: float
+    bulk_modulus: float
+    bulk_modulus_derivative: float
+    rmse: float
+    order_change: float
+    holds: bool
+    warning: str | None
+
+    def _draw(self, figure: "Figure") -> None:
+        axes, n = figure.subplots(), len(self.atoms)
+        fine = np.linspace(self.volumes[0], self.volumes[-1], 200)
+        line = birch_murnaghan(fine, self.energy, self.volume, self.bulk_modulus, self.bulk_modulus_derivative)
+        axes.plot(self.volumes / n, (self.energies - self.energy) / n, "o")
+        axes.plot(fine / n, (line - self.energy) / n, "-")
+        axes.set(xlabel="volume, Å³/atom", ylabel="energy, eV/atom")
+        axes.set_title(f"B₀ = {self.bulk_modulus:.1f} GPa, B₀′ = {self.bulk_modulus_derivative:.2f}")
+
+
+def birch_murnaghan(
+    volumes: Floats, energy: float, volume: float, bulk_modulus: float, bulk_modulus_derivative: float
+) -> Floats:
+    """Energies, eV, of the equation above; volumes in Å³, bulk modulus in GPa."""
+    f = ((volume / volumes) ** (2 / 3) - 1) / 2
+    stiffness = 4.5 * volume * bulk_modulus * units.GPa
+    return np.asarray(energy + stiffness * f**2 * (1 + (bulk_modulus_derivative - 4) * f))
+
+
+def equation_of_state(
+    structure: Any,
+    calc: Any,
+    *,
+    width: float | None = None,
+    points: int = 11,
+    relax_positions: bool = True,
+    relax_shape: bool = False,
+    fmax: float = 0.01,
+) -> EquationOfState:
+    """Energy against volume around the volume of lowest energy, wherever the structure begins.
+
+    Args:
+        structure: a crystal: ASE, pymatgen, phonopy, or a path. Its cell is scaled without change of shape.
+        calc: any ASE calculator; volumes are evaluated in one batch where it has them.
+        width: half range of V/V₀; None for the widest of 10, 6, 4 and 2.5 % in which the fit holds.
+        points: volumes, 6 or more.
+        relax_positions: whether the atoms come to rest at each volume, which needs forces.
+        relax_shape: whether the cell does so too, at constant volume, which needs stress.
+        fmax: eV/Å of these relaxations.
+
+    Warns:
+        where no range is found in which the fit holds; `holds` of the result then is False.
+
+    Raises:
+        ValueError: for arguments without a meaning, and for a structure without a minimum of the energy.
+        RuntimeError: where atoms do not come to rest.
+    """
+    check_calculator(calc)
+    check_count(6, points=points)
+    check_positive(fmax=fmax)
+    if width is not None:
+        check_positive(width=width)
+        if width > 0.5:
+            raise ValueError(f"width is {width}; volumes are V₀ (1 ± width), with at most 0.5.")
+    crystal = read_structure(structure, periodic=True)
+    cell = "constant_volume" if relax_shape else "fixed"
+
+    def energies_of(frames: Sequence[Atoms]) -> Floats:
+        if relax_positions or relax_shape:
+            return np.array([atoms.get_potential_energy() for atoms in at_rest(frames, calc, cell=cell, fmax=fmax)])
+        return np.array([results["energy"] for results in evaluate_all(frames, calc, forces=False)], dtype=float)
+
+    volume = float(crystal.cell.volume)
+    for each in WIDTHS if width is None else (width,):
+        found = _around_the_minimum(crystal, volume, each, points, energies_of)
+        if found.holds:
+            return found
+        volume = found.volume
+    warnings.warn(str(found.warning), stacklevel=2)
+    return found
+
+
+def scaled(atoms: Atoms, volume: float) -> Atoms:
+    """A copy of the structure with another volume, Å³, and the same shape."""
+    copied = atoms.copy()
+    copied.set_cell(
+        atoms.cell.array * (volume / atoms.cell.volume) ** (1 / 3), scale_atoms=True, apply_constraint=False
+    )
+    return copied  # type: ignore[no-any-return]
+
+
+def _around_the_minimum(crystal: Atoms, volume: float, width: float, points: int, energies_of: Any) -> EquationOfState:
+    step, before = max(width, WIDTHS[0]), 0.0
+    for _ in range(SHIFTS):
+        volumes = volume * np.linspace(1 - width, 1 + width, points)
+        energies = energies_of([scaled(crystal, v) for v in volumes])
+        lowest = int(energies.argmin())
+        if 0 < lowest < points - 1 and (fit := fit_birch_murnaghan(volumes, energies)) is not None:
+            if abs(fit[1] / volume - 1) < 0.3 * width:
+                return _described(crystal, volumes, energies, fit)
+            volume = fit[1]
+        else:
+            way = float(np.sign(lowest - (points - 1) / 2))
+            step *= 0.5 if way == -before else 1.0
+            volume, before = volume * (1 + way * step), way
+    raise ValueError(
+        f"{crystal.get_chemical_formula()} has no minimum of the energy found between {crystal.cell.volume:.4g} Å³, "
+        f"where it began, and {volume:.4g} Å³, where the search ended. Relax the structure first."
+    )
+
+
+def _described(crystal: Atoms, volumes: Floats, energies: Floats, fit: tuple[float, ...]) -> EquationOfState:
+    higher = fit_birch_murnaghan(volumes, energies, order=4)
+    change = float("inf") if higher is None else abs(higher[2] / fit[2] - 1)
+    residuals = energies - birch_murnaghan(volumes, *fit)
+    holds, warning = bool(change <= ORDER_CHANGE), None
+    if not holds:
+        low, high = volumes[[0, -1]] / fit[1] - 1
+        warning = (
+            f"the Birch–Murnaghan equation does not hold from {low:+.1%} to {high:+.1%} of the volume of "
+            f"{crystal.get_chemical_formula()}: B₀ = {fit[2]:.4g} GPa changes by {change:.1%} with one order more."
+        )
+    rmse = float(np.sqrt(np.mean(residuals**2))) / len(crystal)
+    energy, volume, modulus, derivative = fit
+    return EquationOfState(
+        scaled(crystal, volume), volumes, energies, volume, energy, modulus, derivative, rmse, change, holds, warning
+    )
+
+
+def fit_birch_murnaghan(volumes: Floats, energies: Floats, order: int = 3) -> tuple[float, float, float, float] | None:
+    """Least-squares fit of the equation.
+
+    Args:
+        volumes: Å³.
+        energies: eV.
+        order: 3 for the equation, 4 for one power of f more.
+
+    Returns:
+        E₀ (eV), V₀ (Å³), B₀ (GPa), B₀′; None where the fit has no minimum between the volumes.
+    """
+    reference = float(np.mean(volumes))
+    y = (reference / volumes) ** (2 / 3) - 1
+    fit = np.polynomial.Polynomial.fit(y, energies - energies[0], order).convert()
+    slope, curvature, third = (fit.deriv(k) for k in (1, 2, 3))
+    roots = [
+        z.real for z in slope.roots() if abs(z.imag) < 1e-12 and y.min() < z.real < y.max() and curvature(z.real) > 0
+    ]
+    if not roots:
+        return None
+    y0 = float(min(roots, key=fit))
+    volume, scale = reference * (1 + y0) ** -1.5, 2 * (1 + y0)  # dy = scale df
+    second = float(curvature(y0)) * scale**2
+    derivative = 4 + float(third(y0)) * scale**3 / (3 * second)
+    return float(fit(y0) + energies[0]), float(volume), float(second / (9 * volume) / units.GPa), float(derivative)
