@@ -26,6 +26,7 @@ class Config(Protocol):
 
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
+CompileMode = Literal["auto"] | bool
 
 
 def to_dict(config: Config) -> dict[str, Any]:

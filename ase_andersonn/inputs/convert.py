@@ -4,13 +4,13 @@ pymatgen and phonopy are recognised by the module a structure's class comes from
 objects.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
+from .metadata import check_order
 from .neighbors import Edges, neighbor_edges
 
 SAME_SITE = 1e-3  # Å
@@ -51,13 +51,26 @@ def to_atoms(structure: Any) -> Atoms:
 
 def _from_pymatgen(structure: Any) -> Atoms:
     if not structure.is_ordered:
+        partial = [site.species_string for site in structure if not site.is_ordered]
         raise ValueError(
-            f"{structure.formula} has sites shared by several species; an energy needs one atom a site. "
+            f"{structure.formula} has {len(partial)} disordered sites, shared by several species or partly empty "
+            f"({'; '.join(partial[:3])}); an answer needs one atom a site. "
             "Make it ordered first, for example with pymatgen's OrderDisorderedStructureTransformation."
         )
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    try:
+        atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    except Exception as error:  # as deuterium, which ASE has no symbol of
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{structure.formula} cannot be made into ase.Atoms: {why}") from error
+    if charge := getattr(structure, "charge", 0.0):
+        atoms.info.setdefault("charge", float(charge))
+    if (multiplicity := getattr(structure, "spin_multiplicity", None)) is not None:
+        atoms.info.setdefault("spin_multiplicity", multiplicity)
+    spins = [getattr(site.specie, "spin", None) or 0.0 for site in structure]
+    if any(spins) and not atoms.has("initial_magmoms"):
+        atoms.set_initial_magnetic_moments(spins)
     return atoms
 
 
@@ -76,10 +89,11 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
     """Raise ValueError for a structure that has no energy.
 
     That is an empty one, one with positions or a cell that are not finite, one that repeats along vectors that span no
-    volume, and, unless ``sites`` is False, one with two atoms on one site.
+    volume, one noted as disordered, and, unless ``sites`` is False, one with two atoms on one site.
     """
     if len(atoms) == 0:
         raise ValueError("the structure has no atoms.")
+    check_order(atoms)
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     if not np.isfinite(positions).all():
         wrong = np.flatnonzero(~np.isfinite(positions).all(1))
@@ -151,12 +165,3 @@ def _check_periodic(vectors: Any, axes: Any) -> None:
 def _some(indices: Any) -> str:
     shown = ", ".join(str(int(i)) for i in indices[:5])
     return shown if len(indices) <= 5 else f"{shown} and {len(indices) - 5} more"
-
-
-def named_charge(atoms: Atoms) -> float:
-    """The charge that `atoms.info["charge"]` names, in e; 0 where nothing stands there that is one."""
-    try:
-        charge = float(np.sum(atoms.info.get("charge", 0.0)))
-    except (TypeError, ValueError):  # as "neutral"
-        return 0.0
-    return charge if math.isfinite(charge) else 0.0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
-from ase_andersonn.inputs.convert import named_charge
+from ase_andersonn.inputs.metadata import check_metadata
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
@@ -176,9 +176,14 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
 
 
 def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
-    charged = sum(max(abs(named_charge(atoms)), abs(atoms.get_initial_charges().sum())) > 0.5 for atoms in frames)
+    states = [check_metadata(atoms) for atoms in frames]
+    charged = sum(abs(state.charge) > 0.5 for state in states)
     if charged:
         logger.warning("%d of %d %sframes are charged, and the model knows no charges.", charged, len(frames), kind)
+    spins = [state.spin_note for state in states if state.spin_note]
+    if spins:
+        text = "%d of %d %sframes name a spin, and the model knows no spins: %s nothing."
+        logger.warning(text, len(spins), len(frames), kind, spins[0])
     check_lengths_of(frames, kind)
     warn_of_units(frames, keys, kind)
     warn_of_unlike(frames, keys, kind)

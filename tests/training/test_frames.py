@@ -14,8 +14,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
-from ase_andersonn.training import TrainConfig
-from ase_andersonn.training.frames import LabelKeys, expand, labels_of, read_file, read_frames
+from ase_andersonn.inputs.files import read_file
+from ase_andersonn.inputs.paths import expand
+from ase_andersonn.training import LabelKeys, TrainConfig
+from ase_andersonn.training.frames import labels_of, read_frames
 from ase_andersonn.training.setup import Experiment
 
 
