@@ -113,7 +113,7 @@ def _head(path: Path, name: str) -> bytes:
     for magic, kind in UNKNOWN_PACKING.items():
         if head.startswith(magic):
             raise ValueError(
-                f"{name} is packed by {kind}, which is not read here; unpack it. .gz, .bz2, .xz, .zip and .tar are read."
+                f"{name} is packed by {kind}, which is not read here; unpack it, or use .gz, .bz2, .xz, .zip or .tar."
             )
     return head
 

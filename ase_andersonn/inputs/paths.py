@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,26 @@ def files_of(pattern: str, skip: Path | None = None) -> list[Path]:
 def is_structure_name(name: str) -> bool:
     """Whether a file of a folder or an archive is taken for one of structures."""
     return not any(map(_hidden, name.split("/"))) and not name.lower().endswith(OTHERS)
+
+
+def check_sources(given: Sequence[str]) -> None:
+    """Raise the first error where nothing that is given is a file, a folder with files, a pattern of files or a SMILES.
+
+    Raises:
+        FileNotFoundError, ValueError: in that case; where anything can be used, the others are errors of their own.
+    """
+    wrong: list[Exception] = []
+    for text in given:
+        if files_of(text):
+            return
+        try:
+            if os.path.isdir(text):
+                raise ValueError(f"there is no structure in {text}: the folder has no file that may hold one.")
+            molecule_of(text)
+            return
+        except (FileNotFoundError, ValueError) as error:
+            wrong.append(error)
+    raise wrong[0] if wrong else ValueError("nothing is given to be labelled.")
 
 
 def molecule_of(smiles: str) -> Any:
