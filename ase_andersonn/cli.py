@@ -104,12 +104,15 @@ def classify(
     """Label structures: metal, semiconductor or insulator; polarity; pore size."""
     with _plain_errors():
         from .inputs.paths import check_sources
+        from .labels import label_set
         from .models.files import CLASSIFIERS, model_files
         from .workflows.outputs import check_picture, check_table
 
         unwritable = check_table(out, files)
         check_picture(plot)
         check_sources(files)
+        if labels is not None:
+            label_set(labels)
         if model is not None:
             model_files(model, CLASSIFIERS)
         if unwritable:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from .metadata import check_order
 from .neighbors import Edges, neighbor_edges
@@ -16,6 +18,10 @@ from .neighbors import Edges, neighbor_edges
 SAME_SITE = 1e-3  # Å
 TOO_CLOSE = 0.35
 """Of the sum of two covalent radii; no two atoms of a structure are as near, but all are in one whose unit is nm."""
+
+
+COPIES = 0.1
+"""Å; as near are copies of one atom. Lengths in nm that were taken for Å make bonds hardly shorter than this."""
 
 
 class SameSiteError(ValueError):
@@ -122,7 +128,7 @@ def check_sites(edges: Edges, numbering: Any = None) -> None:
 
 
 def check_lengths(numbers: Any, edges: Edges) -> None:
-    """Raise ValueError where two atoms are nearer than `TOO_CLOSE` of the sum of their covalent radii.
+    """Raise ValueError where two atoms are nearer than `TOO_CLOSE` of the sum of their covalent radii, and say why.
 
     Args:
         numbers: int64 [n_atoms], atomic numbers.
@@ -133,9 +139,37 @@ def check_lengths(numbers: Any, edges: Edges) -> None:
         e = int(share.argmin())
         length = np.linalg.norm(edges.vectors[e])
         raise ValueError(
-            f"{_pair(edges, e)} are {length:.2g} Å apart, {share[e]:.2f} of the sum of their covalent radii; less "
-            f"than {TOO_CLOSE:g} is not known of any. Are the lengths in Å?"
+            f"{_pair(edges, e)} are {length:.2g} Å apart, {share[e]:.2g} of the sum of their covalent radii; less "
+            f"than {TOO_CLOSE:g} is not known of any. {_why_close(numbers, edges, share < TOO_CLOSE)}"
         )
+
+
+def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
+    """What atoms that are too close may come from, by the groups they form.
+
+    Lengths in another unit bring all atoms close to each other or to their own images; coordinates that were rounded,
+    as 0.333 for 1/3, put copies of one atom beside each other where symmetry should give one.
+    """
+    i, j = edges.center[close], edges.other[close]
+    one = np.ones(len(i))
+    n_groups, group = connected_components(coo_array((one, (i, j)), shape=(len(numbers), len(numbers))), directed=False)
+    twice = bool((numbers[i] == numbers[j]).all()) and bool((i != j).all())
+    lengths = np.linalg.norm(edges.vectors[close], axis=1)
+    if twice and (n_groups > 1 or lengths.max() < COPIES):
+        return (
+            "Is an atom there more than once, as where fractional coordinates were rounded (0.333 for 1/3) and symmetry "
+            "made copies beside each other, or where all alternatives of a disordered site were kept? Give the "
+            "coordinates with more digits, or remove copies with ase.geometry.get_duplicate_atoms(atoms, "
+            f"cutoff={np.ceil(100 * lengths.max() + 1) / 100:g}, delete=True)."
+        )
+    if n_groups > 1 and len(np.unique(i)) < 0.5 * len(numbers):
+        return (
+            "Other atoms are not: is one of these too many, as of a site that two species share, or did they collide?"
+        )
+    return (
+        "Are the lengths in Å, and not in nm or fractions of the cell (scaled_positions)? "
+        + "Or is one atom there twice?" * (twice and n_groups < len(numbers) == 2)
+    ).rstrip()
 
 
 def touching_shares(numbers: Any, edges: Edges) -> Any:

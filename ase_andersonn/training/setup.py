@@ -68,6 +68,8 @@ class Experiment:
     @classmethod
     def from_config(cls, config: TrainConfig) -> "Experiment":
         """Read the frames, split them, make or load the model."""
+        if config.initial is None:
+            _model_config(config, (1,))  # what is wrong with it is told before the frames are read
         train, validation = frames_of(config)
         if config.initial is not None:
             return cls.from_trained(config, initial_model(config), train, validation)
@@ -214,15 +216,22 @@ def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str
     Raises:
         ValueError: for an unknown architecture or a key its config does not have.
     """
-    cls: Any = subclass_named(EnergyModel, config.architecture)
-    config_class = get_type_hints(cls.__init__)["config"]
-    where = "sizes of the checkpoint" if sizes else "model"
-    given = {"elements": tuple(elements), **(sizes or config.model)}
-    model_config = from_dict(config_class, {**given, "elements": _numbers(given["elements"])}, where)
+    cls, model_config = _model_config(config, elements, sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: EnergyModel = cls(model_config)
     return model
+
+
+def _model_config(
+    config: TrainConfig, elements: Sequence[int], sizes: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
+    """Class and config of the model."""
+    cls: Any = subclass_named(EnergyModel, config.architecture)
+    config_class = get_type_hints(cls.__init__)["config"]
+    where = "sizes of the checkpoint" if sizes else "model"
+    given = {"elements": tuple(elements), **(sizes or config.model)}
+    return cls, from_dict(config_class, {**given, "elements": _numbers(given["elements"])}, where)
 
 
 def _numbers(elements: Any) -> Any:
