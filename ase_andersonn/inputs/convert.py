@@ -67,16 +67,16 @@ def _from_pymatgen(structure: Any) -> Atoms:
 
     try:
         atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
-    except Exception as error:  # as deuterium, which ASE has no symbol of
+        spins = [getattr(site.specie, "spin", None) or 0.0 for site in structure]
+        if any(spins) and not atoms.has("initial_magmoms"):
+            atoms.set_initial_magnetic_moments(spins)
+    except Exception as error:  # as magnetic moments that are no numbers
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{structure.formula} cannot be made into ase.Atoms: {why}") from error
     if charge := getattr(structure, "charge", 0.0):
         atoms.info.setdefault("charge", float(charge))
     if (multiplicity := getattr(structure, "spin_multiplicity", None)) is not None:
         atoms.info.setdefault("spin_multiplicity", multiplicity)
-    spins = [getattr(site.specie, "spin", None) or 0.0 for site in structure]
-    if any(spins) and not atoms.has("initial_magmoms"):
-        atoms.set_initial_magnetic_moments(spins)
     return atoms
 
 
@@ -151,20 +151,20 @@ def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
     as 0.333 for 1/3, put copies of one atom beside each other where symmetry should give one.
     """
     i, j = edges.center[close], edges.other[close]
-    one = np.ones(len(i))
-    n_groups, group = connected_components(coo_array((one, (i, j)), shape=(len(numbers), len(numbers))), directed=False)
+    pairs = coo_array((np.ones(len(i)), (i, j)), shape=(len(numbers), len(numbers)))
+    n_groups = connected_components(pairs, directed=False, return_labels=False)
     twice = bool((numbers[i] == numbers[j]).all()) and bool((i != j).all())
     lengths = np.linalg.norm(edges.vectors[close], axis=1)
     if twice and (n_groups > 1 or lengths.max() < COPIES):
         return (
-            "Is an atom there more than once, as where fractional coordinates were rounded (0.333 for 1/3) and symmetry "
-            "made copies beside each other, or where all alternatives of a disordered site were kept? Give the "
+            "Is an atom there more than once, as where fractional coordinates were rounded (0.333 for 1/3), so that "
+            "symmetry made copies beside each other, or where all alternatives of a disordered site were kept? Give the "
             "coordinates with more digits, or remove copies with ase.geometry.get_duplicate_atoms(atoms, "
             f"cutoff={np.ceil(100 * lengths.max() + 1) / 100:g}, delete=True)."
         )
     if n_groups > 1 and len(np.unique(i)) < 0.5 * len(numbers):
         return (
-            "Other atoms are not: is one of these too many, as of a site that two species share, or did they collide?"
+            "Most others are not: is one of these too many, as of a site that two species share, or did they collide?"
         )
     return (
         "Are the lengths in Å, and not in nm or fractions of the cell (scaled_positions)? "
