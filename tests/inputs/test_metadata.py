@@ -33,16 +33,12 @@ def noted(note: Any, key: str = "occupancy") -> Atoms:
 
 @pytest.mark.parametrize(
     "note",
-    [0.5, 1, "full", "0.5", None, True, "{", {}, {"coverage": 0.25}, [0.5, 0.5, 0.5], [[1], [2, 3]], [2.0, 0.5], [0, 0],
-     
-        np.eye(2),
-        {"0": {"Cu": 1.0}},
-        {"0": {"Cu": "?"}},
-        {0: {"Cu": "."}},
-        {"0": {"Cu": "1.0(2)"}},
-        {"0": {"Cu": None}},
-    ,
-     {"0": {"Cu": 1.0, "Ni": 0.0}}, {"0": {"Cu": np.float32(1.0)}}, {"0": 1}, '{"0": {"Cu": 1}}', [1.0, 1.0]],
+    [
+        *(0.5, 1, "full", "0.5", None, True, "{", {}, {"coverage": 0.25}, [0.5, 0.5, 0.5], [[1], [2, 3]], [2.0, 0.5]),
+        *([0, 0], [1.0, 1.0], np.eye(2), {"0": {"Cu": 1.0}}, {"0": {"Cu": "?"}}, {0: {"Cu": "."}}, {"0": 1}),
+        *({"0": {"Cu": "1.0(2)"}}, {"0": {"Cu": None}}, {"0": {"Cu": 1.0, "Ni": 0.0}}, '{"0": {"Cu": 1}}'),
+        {"0": {"Cu": np.float32(1.0)}},
+    ],
 )
 def test_notes_that_say_nothing_of_disorder(note: Any) -> None:
     check_order(noted(note))
@@ -50,9 +46,11 @@ def test_notes_that_say_nothing_of_disorder(note: Any) -> None:
 
 @pytest.mark.parametrize(
     "note",
-    [SHARED, {0: {"Cu": 0.5}}, {"0": {"Cu": "0.5(1)"}}, {"0": {"Cu": "half"}}, {"0": {"Cu": "?", "Ni": "?"}},
-     {"0": {"Cu": float("nan")}}, {"0": {}}, {"Cu": 0.5}, {"0": 0.25}, '{"0": {"Cu": 0.5}}', [{"Cu": 0.5, "Ni": 0.5}],
-     [1.0, 0.5], np.array([0.0, 1.0]), ("1.0", "0.3(1)")],
+    [
+        *(SHARED, {0: {"Cu": 0.5}}, {"0": {"Cu": "0.5(1)"}}, {"0": {"Cu": "half"}}, {"0": {"Cu": "?", "Ni": "?"}}),
+        *({"0": {"Cu": float("nan")}}, {"0": {}}, {"Cu": 0.5}, {"0": 0.25}, '{"0": {"Cu": 0.5}}'),
+        *([{"Cu": 0.5, "Ni": 0.5}], [1.0, 0.5], np.array([0.0, 1.0]), ("1.0", "0.3(1)")),
+    ],
 )
 @pytest.mark.parametrize("key", ["occupancy", "occupancies"])
 def test_disorder_is_refused_with_the_key_to_delete(note: Any, key: str) -> None:
