@@ -63,6 +63,7 @@ def _xyz_blocks(stream: TextIO) -> Iterator[str]:
 
 
 def _xyz_structure(text: str) -> Atoms:
+    atoms: Atoms
     (atoms,) = read_xyz(io.StringIO(text), slice(None))
     return atoms
 
@@ -96,7 +97,7 @@ def _cif_structure(text: str) -> Atoms | None:
         if "_cell_length_a" in block:
             raise ValueError(f"its block data_{block.name} has a cell and no positions of atoms.")
         return None
-    tags = dict(block)
+    tags: dict[str, Any] = dict(block)
     if OCCUPANCY in tags:
         shares = tags[OCCUPANCY] if isinstance(tags[OCCUPANCY], list) else [tags[OCCUPANCY]] * len(block.get_symbols())
         tags[OCCUPANCY] = [share_of(share) for share in shares]
@@ -111,7 +112,8 @@ def _sdf(stream: TextIO) -> Iterator[Found]:
 def _sdf_structure(text: str) -> Atoms:
     if "V3000" in "".join(text.split("\n")[:4]):
         raise ValueError("it is an SDF of version V3000; V2000 is read.")
-    return read_sdf(io.StringIO(text))
+    atoms: Atoms = read_sdf(io.StringIO(text))
+    return atoms
 
 
 def _gromacs(stream: TextIO) -> Iterator[Found]:
@@ -185,11 +187,12 @@ def _is_plain(value: Any) -> bool:
 
 def _from_document(document: tuple[dict[str, Any], dict[str, Any]]) -> Atoms:
     data, values = document
+    atoms: Atoms
     if "atoms_json" in data:  # pymatgen's MSONAtoms
         atoms = decode(data["atoms_json"])
         atoms.info.update(data.get("atoms_info") or {})
     else:
-        from pymatgen.core import Molecule, Structure
+        from pymatgen.core.structure import Molecule, Structure
 
         atoms = to_atoms((Structure if "lattice" in data else Molecule).from_dict(data))
     for key, value in values.items():

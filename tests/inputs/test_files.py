@@ -58,15 +58,15 @@ def test_all_structures_of_a_file_packed_or_not(tmp_path: Path, name: str) -> No
         packed = tmp_path / f"{name}{ending}"
         with opener(packed, "wb") as file:
             file.write(path.read_bytes())
-        for given in (packed, packed.rename(tmp_path / f"renamed-{name}")):  # whatever it is called
-            assert formulas(given if given.exists() else packed) == ["Cu", "Si2", "ClNa"]
+        assert formulas(packed) == ["Cu", "Si2", "ClNa"]
+        assert formulas(packed.rename(tmp_path / f"renamed-{name}")) == ["Cu", "Si2", "ClNa"]
 
 
 def test_trajectories_of_programs(tmp_path: Path) -> None:
     write(tmp_path / "XDATCAR", [bulk("Cu")] * 3)
     assert formulas(tmp_path / "XDATCAR") == ["Cu"] * 3
-    write(tmp_path / "a.pdb", [molecule("H2O"), molecule("CH4")])
-    assert formulas(tmp_path / "a.pdb") == ["H2O"] * 2 or formulas(tmp_path / "a.pdb") == ["H2O", "CH4"]
+    write(tmp_path / "a.pdb", [molecule("H2O")] * 2)
+    assert formulas(tmp_path / "a.pdb") == ["H2O"] * 2
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,8 @@ def test_files_of_which_ase_reads_the_first_structure_alone(tmp_path: Path, name
 def test_velocities_after_a_poscar_are_no_structure(tmp_path: Path) -> None:
     write(tmp_path / "CONTCAR", bulk("Si"))
     text = (tmp_path / "CONTCAR").read_text()
-    for tail in (
-        "\n 0.0 0.1 -1E-3\n 0 0 0\n",
-        "Lattice velocities and vectors\n 1\n 0 0 0\n\nCartesian\n 1 0 0\n",
-        "\n\n",
-    ):
+    lattice = "Lattice velocities and vectors\n 1\n 0 0 0\n\nCartesian\n 1 0 0\n"
+    for tail in ("\n 0.0 0.1 -1E-3\n 0 0 0\n", lattice, "\n\n"):
         (tmp_path / "CONTCAR").write_text(text + tail)
         assert formulas(tmp_path / "CONTCAR") == ["Si2"]
 
@@ -225,7 +222,7 @@ def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, name: str) -> No
     assert str(error).startswith(str(tmp_path / name))
     assert text in str(error)
     assert "\n" not in str(error)
-    with pytest.raises(ValueError, match="cannot be read|holds no structure|packed by"):
+    with pytest.raises(ValueError, match=r"cannot be read|holds no structure|packed by"):
         read_file(tmp_path / name)
 
 

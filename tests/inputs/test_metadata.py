@@ -1,4 +1,4 @@
-"""Notes of disorder, charge and spin: what is refused, what is told of, and that every way to an answer looks at them."""
+"""Notes of disorder, charge and spin: what is refused, what is told of, on every way to an answer."""
 
 import warnings
 from pathlib import Path
