@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 
+from .config import CompileMode as CompileMode
+
 P = ParamSpec("P")
 T = TypeVar("T")
-CompileMode = Literal["auto"] | bool
 
 EAGER_SECONDS = 120.0
 """Work that a calculator does before `compile="auto"` spends time on compiling.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype, threads_for
 from .inputs.convert import SameSiteError, to_atoms
+from .inputs.metadata import check_metadata
 from .models.base import EnergyModel
 from .models.checkpoint import load_model
 from .models.committee import Committee
@@ -136,7 +137,8 @@ class AndersoNN(Calculator):
         """See `ase.calculators.calculator.Calculator.calculate`.
 
         Raises:
-            ValueError: for structures without a meaning (empty, NaN, two atoms on one site) and unknown elements.
+            ValueError: for structures without a meaning (empty, NaN, disordered, two atoms on one site) and unknown
+                elements.
             PropertyNotImplementedError: for the stress of a structure that is not periodic in three directions.
             ConvergenceError: if a fixed point is not reached.
         """
@@ -153,7 +155,7 @@ class AndersoNN(Calculator):
             raise PropertyNotImplementedError(
                 f"stress needs a cell that is periodic in three directions; pbc is {structure.pbc.tolist()}."
             )
-        self._warn_of_the_unseen(structure)
+        self._warn_of_the_unseen(structure if atoms is None else atoms)  # a copy has no attributes of pymatgen
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
         with threads_for(len(structure)):
             self.results = self.evaluator.calculate(
@@ -232,7 +234,8 @@ class AndersoNN(Calculator):
         """Say once what the training data had nothing of."""
         if not len(atoms) or not set(atoms.numbers.tolist()) <= set(self.model.elements):  # an error will say so
             return
-        for text in unseen(self.model.card, atoms, reads_magmoms=self.model.reads_magmoms):
+        state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
+        for text in (*unseen(self.model.card, atoms), *state.ignored()):
             if text not in self._warned:
                 self._warned.add(text)
                 warn_caller(text)

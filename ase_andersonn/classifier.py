@@ -13,12 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .backends import CompileMode, exact_matmul, resolve_device, resolve_dtype
+from .inputs.metadata import check_metadata
 from .inputs.sources import structure_from
 from .labels import LabelSet, label_set
 from .models.checkpoint import load_classifier
 from .models.classifier_base import ClassifierModel
 from .models.files import CLASSIFIERS, model_files
-from .models.potential import ConvergenceError
+from .models.potential import ConvergenceError, warn_caller
 
 UNCERTAIN = "uncertain"
 BLOCK_ROWS = 2000
@@ -90,6 +91,7 @@ class StructureClassifier:
         self.confidence = confidence
         self.models = [_placed(member, device, dtype) for member in _members(model, wanted)]
         self.labels = _shared_labels(self.models, wanted)
+        self._warned: set[str] = set()
         for member in self.models:
             member.accelerate(compile)
 
@@ -137,8 +139,8 @@ class StructureClassifier:
             for index, structure in enumerate(structures):
                 try:
                     waiting[index] = self._samples(structure_from(structure))
-                except (ValueError, TypeError, OSError) as error:
-                    answers[index] = error
+                except Exception as error:  # whatever is wrong with one structure
+                    answers[index] = error if isinstance(error, ValueError | TypeError | OSError) else _named(error)
                     bar.update()
                 if len(waiting) >= READ_AHEAD:
                     answers |= self._answers(waiting, batch_size, bar)
@@ -147,7 +149,14 @@ class StructureClassifier:
         return [answers[index] for index in range(len(answers))]
 
     def _samples(self, atoms: Atoms) -> list[Any]:
-        """The structure as each member wants it; members of one config share what they want."""
+        """The structure as each member wants it; members of one config share what they want.
+
+        Warns once of charges and spins, which no member reads.
+        """
+        for text in check_metadata(atoms).ignored():
+            if text not in self._warned:
+                self._warned.add(text)
+                warn_caller(text)
         samples: list[Any] = []
         for k, member in enumerate(self.models):
             alike = next((j for j in range(k) if self.models[j].config == member.config), None)
@@ -168,7 +177,7 @@ class StructureClassifier:
         """Where a block fails as a whole, as for want of memory, its structures are tried one by one."""
         try:
             return dict(zip(block, self._evaluate([waiting[index] for index in block]), strict=True))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if len(block) == 1:
                 return {block[0]: error}
         found: dict[int, Label | Exception] = {}
@@ -225,6 +234,13 @@ def _member_answer(model: ClassifierModel, samples: Sequence[Any]) -> tuple[Tens
     found = model.statistics
     converged = torch.ones(len(features), dtype=torch.bool) if found is None else found.converged.cpu()
     return probabilities.cpu(), model.novelty(features).double().cpu(), converged
+
+
+def _named(error: Exception) -> ValueError:
+    """An error that was not expected of a structure, with its kind, without which its text says little."""
+    wrapped = ValueError(f"the structure cannot be used: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _members(model: ModelSource | Sequence[ModelSource] | None, labels: LabelSet | None) -> list[ClassifierModel]:

@@ -5,6 +5,7 @@ against its type, and a key that is not a field is an error that names the neare
 its registration: `subclass_named` finds it by name.
 """
 
+import codecs
 import json
 import re
 import types
@@ -28,6 +29,7 @@ class Config(Protocol):
 
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
+CompileMode = Literal["auto"] | bool
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -47,13 +49,33 @@ def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
 def read_config(cls: type[C], path: str | Path) -> C:
     """A config from a ``.json``, ``.yaml`` or ``.yml`` file. A key given twice is an error."""
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
+    text = _read_text(path)
     try:
         data = _loads_json(text) if _suffix(path) == ".json" else _loads_yaml(text)
         return from_dict(cls, {} if data is None else data)
     except (ValueError, TypeError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError  # JSON's subclass cannot be made from a text
         raise kind(f"{path}: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    """The text of a config, in UTF-8, or with a byte order mark in UTF-16.
+
+    Raises:
+        FileNotFoundError: without the file.
+        ValueError: if it is a folder, or no text.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no config {path}, seen from {Path.cwd()}.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the YAML or JSON file of a run.")
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}); save it as such."
+        ) from None
 
 
 def write_config(config: Config, path: str | Path) -> None:

@@ -27,8 +27,8 @@ from training_worker import OURS, SIZES
 from worker import Worker
 
 from ase_andersonn import load_model
+from ase_andersonn.inputs.files import read_file
 from ase_andersonn.training import train
-from ase_andersonn.training.frames import read_file
 
 WARM = 3
 """Calls before the clock starts."""

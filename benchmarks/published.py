@@ -36,9 +36,9 @@ from graphene import FAR, residuals
 from training_worker import OURS
 
 from ase_andersonn import load_model
+from ase_andersonn.inputs.files import read_file
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.training import evaluate_dataset, train
-from ase_andersonn.training.frames import read_file
 
 RMD17 = {
     "aspirin": (2.2, 6.6),

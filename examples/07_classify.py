@@ -16,8 +16,8 @@ from ase.io import write
 
 from ase_andersonn import StructureClassifier
 from ase_andersonn.classifier import Label
-from ase_andersonn.workflows.label_picture import write_picture
-from ase_andersonn.workflows.label_table import failures, named_structures, summary, write_answers
+from ase_andersonn.cli.label_picture import write_picture
+from ase_andersonn.cli.label_table import failures, named_structures, summary, write_answers
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
 OUT = Path(__file__).parent / "out"

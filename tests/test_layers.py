@@ -18,7 +18,7 @@ PACKAGE = "ase_andersonn"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
 FLOORS = {
-    1: {"fields", "config", "backends", "labels", "mc", "writing", "checksum", "lock"},
+    1: {"fields", "config", "backends", "labels", "lazy", "mc", "writing", "checksum", "lock"},
     2: {"inputs", "solvers"},
     3: {"nn"},
     4: {"models", "tiles"},

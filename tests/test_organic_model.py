@@ -12,8 +12,8 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from ase_andersonn import AndersoNN, load_model
+from ase_andersonn.inputs.files import read_file
 from ase_andersonn.training import evaluate_dataset
-from ase_andersonn.training.frames import read_file
 
 GEOMETRIES = Path(__file__).parents[1] / "data" / "organic" / "geometries.extxyz"
 MOLECULES = (

@@ -4,18 +4,24 @@ pymatgen and phonopy are recognised by the module a structure's class comes from
 objects.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from .metadata import check_order
 from .neighbors import Edges, neighbor_edges
 
 SAME_SITE = 1e-3  # Å
 TOO_CLOSE = 0.35
 """Of the sum of two covalent radii; no two atoms of a structure are as near, but all are in one whose unit is nm."""
+
+
+COPIES = 0.1
+"""Å; as near are copies of one atom. Lengths in nm that were taken for Å make bonds hardly shorter than this."""
 
 
 class SameSiteError(ValueError):
@@ -51,13 +57,26 @@ def to_atoms(structure: Any) -> Atoms:
 
 def _from_pymatgen(structure: Any) -> Atoms:
     if not structure.is_ordered:
+        partial = [site.species_string for site in structure if not site.is_ordered]
         raise ValueError(
-            f"{structure.formula} has sites shared by several species; an energy needs one atom a site. "
+            f"{structure.formula} has {len(partial)} disordered sites, shared by several species or partly empty "
+            f"({'; '.join(partial[:3])}); an answer needs one atom a site. "
             "Make it ordered first, for example with pymatgen's OrderDisorderedStructureTransformation."
         )
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    try:
+        atoms: Atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+        spins = [getattr(site.specie, "spin", None) or 0.0 for site in structure]
+        if any(spins) and not atoms.has("initial_magmoms"):
+            atoms.set_initial_magnetic_moments(spins)
+    except Exception as error:  # as magnetic moments that are no numbers
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{structure.formula} cannot be made into ase.Atoms: {why}") from error
+    if charge := getattr(structure, "charge", 0.0):
+        atoms.info.setdefault("charge", float(charge))
+    if (multiplicity := getattr(structure, "spin_multiplicity", None)) is not None:
+        atoms.info.setdefault("spin_multiplicity", multiplicity)
     return atoms
 
 
@@ -76,10 +95,11 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
     """Raise ValueError for a structure that has no energy.
 
     That is an empty one, one with positions or a cell that are not finite, one that repeats along vectors that span no
-    volume, and, unless ``sites`` is False, one with two atoms on one site.
+    volume, one noted as disordered, and, unless ``sites`` is False, one with two atoms on one site.
     """
     if len(atoms) == 0:
         raise ValueError("the structure has no atoms.")
+    check_order(atoms)
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     if not np.isfinite(positions).all():
         wrong = np.flatnonzero(~np.isfinite(positions).all(1))
@@ -108,7 +128,7 @@ def check_sites(edges: Edges, numbering: Any = None) -> None:
 
 
 def check_lengths(numbers: Any, edges: Edges) -> None:
-    """Raise ValueError where two atoms are nearer than `TOO_CLOSE` of the sum of their covalent radii.
+    """Raise ValueError where two atoms are nearer than `TOO_CLOSE` of the sum of their covalent radii, and say why.
 
     Args:
         numbers: int64 [n_atoms], atomic numbers.
@@ -119,9 +139,37 @@ def check_lengths(numbers: Any, edges: Edges) -> None:
         e = int(share.argmin())
         length = np.linalg.norm(edges.vectors[e])
         raise ValueError(
-            f"{_pair(edges, e)} are {length:.2g} Å apart, {share[e]:.2f} of the sum of their covalent radii; less "
-            f"than {TOO_CLOSE:g} is not known of any. Are the lengths in Å?"
+            f"{_pair(edges, e)} are {length:.2g} Å apart, {share[e]:.2g} of the sum of their covalent radii; less "
+            f"than {TOO_CLOSE:g} is not known of any. {_why_close(numbers, edges, share < TOO_CLOSE)}"
         )
+
+
+def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
+    """What atoms that are too close may come from, by the groups they form.
+
+    Lengths in another unit bring all atoms close to each other or to their own images; coordinates that were rounded,
+    as 0.333 for 1/3, put copies of one atom beside each other where symmetry should give one.
+    """
+    i, j = edges.center[close], edges.other[close]
+    pairs = coo_array((np.ones(len(i)), (i, j)), shape=(len(numbers), len(numbers)))
+    n_groups = connected_components(pairs, directed=False, return_labels=False)
+    twice = bool((numbers[i] == numbers[j]).all()) and bool((i != j).all())
+    lengths = np.linalg.norm(edges.vectors[close], axis=1)
+    if twice and (n_groups > 1 or lengths.max() < COPIES):
+        return (
+            "Is an atom there more than once, as where fractional coordinates were rounded (0.333 for 1/3), so that "
+            "symmetry made copies beside each other, or where all alternatives of a disordered site were kept? Give the "
+            "coordinates with more digits, or remove copies with ase.geometry.get_duplicate_atoms(atoms, "
+            f"cutoff={np.ceil(100 * lengths.max() + 1) / 100:g}, delete=True)."
+        )
+    if n_groups > 1 and len(np.unique(i)) < 0.5 * len(numbers):
+        return (
+            "Most others are not: is one of these too many, as of a site that two species share, or did they collide?"
+        )
+    return (
+        "Are the lengths in Å, and not in nm or fractions of the cell (scaled_positions)? "
+        + "Or is one atom there twice?" * (twice and n_groups < len(numbers) == 2)
+    ).rstrip()
 
 
 def touching_shares(numbers: Any, edges: Edges) -> Any:
@@ -151,12 +199,3 @@ def _check_periodic(vectors: Any, axes: Any) -> None:
 def _some(indices: Any) -> str:
     shown = ", ".join(str(int(i)) for i in indices[:5])
     return shown if len(indices) <= 5 else f"{shown} and {len(indices) - 5} more"
-
-
-def named_charge(atoms: Atoms) -> float:
-    """The charge that `atoms.info["charge"]` names, in e; 0 where nothing stands there that is one."""
-    try:
-        charge = float(np.sum(atoms.info.get("charge", 0.0)))
-    except (TypeError, ValueError):  # as "neutral"
-        return 0.0
-    return charge if math.isfinite(charge) else 0.0

@@ -1,25 +1,26 @@
 """Structures from what users have: objects of other projects, files, SMILES."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
 from .convert import to_atoms
-
-PARTIAL = 1e-3
-"""An occupancy below 1 by more than this is a disordered site."""
+from .files import structures_in
+from .metadata import check_order
+from .paths import molecule_of
 
 
 def structure_from(source: Any) -> Atoms:
     """One structure as `ase.Atoms`.
 
     Args:
-        source: what `convert.to_atoms` takes; the path of a file that `ase.io` reads (CIF, POSCAR, XYZ, SDF, ...), of
-            which the last structure is meant; a string that names no file: a SMILES, where RDKit is installed; or the
-            error that was met on the way to a structure, which is raised.
+        source: what `convert.to_atoms` takes; the path of a file (CIF, POSCAR, XYZ, SDF, ...), of which the last
+            structure is meant; a string that names no file: a SMILES, where RDKit is installed; or the error that was
+            met on the way to a structure, which is raised.
 
     Raises:
         FileNotFoundError: for a string that is neither a file nor a SMILES.
@@ -28,46 +29,34 @@ def structure_from(source: Any) -> Atoms:
     """
     if isinstance(source, Exception):
         raise source
-    if isinstance(source, Path) or (isinstance(source, str) and Path(source).is_file()):
+    if isinstance(source, Path) or (isinstance(source, str) and os.path.isfile(source)):
         return read_structure(Path(source))
     if isinstance(source, str):
         return from_smiles(source)
-    return ordered(to_atoms(source))
+    atoms = to_atoms(source)
+    check_order(atoms)
+    return atoms
 
 
 def read_structure(path: Path) -> Atoms:
-    """The last structure of a file.
+    """The last structure of a file, with a warning where there are others.
 
     Raises:
         FileNotFoundError: without the file.
-        ValueError: if it cannot be read, or is disordered.
+        ValueError: if anything of it cannot be read, or the structure is disordered.
     """
-    form = "vasp" if "POSCAR" in path.name.upper() or "CONTCAR" in path.name.upper() else None
-    try:
-        atoms = read(path, format=form)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no file {path}, seen from {Path.cwd()}.") from error
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise ValueError(f"{path} cannot be read as a structure: {why}") from error
-    assert isinstance(atoms, Atoms)
-    return ordered(atoms)
-
-
-def ordered(atoms: Atoms) -> Atoms:
-    """The structure itself.
-
-    Raises:
-        ValueError: if its file gave a site several species, or one that is not always there.
-    """
-    sites = atoms.info.get("occupancy") or {}
-    partial = [s for s in sites.values() if len(s) > 1 or any(abs(share - 1.0) > PARTIAL for share in s.values())]
-    if partial:
-        said = "; ".join(", ".join(f"{symbol} {share:g}" for symbol, share in site.items()) for site in partial[:3])
-        raise ValueError(
-            f"{len(partial)} kinds of sites are disordered ({said}); an answer needs one atom a site. "
-            "Make the structure ordered first, for example with pymatgen's OrderDisorderedStructureTransformation."
+    count, atoms = 0, Atoms()
+    for _, found in structures_in(path):
+        if isinstance(found, Exception):
+            raise found
+        count, atoms = count + 1, found
+    if count > 1:
+        warnings.warn(
+            f"{path} holds {count} structures, of which the last is taken; for all of them give the list of "
+            'ase.io.read(path, ":").',
+            stacklevel=2,
         )
+    check_order(atoms)
     return atoms
 
 
@@ -78,17 +67,10 @@ def from_smiles(smiles: str) -> Atoms:
         FileNotFoundError: if the string is no SMILES, or RDKit is not installed to read it.
         ValueError: if no conformer is found.
     """
-    try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem import AllChem
-    except ImportError as error:
-        raise FileNotFoundError(
-            f"there is no file {smiles!r}, seen from {Path.cwd()}; to read it as a SMILES, install rdkit."
-        ) from error
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None:
-        raise FileNotFoundError(f"{smiles!r} is neither a file, seen from {Path.cwd()}, nor a SMILES.")
+    molecule = molecule_of(smiles)
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+
     molecule = Chem.AddHs(molecule)
     parameters = AllChem.ETKDGv3()
     parameters.randomSeed = 42
@@ -97,4 +79,7 @@ def from_smiles(smiles: str) -> Atoms:
     if AllChem.MMFFHasAllMoleculeParams(molecule):
         AllChem.MMFFOptimizeMolecule(molecule, mmffVariant="MMFF94s")
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-    return Atoms(numbers, np.asarray(molecule.GetConformer().GetPositions()))
+    atoms = Atoms(numbers, np.asarray(molecule.GetConformer().GetPositions()))
+    if charge := Chem.GetFormalCharge(molecule):
+        atoms.info["charge"] = charge
+    return atoms

@@ -7,7 +7,6 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from ase_andersonn.inputs.convert import named_charge
 from ase_andersonn.inputs.graph import Graph
 
 from .base import EnergyModel
@@ -17,8 +16,8 @@ EXTRAPOLATION = "its results for them are an extrapolation without known errors.
 EVERY = 10
 
 
-def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False) -> Iterator[str]:
-    """A sentence for everything that the training data of a model had nothing of, charges and spins among it.
+def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
+    """A sentence for everything that the training data of a model had nothing of; of charges and spins see `metadata`.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
     smallest structure had (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
@@ -28,7 +27,6 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     Args:
         card: the model card.
         atoms: a structure of elements that the model knows.
-        reads_magmoms: whether the model's energy depends on the initial magnetic moments.
     """
     here = set(atoms.numbers.tolist())
     combinations = card.get("combinations")
@@ -50,16 +48,6 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
     if card.get("odd_electrons") is False and not atoms.pbc.any() and atoms.numbers.sum() % 2:
         yield f"the model was not trained on molecules with an odd number of electrons, radicals: {EXTRAPOLATION}"
-    if atoms.get_initial_charges().any() or named_charge(atoms):
-        yield "the model knows no charges: that of the structure changes nothing, results are those of neutral ones."
-    moments = atoms.get_initial_magnetic_moments()
-    if not reads_magmoms and (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
-        yield "the model knows no spins: that the initial magnetic moments differ changes nothing."
-    elif not reads_magmoms and moments.any() and not atoms.pbc.any():  # as `ase.build.molecule` has them for O2
-        yield (
-            "the model knows no spins: the initial magnetic moments change nothing, results are those of the spin "
-            "states it was trained on."
-        )
 
 
 class Contacts:

@@ -3,11 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ase_andersonn.backends import CompileMode
-
-from .frames import LabelKeys
+from ase_andersonn.config import CompileMode
 
 DEFAULT_EPOCHS = 100
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Names of the labels in files: in the results of the attached calculator, in `atoms.info` or `atoms.arrays`."""
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"
 
 
 @dataclass(frozen=True)

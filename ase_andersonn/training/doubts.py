@@ -25,6 +25,8 @@ LITTLE = 0.7
 """Error over the spread of the labels from which a run has learnt little; to know the mean alone makes it 1."""
 NOTHING = 10.0
 """Such an error over the spread is that of weights that diverged."""
+ENOUGH = 5
+"""Epochs from which labels that are not learnt are doubted; before, any labels leave errors of their own spread."""
 FEWEST = 10
 """Labels from which their spread is known, each component counted."""
 NO_SPREAD = {"energy": 1e-3, "forces": 1e-2, "stress": 1e-4}
@@ -132,15 +134,27 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
     return shares
 
 
-def warn_of_little(shares: Mapping[str, float], epoch: int) -> None:
-    """Of quantities of which more than `LITTLE` is unexplained by the best epoch; see `unexplained`."""
+def warn_of_little(shares: Mapping[str, float], epoch: int, n_epochs: int) -> None:
+    """Of quantities of which more than `LITTLE` is unexplained by the best epoch; see `unexplained`.
+
+    Nothing is said against labels that were learnt for fewer than `ENOUGH` epochs.
+    """
     if not any(share > LITTLE for share in shares.values()):
+        return
+    errors = ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items())
+    if n_epochs < ENOUGH:
+        logger.info(
+            "of the labels' own spread the errors on the validation frames are %s; %s too few to judge the labels by: "
+            "train longer.",
+            errors,
+            "one epoch is" if n_epochs == 1 else f"{n_epochs} epochs are",
+        )
         return
     logger.warning(
         "%s: of the labels' own spread the errors on the validation frames are %s, in the best epoch, %d. %s: are the "
         "forces minus the gradients of these energies, in eV and Å, and the stresses in eV/Å³?",
         "nothing was learnt" if min(shares.values()) > NOTHING else "little was learnt",
-        ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items()),
+        errors,
         epoch,
         _advice(shares),
     )

@@ -1,38 +1,24 @@
-"""Labelled structures from files: extxyz (also compressed), ASE databases, anything `ase.io` reads."""
+"""Labelled structures from files: extxyz, ASE databases, anything `inputs.files` reads."""
 
-import bz2
-import glob
-import io
 import logging
-import lzma
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
-from ase.io.formats import filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from ase_andersonn.inputs.convert import check_atoms
+from ase_andersonn.inputs.files import read_file
+from ase_andersonn.inputs.paths import expand
+
+from .config import LabelKeys as LabelKeys
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-
-DECOMPRESS: dict[str, Callable[..., TextIO]] = {".xz": lzma.open, ".bz2": bz2.open}
-
-
-@dataclass(frozen=True)
-class LabelKeys:
-    """Names of the labels in files: in the results of the attached calculator, in `atoms.info` or `atoms.arrays`."""
-
-    energy: str = "energy"
-    forces: str = "forces"
-    stress: str = "stress"
 
 
 @dataclass(frozen=True)
@@ -50,21 +36,6 @@ class FrameLabels:
     stress: Array | None
 
 
-def expand(patterns: Iterable[str]) -> list[Path]:
-    """The files that names and glob patterns stand for, each once, in the order given.
-
-    Raises:
-        FileNotFoundError: for a pattern that stands for no file.
-    """
-    paths: dict[Path, None] = {}
-    for pattern in patterns:
-        found = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
-        if not found:
-            raise FileNotFoundError(f"no file matches {pattern!r}, seen from {Path.cwd()}.")
-        paths.update(dict.fromkeys(map(Path, found)))
-    return list(paths)
-
-
 def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[Atoms]:
     """All structures of the files, each with at least one label.
 
@@ -75,10 +46,7 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
     """
     frames: list[Atoms] = []
     for path in expand(patterns):
-        found = read_file(path)
-        if not found:
-            raise ValueError(f"{path} holds no structure.")
-        for index, atoms in enumerate(found):
+        for index, atoms in enumerate(read_file(path)):
             try:
                 check_atoms(atoms)
                 labels = labels_of(atoms, keys)
@@ -113,28 +81,6 @@ def _chosen_and_absent(frames: Sequence[Atoms], keys: LabelKeys) -> Iterator[tup
         name = getattr(keys, label.name)
         if name != label.default and all(_find(atoms, name) is None for atoms in frames):
             yield label.name, name
-
-
-def read_file(path: str | Path) -> list[Atoms]:
-    """All structures of one file.
-
-    Compressed text is unpacked first: ASE would seek to and fro inside the compressed stream, for minutes.
-    """
-    path = Path(path)
-    unpack = DECOMPRESS.get(path.suffix)
-    inner = path.with_suffix("") if unpack else path
-    form = "extxyz" if inner.suffix in (".xyz", ".extxyz") else None
-    try:
-        if unpack is None:
-            return _as_list(read(path, ":", format=form))
-        with unpack(path, "rt") as stream:
-            text = io.StringIO(stream.read())
-        return _as_list(read(text, ":", format=form or filetype(inner.name, read=False)))
-    except (FileNotFoundError, PermissionError, MemoryError):
-        raise
-    except Exception as error:
-        why = "it ends within a frame" if isinstance(error.__cause__, StopIteration) else error
-        raise ValueError(f"{path} cannot be read: {why}") from error
 
 
 def labels_of(atoms: Atoms, keys: LabelKeys | None = None) -> FrameLabels:
@@ -184,7 +130,3 @@ def _names(atoms: Atoms) -> str:
     """What a frame holds, for the text of an error."""
     present = {*getattr(atoms.calc, "results", {}), *atoms.info, *atoms.arrays} - {"numbers", "positions"}
     return ", ".join(sorted(present)) or "none at all"
-
-
-def _as_list(frames: Any) -> list[Atoms]:
-    return [frames] if isinstance(frames, Atoms) else list(frames)

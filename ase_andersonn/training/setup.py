@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
-from ase_andersonn.inputs.convert import named_charge
+from ase_andersonn.inputs.metadata import check_metadata
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
@@ -72,6 +72,8 @@ class Experiment:
     @classmethod
     def from_config(cls, config: TrainConfig) -> "Experiment":
         """Read the frames, split them, make or load the model."""
+        if config.initial is None:
+            _model_config(config, (1,))  # what is wrong with it is told before the frames are read
         train, validation = frames_of(config)
         if config.initial is not None:
             return cls.from_trained(config, initial_model(config), train, validation)
@@ -188,9 +190,14 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
 
 
 def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
-    charged = sum(max(abs(named_charge(atoms)), abs(atoms.get_initial_charges().sum())) > 0.5 for atoms in frames)
+    states = [check_metadata(atoms) for atoms in frames]
+    charged = sum(abs(state.charge) > 0.5 for state in states)
     if charged:
         logger.warning("%d of %d %sframes are charged, and the model knows no charges.", charged, len(frames), kind)
+    spins = [state.spin_note for state in states if state.spin_note]
+    if spins:
+        text = "%d of %d %sframes name a spin, and the model knows no spins: %s nothing."
+        logger.warning(text, len(spins), len(frames), kind, spins[0])
     check_lengths_of(frames, kind)
     warn_of_units(frames, keys, kind)
     warn_of_unlike(frames, keys, kind)
@@ -221,15 +228,22 @@ def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str
     Raises:
         ValueError: for an unknown architecture or a key its config does not have.
     """
-    cls: Any = subclass_named(EnergyModel, config.architecture)
-    config_class = get_type_hints(cls.__init__)["config"]
-    where = "sizes of the checkpoint" if sizes else "model"
-    given = {"elements": tuple(elements), **(sizes or config.model)}
-    model_config = from_dict(config_class, {**given, "elements": _numbers(given["elements"])}, where)
+    cls, model_config = _model_config(config, elements, sizes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed sets the user's on GPUs as well
         model: EnergyModel = cls(model_config)
     return model
+
+
+def _model_config(
+    config: TrainConfig, elements: Sequence[int], sizes: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
+    """Class and config of the model."""
+    cls: Any = subclass_named(EnergyModel, config.architecture)
+    config_class = get_type_hints(cls.__init__)["config"]
+    where = "sizes of the checkpoint" if sizes else "model"
+    given = {"elements": tuple(elements), **(sizes or config.model)}
+    return cls, from_dict(config_class, {**given, "elements": _numbers(given["elements"])}, where)
 
 
 def _numbers(elements: Any) -> Any:

@@ -153,7 +153,8 @@ class Trainer(Run):
         if self.finished and self.position.best is not None:
             epoch = self.position.best_epoch
             best = next((record for record in records if record["epoch"] == epoch), {})
-            warn_of_little(best.get("validation", {}).get("unexplained", {}), epoch)  # older runs have none
+            shares = best.get("validation", {}).get("unexplained", {})  # older runs have none
+            warn_of_little(shares, epoch, self.position.epoch)
 
     def fingerprint(self) -> dict[str, str]:
         """See `Run.fingerprint`."""

@@ -17,6 +17,7 @@ from copper_frames import copper, relabelled, trajectory
 from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
 from ase_andersonn.training.dataset import FrameDataset
 from ase_andersonn.training.doubts import (
+    ENOUGH,
     FAR,
     FAR_ALONE,
     UNLIKE,
@@ -87,13 +88,28 @@ def test_frames_with_atoms_on_top_of_each_other_are_named(caplog: pytest.LogCapt
 
 
 def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_little({"energy": 1e9, "forces": 50.0}, 7)
+    warn_of_little({"energy": 1e9, "forces": 50.0}, 7, 12)
     assert "nothing was learnt" in caplog.text
     assert "energy 1e+11 %, forces 5e+03 %, in the best epoch, 7. Lower learning_rate, or look" in caplog.text
 
 
+@pytest.mark.parametrize("n_epochs", [1, ENOUGH - 1])
+def test_labels_are_not_doubted_after_a_few_epochs(caplog: pytest.LogCaptureFixture, n_epochs: int) -> None:
+    with caplog.at_level(logging.INFO):
+        for shares in (
+            {"energy": 1.1, "forces": 0.98},
+            {"energy": 40.0, "forces": 0.1},
+            {"energy": 1e9, "forces": 50.0},
+        ):
+            warn_of_little(shares, 1, n_epochs)
+    assert len(caplog.records) == 3
+    assert all(record.levelname == "INFO" for record in caplog.records)
+    assert "learnt" not in caplog.text
+    assert caplog.text.count("too few to judge the labels by: train longer") == 3
+
+
 def test_one_label_learnt_and_another_not_is_a_contradiction(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_little({"energy": 26.7, "forces": 0.017}, 7)
+    warn_of_little({"energy": 26.7, "forces": 0.017}, 7, 12)
     assert "little was learnt" in caplog.text
     assert "energy 2.67e+03 %, forces 1.7 %, in the best epoch, 7. Labels of one kind were learnt" in caplog.text
 
@@ -186,11 +202,11 @@ def test_the_best_epoch_is_the_one_told_of(
     run.position.best_epoch = 2
     run.finish()
     shares = [record["validation"]["unexplained"] for record in run.log.read()]
-    assert told == [(shares[1], 2)]
+    assert told == [(shares[1], 2, 3)]
     assert shares[1] != shares[2]
     run.log.path.unlink()
     run.finish()
-    assert told[1:] == [({}, 2)]
+    assert told[1:] == [({}, 2, 3)]
 
 
 def test_labels_that_are_not_learnt_are_not_told_of(config: TrainConfig, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
-from ase_andersonn.training import TrainConfig
-from ase_andersonn.training.frames import LabelKeys, expand, labels_of, read_file, read_frames
+from ase_andersonn.inputs import files
+from ase_andersonn.inputs.files import read_file
+from ase_andersonn.inputs.paths import expand
+from ase_andersonn.training import LabelKeys, TrainConfig
+from ase_andersonn.training.frames import labels_of, read_frames
 from ase_andersonn.training.setup import Experiment
 
 
@@ -56,11 +60,12 @@ def test_compressed_text_is_unpacked_before_ase_sees_it(
     write(tmp_path / "a.extxyz", frames)
     (tmp_path / "a.extxyz.xz").write_bytes(lzma.compress((tmp_path / "a.extxyz").read_bytes()))
 
-    def read_nothing_but_streams(source: object, *args: object, **kwargs: object) -> list[Atoms]:
-        assert not isinstance(source, (str, Path))
+    def read_nothing_but_plain_files(stream: io.TextIOWrapper) -> list[Atoms]:
+        assert isinstance(stream.buffer.raw, io.FileIO)  # type: ignore[attr-defined]
+        assert not stream.name.endswith(".xz")
         return frames
 
-    monkeypatch.setattr("ase_andersonn.training.frames.read", read_nothing_but_streams)
+    monkeypatch.setitem(files.BLOCKS, "extxyz", read_nothing_but_plain_files)
     assert len(read_file(tmp_path / "a.extxyz.xz")) == len(frames)
 
 

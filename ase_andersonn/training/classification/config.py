@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ase_andersonn.backends import CompileMode
+from ase_andersonn.config import CompileMode
 from ase_andersonn.labels import LabelSet, label_set
 
 DEFAULT_EPOCHS = 60

@@ -10,8 +10,10 @@ from typing import Any
 from ase import Atoms
 from ase.db import connect
 
+from ase_andersonn.inputs.files import read_file
+from ase_andersonn.inputs.metadata import check_order
+from ase_andersonn.inputs.paths import expand
 from ase_andersonn.labels import LabelSet
-from ase_andersonn.training.frames import expand, read_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def read_entries(patterns: Sequence[str], labels: LabelSet, *, value: str, path:
     for file in expand(patterns):
         for atoms, given, where in _rows(file, value, path):
             try:
+                check_order(atoms)
                 target, number = label_of(given, labels)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error

@@ -57,7 +57,9 @@ def write_picture(
     unsure = [(name, answer) for name, answer in found if answer.name == UNCERTAIN or answer.unusual]
     for name, answer in unsure[:NAMED]:
         place = (answer.novelty, answer.confidence)
-        right.annotate(Path(name).name, place, (0, -9), textcoords="offset points", ha="center", fontsize=7)
+        right.annotate(
+            Path(name).name, place, (0, -9), textcoords="offset points", ha="center", fontsize=7, parse_math=False
+        )
     data = io.BytesIO()
     figure.savefig(data, dpi=150, format=path.suffix.removeprefix(".").lower() or "png")
     write_whole(path, data.getvalue())

@@ -1,27 +1,25 @@
 """Labels of many files as a table: which structures there are, the rows, and a summary."""
 
 import csv
-import glob
 import io
 import json
+import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ase.db import connect
-from ase.io import iread
 
 from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.inputs.files import structures_in
+from ase_andersonn.inputs.paths import files_of, printable
 from ase_andersonn.inputs.sources import structure_from
 from ase_andersonn.labels import LabelSet
-from ase_andersonn.writing import check_folder, write_whole
+from ase_andersonn.writing import write_whole
 
-MANY = (".xyz", ".extxyz", ".traj", ".db", ".sdf")
-"""Files that may hold several structures."""
-FORMATS = (".csv", ".json", ".db")
-OTHERS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml", ".yml", ".py")
-"""Files of a folder that are no structures, such as notes and the picture of the last run."""
+from .outputs import check_table
+
 Answer = Label | Exception
 
 
@@ -29,64 +27,28 @@ def named_structures(given: Iterable[str], names: list[str], *, out: Path | None
     """Structures, one after another, for `StructureClassifier.predict_many`; `names` grows as they are taken.
 
     Args:
-        given: files, folders (all files in them and in their folders, but `OTHERS` and what begins with a dot), glob
-            patterns, or SMILES. Structures of a file with several are named `file#0`, `file#1`, …
+        given: files, folders and glob patterns as `files_of` takes them, or SMILES. All structures of a file are taken,
+            named as `structures_in` does.
         names: of the structures.
         out: a table that is no structure, even if it lies in one of the folders.
+
+    Yields:
+        a structure, a SMILES, or an error in its place.
     """
     for text in given:
-        for source in _sources(text, out):
-            if isinstance(source, Path) and source.suffix.lower() in MANY:
-                yield from _frames(source, names)
-            else:
-                names.append(str(source))
-                yield source
-
-
-def _sources(text: str, out: Path | None) -> list[Path | str]:
-    path = Path(text)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
-        return [file for file in files if not _same(file, out) and file.suffix.lower() not in OTHERS]
-    if path.is_file():
-        return [path]
-    found = sorted(glob.glob(text, recursive=True))
-    return [Path(name) for name in found if not _same(Path(name), out)] if found else [text]
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _same(path: Path, out: Path | None) -> bool:
-    return out is not None and path.resolve() == out.resolve()
-
-
-def _frames(path: Path, names: list[str]) -> Iterator[Any]:
-    """All structures of a file; what cannot be read ends it with an error in the place of a structure."""
-    form = "extxyz" if path.suffix.lower() in (".xyz", ".extxyz") else None
-    k = 0
-    try:
-        for atoms in iread(path, ":", format=form):
-            names.append(f"{path}#{k}")
-            k += 1
-            yield atoms
-    except Exception as error:
-        names.append(f"{path}#{k}" if k else str(path))
-        yield ValueError(f"{path} cannot be read: {type(error).__name__}: {error}")
-        return
-    if k == 0:
-        names.append(str(path))
-        yield ValueError(f"{path} holds no structure.")
-
-
-def check_table(out: Path | None, given: Iterable[str] = ()) -> None:
-    """Raise ValueError where a table cannot be written in the format that a file name asks for, or is an input."""
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise ValueError(f"{out} has an unknown ending; tables are written as {', '.join(FORMATS)}.")
-    if any(_same(Path(text), out) for text in given):
-        raise ValueError(f"{out} is one of the files to be read; name another one for the table.")
-    check_folder(out)
+        try:
+            files = files_of(text, out)
+        except OSError as error:
+            names.append(printable(text))
+            yield error
+            continue
+        for file in files:
+            for name, found in structures_in(file):
+                names.append(name)
+                yield found
+        if not files and not os.path.isdir(text):
+            names.append(printable(text))
+            yield text
 
 
 def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
@@ -94,11 +56,11 @@ def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]
     table = []
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, Label):
-            row: dict[str, Any] = {"name": name, "label": answer.name, "best": answer.best}
+            row: dict[str, Any] = {"name": _encodable(name), "label": answer.name, "best": answer.best}
             row |= {"confidence": answer.confidence, "novelty": answer.novelty, "spread": answer.spread}
             row |= {f"p({label})": p for label, p in answer.probabilities.items()} | {"error": None}
         else:
-            row = {"name": name, "label": None, "error": str(answer)}
+            row = {"name": _encodable(name), "label": None, "error": _encodable(str(answer))}
         table.append(row)
     return table
 
@@ -124,6 +86,35 @@ def write_answers(out: Path, names: Sequence[str], answers: Sequence[Answer], st
     else:
         data = _as_database(table, structures)
     write_whole(out, data)
+
+
+def write_or_keep(
+    out: Path, names: Sequence[str], answers: Sequence[Answer], structures: Callable[[], Iterable[Any]]
+) -> str:
+    """As `write_answers`; where that fails, as on a full disk, the table is kept in the folder for temporary files.
+
+    Returns:
+        what went wrong, and where the table is; empty where it was written.
+    """
+    try:
+        write_answers(out, names, answers, structures())
+    except Exception as error:  # whatever it was, the answers took long
+        wrong = f"{out} could not be written: {error or type(error).__name__}"
+    else:
+        return ""
+    for ending in dict.fromkeys((out.suffix.lower(), ".csv")):
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="andersonn-")) / f"labels{ending}"
+            write_answers(kept, names, answers, structures())
+        except Exception:
+            continue
+        return f"{wrong}. The table is in {kept} instead."
+    return f"{wrong}. The table could not be kept elsewhere either; it is:\n{_as_csv(rows(names, answers))}"
+
+
+def _encodable(text: str) -> str:
+    """The text with escapes for what no encoding holds, as parts of file names that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_csv(table: Sequence[dict[str, Any]]) -> str:

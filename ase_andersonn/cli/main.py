@@ -1,6 +1,6 @@
 """The `andersonn` command: train, evaluate, models, info, classify, train-classifier."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,13 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the
 
 def main() -> None:
     """Entry point."""
+    import sys
+    import warnings
+
+    for stream in (sys.stdout, sys.stderr):  # file names hold what the terminal's encoding may not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app()
 
 
@@ -34,12 +41,17 @@ def train(
 ) -> None:
     """Train a potential on labelled frames."""
     with _plain_errors():
-        from .config import read_config
-        from .training import TrainConfig, train_committee
-        from .training import train as run
+        from ase_andersonn.config import read_config
+        from ase_andersonn.training.config import TrainConfig
 
-        with _logged(resume, fresh):
-            run_config = read_config(TrainConfig, config)
+        _check_resume(resume, fresh)
+        run_config = read_config(TrainConfig, config)
+        _check_files(run_config.output, run_config.train, run_config.validation)
+
+        from ase_andersonn.training import train as run
+        from ase_andersonn.training import train_committee
+
+        with _logged():
             if seeds == 1:
                 runs = [run(run_config, resume=resume, fresh=fresh)]
             else:
@@ -59,12 +71,17 @@ def train_classifier(
 ) -> None:
     """Train a classifier on a table of structures and labels."""
     with _plain_errors():
-        from .config import read_config
-        from .training.classification import ClassifierTrainConfig, train_ensemble
-        from .training.classification import train_classifier as run
+        from ase_andersonn.config import read_config
+        from ase_andersonn.training.classification.config import ClassifierTrainConfig
 
-        with _logged(resume, fresh):
-            run_config = read_config(ClassifierTrainConfig, config)
+        _check_resume(resume, fresh)
+        run_config = read_config(ClassifierTrainConfig, config)
+        _check_files(run_config.output, run_config.train, run_config.validation, run_config.test.values())
+
+        from ase_andersonn.training.classification import train_classifier as run
+        from ase_andersonn.training.classification import train_ensemble
+
+        with _logged():
             if seeds == 1:
                 runs = [run(run_config, resume=resume, fresh=fresh)]
             else:
@@ -86,33 +103,45 @@ def classify(
 ) -> None:
     """Label structures: metal, semiconductor or insulator; polarity; pore size."""
     with _plain_errors():
-        from .classifier import StructureClassifier
-        from .workflows.label_picture import write_picture
-        from .workflows.label_table import (
-            check_table,
-            failures,
-            named_structures,
-            summary,
-            write_answers,
-        )
-        from .writing import check_folder
+        from ase_andersonn.inputs.paths import check_sources
+        from ase_andersonn.labels import label_set
+        from ase_andersonn.models.files import CLASSIFIERS, model_files
 
-        check_table(out, files)
-        check_folder(plot)
+        from .outputs import check_picture, check_table
+
+        unwritable = check_table(out, files)
+        check_picture(plot)
+        check_sources(files)
+        if labels is not None:
+            label_set(labels)
+        if model is not None:
+            model_files(model, CLASSIFIERS)
+        if unwritable:
+            typer.echo(f"warning: {out} cannot be written: {unwritable}. The table will be kept elsewhere.", err=True)
+
+        from ase_andersonn.classifier import StructureClassifier
+
+        from .label_picture import write_picture
+        from .label_table import failures, named_structures, summary, write_or_keep
+
         classifier = StructureClassifier(model, device=device, labels=labels, confidence=confidence)
         names: list[str] = []
         given = named_structures(files, names, out=out)
         answers = classifier.predict_many(given, batch_size=batch_size or "auto")
         if not answers:
             raise ValueError(f"there is no structure in {', '.join(files)}.")
+        lost = ""
         if out is not None:
-            write_answers(out, names, answers, named_structures(files, [], out=out))
-        typer.echo(summary(answers, classifier.labels))
+            lost = write_or_keep(out, names, answers, lambda: named_structures(files, [], out=out))
         bad = failures(names, answers)
+        if len(bad) < len(answers):
+            typer.echo(summary(answers, classifier.labels))
         for name, error in bad:
             typer.echo(f"failed: {error}" if str(error).startswith(name) else f"failed: {name}: {error}", err=True)
         if plot is not None and len(bad) < len(answers):
             write_picture(plot, names, answers, classifier.labels, confidence)
+        if lost:
+            raise OSError(lost)
     if len(bad) == len(answers):
         raise typer.Exit(1)
 
@@ -129,11 +158,20 @@ def evaluate(
 ) -> None:
     """Errors of a model on labelled frames."""
     with _plain_errors():
-        from .backends import resolve_device
-        from .models.base import EnergyModel
-        from .models.checkpoint import load_model
-        from .models.committee import Committee
-        from .training import (
+        from ase_andersonn.inputs.paths import expand
+        from ase_andersonn.models.files import model_files
+
+        from .outputs import check_picture
+
+        check_picture(plot)
+        model_files(model)
+        expand(data)
+
+        from ase_andersonn.backends import resolve_device
+        from ase_andersonn.models.base import EnergyModel
+        from ase_andersonn.models.checkpoint import load_model
+        from ase_andersonn.models.committee import Committee
+        from ase_andersonn.training import (
             LabelKeys,
             check_names,
             error_text,
@@ -143,9 +181,7 @@ def evaluate(
             read_frames,
             spread_text,
         )
-        from .writing import check_folder
 
-        check_folder(plot)
         potential = load_model(model)
         if not isinstance(potential, (EnergyModel, Committee)):
             raise ValueError(f"{model} is a {type(potential).__name__}; only potentials of atoms are evaluated here.")
@@ -163,7 +199,7 @@ def evaluate(
 @app.command()
 def models() -> None:
     """The packaged models: elements, level of theory, errors."""
-    from .workflows.model_cards import model_table
+    from .model_cards import model_table
 
     typer.echo(model_table())
 
@@ -174,16 +210,33 @@ def info(
 ) -> None:
     """What a model is: elements or labels, size, limits, config, card."""
     with _plain_errors():
-        from .workflows.model_cards import model_text
+        from ase_andersonn.models.files import CLASSIFIERS, model_files, packaged_classifiers
+
+        model_files(model, CLASSIFIERS) if model in packaged_classifiers() else model_files(model)
+
+        from .model_cards import model_text
 
         typer.echo(model_text(model))
 
 
-@contextmanager
-def _logged(resume: bool, fresh: bool) -> Iterator[None]:
-    """The log of a training run on the terminal, above its progress bar."""
+def _check_resume(resume: bool, fresh: bool) -> None:
     if resume and fresh:
         raise ValueError("--resume and --fresh are both given; say one of the two.")
+
+
+def _check_files(output: str, *patterns: Iterable[str]) -> None:
+    """Refuse files of a run that are not there, and an output that cannot be written, before anything is loaded."""
+    from ase_andersonn.inputs.paths import expand
+    from ase_andersonn.writing import check_new_folder
+
+    for files in patterns:
+        expand(files)
+    check_new_folder(Path(output))
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """The log of a training run on the terminal, above its progress bar."""
     import logging
 
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -211,7 +264,3 @@ def _plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted.", err=True)
         raise typer.Exit(INTERRUPTED) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,40 @@
+"""Whether what a command is to write can be written, asked before it computes anything. Loads no heavy library."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ase_andersonn.writing import check_folder, why_unwritable
+
+TABLES = (".csv", ".json", ".db")
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp")
+
+
+def check_table(out: Path | None, given: Iterable[str] = ()) -> str:
+    """Refuse a table of unknown format, one without a folder, and one that is an input.
+
+    Returns:
+        why the file cannot be written where it is; empty where it can.
+
+    Raises:
+        ValueError, FileNotFoundError: for such a table.
+    """
+    if out is None:
+        return ""
+    if out.suffix.lower() not in TABLES:
+        raise ValueError(f"{out} has an unknown ending; tables are written as {', '.join(TABLES)}.")
+    if any(os.path.isfile(text) and out.exists() and out.samefile(text) for text in given):
+        raise ValueError(f"{out} is one of the files to be read; name another one for the table.")
+    check_folder(out)
+    return why_unwritable(out)
+
+
+def check_picture(plot: Path | None) -> None:
+    """Raise ValueError or OSError for a picture that matplotlib has no format for, or that cannot be written."""
+    if plot is None:
+        return
+    if plot.suffix.lower() not in PICTURES:
+        raise ValueError(f"{plot} has an unknown ending; pictures are written as {', '.join(PICTURES)}.")
+    check_folder(plot)
+    if why := why_unwritable(plot):
+        raise OSError(f"{plot} cannot be written: {why}.")

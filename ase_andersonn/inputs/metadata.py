@@ -1,0 +1,200 @@
+"""Notes of disorder, charge and spin that a structure carries beside its atoms, as ASE, pymatgen and others leave them.
+
+No model reads them: disorder is an error, since an answer needs one atom a site; a charge or a spin is told of.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+PARTIAL = 1e-3
+"""An occupancy below 1 by more than this is a disordered site."""
+OCCUPANCIES = ("occupancy", "occupancies")
+"""Keys of `atoms.info` (CIF) and of `atoms.arrays` (PDB, prismatic)."""
+CHARGES = ("charge", "total_charge")
+SPINS = ("spin", "total_spin")
+"""A multiplicity or a number of unpaired electrons: 0 and 1 say nothing."""
+MULTIPLICITIES = ("spin_multiplicity", "multiplicity")
+SIGN_LAST = re.compile(r"(\d+(?:\.\d*)?)?\s*([+-])")
+
+
+@dataclass(frozen=True)
+class ElectronicState:
+    """Charge and spin that a structure asks for.
+
+    Attributes:
+        charge: e, of the whole structure.
+        charge_note: where a charge stands, as `atoms.info["charge"]`; empty where there is none.
+        spin_note: the same of a spin.
+    """
+
+    charge: float = 0.0
+    charge_note: str = ""
+    spin_note: str = ""
+
+    def ignored(self) -> Iterator[str]:
+        """A sentence for everything that a model of atoms alone leaves out."""
+        if self.charge_note:
+            yield f"the model knows no charges: {self.charge_note} nothing, results are those of neutral structures."
+        if self.spin_note:
+            yield (
+                f"the model knows no spins: {self.spin_note} nothing, results are those of the spin states it was "
+                "trained on."
+            )
+
+
+def check_metadata(atoms: Atoms, *, reads_magmoms: bool = False) -> ElectronicState:
+    """The charge and the spin that a structure names.
+
+    Args:
+        atoms: the structure.
+        reads_magmoms: whether the model's energy depends on the initial magnetic moments.
+
+    Raises:
+        ValueError: for a structure that is noted as disordered, see `check_order`.
+    """
+    check_order(atoms)
+    charge, charge_key = _charge(atoms)
+    return ElectronicState(charge, charge_key, "" if reads_magmoms else _spin(atoms))
+
+
+def check_order(atoms: Atoms) -> None:
+    """Raise ValueError, with the key to change, for sites that several species share or that are partly empty.
+
+    ASE gives such a site one atom of its commonest species, and notes the shares in `atoms.info["occupancy"]`; the note
+    stays where the atoms are changed by hand, so that it has to be deleted then.
+    """
+    for place, notes in (("info", atoms.info), ("arrays", atoms.arrays)):
+        for key in OCCUPANCIES:
+            if key in notes and (partial := _partial(notes[key], atoms)):
+                raise ValueError(
+                    f'atoms.{place}["{key}"]: {len(partial)} kinds of sites are disordered '
+                    f"({'; '.join(partial[:3])}); an answer needs one atom a site. Make the structure ordered first, "
+                    "for example with pymatgen's OrderDisorderedStructureTransformation. Where every site holds one "
+                    f'whole atom by now, del atoms.{place}["{key}"].'
+                )
+
+
+def share_of(value: Any) -> float:
+    """An occupancy as a number: `?` and `.` of a CIF are its default, 1; an uncertainty in brackets is left out.
+
+    Raises:
+        ValueError: for what is no number.
+    """
+    if isinstance(value, float | int):
+        return float(value)
+    text = "" if value is None else str(value).strip().strip("'\"")
+    if text in ("", "?", "."):
+        return 1.0
+    try:
+        return float(re.sub(r"\(\d*\)$", "", text))
+    except ValueError:
+        raise ValueError(
+            f"the occupancy {text!r} is no number; 1 is a full site, and so are ? and . of a CIF."
+        ) from None
+
+
+def _partial(note: Any, atoms: Atoms) -> list[str]:
+    """The sites of a note that are shared or partly empty, in words; a note that is of no sites says nothing."""
+    if isinstance(note, str) and note.lstrip().startswith(("{", "[")):
+        try:
+            note = json.loads(note)
+        except ValueError:
+            return []
+    if isinstance(note, Mapping):
+        found = {str(site): _disorder(str(site), shares) for site, shares in note.items() if _is_site(site, shares)}
+        found = {site: text for site, text in found.items() if text}
+        kinds = {str(kind) for kind in np.unique(atoms.arrays.get("spacegroup_kinds", []))} if found else set()
+        return [text for site, text in found.items() if not (kinds and site.isdigit() and site not in kinds)]
+    if isinstance(note, Sequence | np.ndarray) and not isinstance(note, str):
+        if len(note) and all(isinstance(entry, Mapping) for entry in note):
+            return [text for entry in note if (text := _disorder("", entry))]
+        return _partial_atoms(note, atoms)
+    return []
+
+
+def _is_site(key: Any, shares: Any) -> bool:
+    """Whether an entry is one of ASE's, {kind: {symbol: share}}, or {symbol or kind: share}."""
+    return isinstance(shares, Mapping) or str(key).isdigit() or key in atomic_numbers
+
+
+def _disorder(site: str, shares: Any) -> str:
+    """The shares of a site, empty where it holds one whole atom."""
+    shares = shares if isinstance(shares, Mapping) else {site: shares}
+    try:
+        values = {str(symbol): share_of(share) for symbol, share in shares.items()}
+    except ValueError as error:
+        return str(error).partition(";")[0]
+    present = [share for share in values.values() if share != 0.0]
+    if len(present) == 1 and abs(present[0] - 1.0) <= PARTIAL:
+        return ""
+    return ", ".join(f"{symbol} {share:g}" for symbol, share in values.items()) or f"nothing at {site}"
+
+
+def _partial_atoms(note: Any, atoms: Atoms) -> list[str]:
+    """Atoms that are partly there by occupancies for each; all 0, and numbers above 1, are no occupancies."""
+    try:
+        numeric = isinstance(note, np.ndarray) and note.dtype.kind in "fiu" and note.ndim == 1
+        shares = note if numeric else np.array([share_of(share) for share in note])
+    except ValueError:
+        return []
+    if len(shares) != len(atoms) or not shares.any() or shares.max() > 1.0 + PARTIAL:
+        return []
+    return [f"atom {i}, {atoms.symbols[i]} {shares[i]:g}" for i in np.flatnonzero(~(shares >= 1.0 - PARTIAL))]
+
+
+def _charge(atoms: Atoms) -> tuple[float, str]:
+    """The charge in e and where it stands; partial charges that add to nothing have a place too."""
+    for key in CHARGES:
+        if charge := _as_charge(atoms.info.get(key)):
+            return charge, f'atoms.info["{key}"] changes'
+    if charge := _as_charge(getattr(atoms, "charge", None)):  # as pymatgen's AseAtomsAdaptor sets it
+        return charge, "atoms.charge changes"
+    charges = atoms.get_initial_charges()
+    return float(charges.sum()), "the initial charges change" if charges.any() else ""
+
+
+def _as_charge(value: Any) -> float:
+    """A charge in e from a number, numbers of atoms, or a text as "-1" or "2+"; 0 for what is none, as "neutral"."""
+    if isinstance(value, str) and (written := SIGN_LAST.fullmatch(value.strip())):
+        return float(written[2] + (written[1] or "1"))
+    try:
+        charge = float(value) if isinstance(value, str) else float(np.sum(value))
+    except (TypeError, ValueError):
+        return 0.0
+    return charge if math.isfinite(charge) else 0.0
+
+
+def _spin(atoms: Atoms) -> str:
+    """Where a spin stands that is not that of a closed shell, or of one left-over electron as a multiplicity."""
+    for key in SPINS:
+        if not np.isin(_numbers(atoms.info.get(key)), (0.0, 1.0)).all():
+            return f'atoms.info["{key}"] changes'
+    lowest = 1 + round(float(atoms.numbers.sum()) - _charge(atoms)[0]) % 2
+    for key in MULTIPLICITIES:
+        if (_numbers(atoms.info.get(key)) > lowest).any():
+            return f'atoms.info["{key}"] changes'
+    if (_numbers(getattr(atoms, "spin_multiplicity", None)) > lowest).any():
+        return "atoms.spin_multiplicity changes"
+    moments = atoms.get_initial_magnetic_moments()
+    if (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
+        return "that the initial magnetic moments differ changes"
+    if moments.any() and not atoms.pbc.any():  # as `ase.build.molecule` has them for O2
+        return "the initial magnetic moments change"
+    return ""
+
+
+def _numbers(value: Any) -> Any:
+    """A note's finite numbers, as an array that may be empty."""
+    try:
+        numbers = np.atleast_1d(np.asarray([] if value is None else value, dtype=np.float64))
+    except (TypeError, ValueError):
+        return np.zeros(0)
+    return numbers[np.isfinite(numbers)]
