@@ -20,8 +20,9 @@ TOL = 1e-9
 
 
 def results(calc: Any, atoms: Atoms) -> dict[str, Any]:
-    """Energy, energies, forces and, where there is a volume, stress."""
+    """Energy, energies, forces and, where there is a volume, stress and, where the calculator has them, stresses."""
     names = ["energy", "energies", "forces"] + (["stress"] if atoms.pbc.all() else [])
+    names += ["stresses"] if atoms.pbc.all() and "stresses" in calc.implemented_properties else []
     copied = atoms.copy()
     return {name: calc.get_property(name, copied) for name in names}
 
@@ -40,7 +41,7 @@ def translation(calc: Any, atoms: Atoms, tol: float = TOL) -> None:
 
 
 def rotation(calc: Any, atoms: Atoms, tol: float = TOL, seed: int = 0) -> None:
-    """`E(Rx) = E(x)`, `F(Rx) = R F(x)`, `σ(Rx) = R σ(x) Rᵀ`, for a rotation and a reflection."""
+    """`E(Rx) = E(x)`, `F(Rx) = R F(x)`, `σ(Rx) = R σ(x) Rᵀ`, of atoms too, for a rotation and a reflection."""
     given = results(calc, atoms)
     matrix = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
     for turn in (matrix, -matrix):
@@ -51,6 +52,9 @@ def rotation(calc: Any, atoms: Atoms, tol: float = TOL, seed: int = 0) -> None:
         if "stress" in given:
             full = voigt_6_to_full_3x3_stress(given["stress"])
             expected["stress"] = full_3x3_to_voigt_6_stress(turn @ full @ turn.T)
+        if "stresses" in given:
+            full = voigt_6_to_full_3x3_stress(given["stresses"])
+            expected["stresses"] = full_3x3_to_voigt_6_stress(turn @ full @ turn.T)
         same(results(calc, turned), expected, tol)
 
 
@@ -58,7 +62,8 @@ def permutation(calc: Any, atoms: Atoms, tol: float = TOL, seed: int = 0) -> Non
     """The order of the atoms does not matter."""
     order = np.random.default_rng(seed).permutation(len(atoms))
     given = results(calc, atoms)
-    expected = {**given, "forces": given["forces"][order], "energies": given["energies"][order]}
+    of_atoms = {name: given[name][order] for name in ("forces", "energies", "stresses") if name in given}
+    expected = {**given, **of_atoms}
     same(results(calc, atoms[order]), expected, tol)
 
 
@@ -86,6 +91,8 @@ def supercell(calc: Any, atoms: Atoms, repeats: int = 2, tol: float = TOL) -> No
         "forces": np.tile(given["forces"], (n, 1)),
         "energies": np.tile(given["energies"], n),
     }
+    if "stresses" in given:  # an atom's part of a larger volume is smaller
+        expected["stresses"] = np.tile(given["stresses"] / n, (n, 1))
     same(results(calc, atoms * times), expected, tol)
 
 

@@ -128,3 +128,22 @@ def test_long_and_thin(name: str) -> None:
 def test_atoms_that_left_a_sheet_are_an_error_at_once(far: float) -> None:
     with pytest.raises(ValueError, match=r"Å apart across what is periodic, more than 10000 Å"):
         neighbors.neighbor_edges([[0.0, 0.0, 0.0], [0.0, 0.0, far]], np.diag([5.0, 5.0, 0.0]), [1, 1, 0], 5.0)
+
+
+def test_an_edge_of_exactly_the_cutoff_is_none() -> None:
+    """Whichever search finds it: in a cell, in a molecule, and where an atom has flown off."""
+    pair = np.array([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    for far in ([], [[6e5, 0.0, 0.0]]):
+        assert len(neighbor_edges([*pair, *far], np.zeros((3, 3)), False, 5.0)) == 0
+        assert len(neighbor_edges([*pair, *far], np.zeros((3, 3)), False, np.nextafter(5.0, 6.0))) == 2
+    assert len(neighbor_edges(np.zeros((1, 3)), 4.0 * np.eye(3), True, 4.0)) == 0
+
+
+def test_a_cell_is_too_small_where_an_atom_would_have_a_hundred_thousand_images() -> None:
+    """(2 cutoff / height)^3, or what is periodic of it."""
+    atom = np.zeros((1, 3))
+    with pytest.raises(ValueError, match="the cell is too small"):
+        neighbor_edges(atom, 0.21 * np.eye(3), True, 5.0)
+    with pytest.raises(ValueError, match="the cell is too small"):
+        neighbor_edges(atom, np.diag([9e-5, 1.0, 1.0]), [True, False, False], 5.0)
+    assert len(neighbor_edges(atom, np.diag([0.01, 1.0, 1.0]), [True, False, False], 5.005)) == 1000

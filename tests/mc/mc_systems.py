@@ -187,9 +187,25 @@ def sample(mc, function, steps, every=1):
     return np.array(values, float)
 
 
-def assert_mean(series, expected, sigmas=4.5):
-    """The mean of a correlated series is what is expected, and the series is long enough to say so."""
+SIGMAS, POWER = 4.5, 1.645
+"""Standard errors that a right mean may be off (5 in a million are further), and those above which 95 % lie."""
+
+
+def assert_mean(series, expected, detects):
+    """The mean of a correlated series is what is expected, and a wrong one would be found.
+
+    A mean that is off by the share `detects` of what is expected fails with a probability of 95 % or more: the series
+    has to be long enough for that. Errors of kT, pressures, potentials and in criteria as small as a part in a million
+    are found by `test_exact_acceptance`; here it is the way of the whole to its average, at an affordable length.
+
+    Args:
+        series: [n].
+        expected: the exact mean, not zero.
+        detects: relative deviation.
+    """
     found = estimate(series)
     assert found.reliable, str(found)
-    assert abs(found.mean - expected) <= sigmas * found.error, f"{found}, expected {expected}"
+    finds = (SIGMAS + POWER) * found.error / abs(expected)
+    assert finds <= detects, f"{found} tells deviations of {finds:.3f} only"
+    assert abs(found.mean - expected) <= SIGMAS * found.error, f"{found}, expected {expected}"
     return found

@@ -47,9 +47,9 @@ def test_displacements_of_a_harmonic_crystal_obey_equipartition(local, n_atoms):
     mc = MetropolisMC(atoms, T, Displacement(0.5, n_atoms=n_atoms), seed=1, equilibration=2000)
     mc.run(2000)
     squares = sample(mc, lambda a: ((a.positions - sites) ** 2).mean(0), 10000, every=2)
-    assert_mean(mc_energy := 0.5 * (squares * stiffness).sum(1) * 4, 1.5 * 4 * kT)
+    assert_mean(mc_energy := 0.5 * (squares * stiffness).sum(1) * 4, 1.5 * 4 * kT, 0.2)
     for axis in range(3):
-        assert_mean(squares[:, axis], kT / stiffness[axis])
+        assert_mean(squares[:, axis], kT / stiffness[axis], 0.4)
     assert mc.energy_estimate.mean == pytest.approx(mc_energy.mean(), rel=0.02)
     assert 0.3 < mc.statistics["Displacement"].acceptance < 0.5
 
@@ -64,9 +64,9 @@ def test_exchange_of_an_ideal_gas_is_poisson(local):
     mc = MetropolisMC(atoms, T, [Exchange("Ar", mu), Displacement(2.0)], seed=2, weights=[8, 1])
     expected = zV * 0.5 * (1.0 + math.exp(-cost / kT))
     counts = sample(mc, len, 12000)
-    assert_mean(counts, expected)
-    assert_mean((counts - expected) ** 2, expected)
-    assert_mean(counts == 0, math.exp(-expected))
+    assert_mean(counts, expected, 0.2)
+    assert_mean((counts - expected) ** 2, expected, 0.45)
+    assert_mean(counts == 0, math.exp(-expected), 0.7)
     assert counts.min() == 0
     assert mc.statistics["Exchange"].impossible > 0
 
@@ -90,8 +90,8 @@ def test_volume_of_an_ideal_gas_at_constant_pressure(move, local):
     atoms.calc = calculator(lambda i, r, z, m: np.full(len(i), shape(atoms) / len(i)), local)
     mc = MetropolisMC(atoms, T, move(pressure, step=0.9 if move is VolumeChange else 0.4), seed=3)
     volumes = sample(mc, lambda a: abs(np.linalg.det(a.cell.array)), 6000)
-    assert_mean(volumes, (n + 1) * kT / pressure)
-    assert_mean((volumes - (n + 1) * kT / pressure) ** 2, (n + 1) * (kT / pressure) ** 2)
+    assert_mean(volumes, (n + 1) * kT / pressure, 0.2)
+    assert_mean((volumes - (n + 1) * kT / pressure) ** 2, (n + 1) * (kT / pressure) ** 2, 0.4)
     assert mc.energy == pytest.approx(shape(atoms))
 
 
@@ -112,8 +112,8 @@ def test_lengths_of_a_cell_on_springs():
     mc = MetropolisMC(atoms, T, CellChange(step=0.35, mask=[1, 1, 1, 0, 0, 0]), seed=4)
     logs = sample(mc, lambda a: np.log(a.cell.lengths()), 6000)
     for axis in range(3):
-        assert_mean(logs[:, axis], (n + 1) * kT / stiffness)
-        assert_mean((logs[:, axis] - (n + 1) * kT / stiffness) ** 2, kT / stiffness)
+        assert_mean(logs[:, axis], (n + 1) * kT / stiffness, 0.4)
+        assert_mean((logs[:, axis] - (n + 1) * kT / stiffness) ** 2, kT / stiffness, 0.4)
 
 
 @pytest.mark.parametrize("local", [True, False])
@@ -134,7 +134,10 @@ def test_swaps_visit_each_arrangement_as_its_energy_says(local):
     assert (np.sort(seen, 1) == np.sort(atoms.numbers)).all()
     likeliest = sorted(expected, key=expected.get)[-5:]
     for arrangement in [*likeliest, *sorted(expected, key=expected.get)[20:25]]:
-        assert_mean((seen == np.array(arrangement)).all(1), expected[arrangement] / norm)
+        assert_mean((seen == np.array(arrangement)).all(1), expected[arrangement] / norm, 4)
+    for place, number in itertools.product(range(6), costs):
+        share = sum(weight for arrangement, weight in expected.items() if arrangement[place] == number) / norm
+        assert_mean(seen[:, place] == number, share, 1.2)
 
 
 def test_swaps_keep_to_the_species_and_atoms_asked_for():
@@ -162,8 +165,8 @@ def test_transmutation_of_an_ideal_solution_is_multinomial(local):
     x = weights / weights.sum()
     counts = sample(mc, lambda a: [(a.numbers == z).sum() for z in (29, 28, 79, 47)], 8000)
     for k in range(3):
-        assert_mean(counts[:, k], 6 * x[k])
-        assert_mean((counts[:, k] - 6 * x[k]) ** 2, 6 * x[k] * (1 - x[k]))
+        assert_mean(counts[:, k], 6 * x[k], 0.2)
+        assert_mean((counts[:, k] - 6 * x[k]) ** 2, 6 * x[k] * (1 - x[k]), 0.3)
     assert (counts[:, 3] == 1).all()
 
 
@@ -178,7 +181,7 @@ def test_spins_in_a_field(local):
     assert set(np.unique(moments[:, :4])) == {-1.0, 1.0}
     assert (moments[:, 4] == 0).all()
     for k in range(4):
-        assert_mean(moments[:, k], math.tanh(field / kT))
+        assert_mean(moments[:, k], math.tanh(field / kT), 0.4)
 
 
 def test_a_mixture_of_moves_samples_the_product_of_their_distributions():
@@ -189,8 +192,8 @@ def test_a_mixture_of_moves_samples_the_product_of_their_distributions():
     moves = [VolumeChange(pressure, step=0.9), SpeciesSwap(), Displacement(1.0)]
     mc = MetropolisMC(atoms, T, moves, weights=[2, 2, 1], seed=9)
     values = sample(mc, lambda a: [a.get_volume(), (a.numbers[:2] == 10).sum()], 7500)
-    assert_mean(values[:, 0], (n + 1) * kT / pressure)
+    assert_mean(values[:, 0], (n + 1) * kT / pressure, 0.15)
     w = np.array([1.0, 4.0, 1.0]) * np.exp(-0.02 * np.arange(3) / kT)
-    assert_mean(values[:, 1], (w * np.arange(3)).sum() / w.sum())
+    assert_mean(values[:, 1], (w * np.arange(3)).sum() / w.sum(), 0.2)
     tried = [record.attempted for record in mc.statistics.values()]
     assert np.allclose(np.array(tried) / 7500, [0.4, 0.4, 0.2], atol=0.02)

@@ -33,9 +33,9 @@ def run_ising(move, T_in_J, field, steps, seed, **kwargs):
 def test_ising_lattice(kT, field, move, moves_per_step, steps):
     energy, square, moment = enumerate_ising(SIDE, kT, field=field)
     mc, values = run_ising(move, kT, field, steps, seed=11, moves_per_step=moves_per_step)
-    assert_mean(values[:, 0], energy)
-    assert_mean((values[:, 0] - energy) ** 2, square - energy**2)
-    assert_mean(values[:, 1], moment)
+    assert_mean(values[:, 0], energy, 0.3)
+    assert_mean((values[:, 0] - energy) ** 2, square - energy**2, 0.3)
+    assert_mean(values[:, 1], moment, 0.25)
     assert mc.energy == pytest.approx(mc.atoms.get_potential_energy(), abs=1e-9)
 
 
@@ -43,8 +43,8 @@ def test_single_and_many_moves_mix():
     energy, _, moment = enumerate_ising(SIDE, 2.5)
     moves = [SpinFlip(), Sublattice(SpinFlip())]
     mc, values = run_ising(moves, 2.5, 0.0, 3000, seed=12, moves_per_step=4)
-    assert_mean(values[:, 0], energy)
-    assert_mean(values[:, 1], moment)
+    assert_mean(values[:, 0], energy, 0.2)
+    assert_mean(values[:, 1], moment, 0.2)
     assert set(mc.statistics) == {"SpinFlip", "Sublattice(SpinFlip)"}
 
 
@@ -61,8 +61,8 @@ def test_transmutation_of_an_ideal_solution(indices):
     x = weights / weights.sum()
     n, still = (8, 0) if indices is None else (5, 3)
     for k in range(3):
-        assert_mean(values[:, k] - still * (k == 0), n * x[k])
-    assert_mean((values[:, 1] - n * x[1]) ** 2, n * x[1] * (1 - x[1]))
+        assert_mean(values[:, k] - still * (k == 0), n * x[k], 0.35)
+    assert_mean((values[:, 1] - n * x[1]) ** 2, n * x[1] * (1 - x[1]), 0.45)
     assert (values[:, 3] == 2).all()
 
 
@@ -71,7 +71,7 @@ def test_it_mixes_with_swaps_whose_lists_follow():
     atoms.calc = Sites({28: 0.01})
     mu = {"Cu": 0.0, "Ni": 0.01}
     mc = MetropolisMC(atoms, 300.0, [SpeciesSwap(), Sublattice(Transmutation(mu)), Transmutation(mu)], seed=14)
-    assert_mean(sample(mc, lambda a: (a.numbers == 28).sum(), 3000), 4.0)
+    assert_mean(sample(mc, lambda a: (a.numbers == 28).sum(), 3000), 4.0, 0.15)
     members = mc.context.by_species().members
     for number, list_of in members.items():
         assert sorted(list_of) == np.flatnonzero(atoms.numbers == number).tolist()

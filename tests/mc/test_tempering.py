@@ -43,8 +43,8 @@ def test_each_replica_keeps_its_distribution():
     for k, kT in enumerate(temperatures):
         energy, square, _ = enumerate_ising(4, kT)
         series = np.array(values)[:, k]
-        assert_mean(series, energy)
-        assert_mean((series - energy) ** 2, square - energy**2)
+        assert_mean(series, energy, 0.3)
+        assert_mean((series - energy) ** 2, square - energy**2, 0.8)
         assert replicas[k].atoms is mine[k]
         assert replicas[k].energy == pytest.approx(mine[k].get_potential_energy())
     assert all(0.2 < exchange.acceptance < 0.9 for exchange in tempering.exchanges)
@@ -75,7 +75,7 @@ def test_it_leaves_valleys_a_single_replica_stays_in():
     tempering.run(1800)
     grid = np.linspace(-4, 4, 4001)
     weight = np.exp(-wells(0, np.stack([grid, 0 * grid, 0 * grid], 1), 0, 0) / (units.kB * 290.0))
-    assert_mean(np.array(values, float)[:, 0], weight[grid > 0].sum() / weight.sum())
+    assert_mean(np.array(values, float)[:, 0], weight[grid > 0].sum() / weight.sum(), 2.5)
 
 
 def test_replicas_at_constant_pressure_and_with_a_reservoir():
@@ -90,7 +90,7 @@ def test_replicas_at_constant_pressure_and_with_a_reservoir():
     values = record(tempering, lambda r: r.atoms.get_volume())
     tempering.run(1000)
     for k, T in enumerate(temperatures):
-        assert_mean(np.array(values)[:, k], 4 * units.kB * T / pressure)
+        assert_mean(np.array(values)[:, k], 4 * units.kB * T / pressure, 0.2)
 
     def gcmc(k, T):
         atoms = Atoms("Ar", positions=[[0, 0, 0]], cell=[side] * 3, pbc=True, calculator=Energy(lambda a: 0.0))
@@ -101,7 +101,7 @@ def test_replicas_at_constant_pressure_and_with_a_reservoir():
     tempering.run(1000)
     for k, T in enumerate(temperatures):
         z = math.exp(mu / (units.kB * T)) / thermal_wavelength(39.948, T) ** 3
-        assert_mean(np.array(values, float)[:, k], z * side**3)
+        assert_mean(np.array(values, float)[:, k], z * side**3, 0.6)
     assert all(exchange.accepted > 20 for exchange in tempering.exchanges)
 
 
@@ -122,7 +122,7 @@ def test_replicas_of_an_ideal_solution():
     tempering.run(1000)
     for k, replica in enumerate(replicas):
         x = 1.0 / (1.0 + math.exp(-0.03 / replica.context.kT))
-        assert_mean(np.array(values, float)[:, k], 6 * x)
+        assert_mean(np.array(values, float)[:, k], 6 * x, 0.1)
 
 
 def test_runs_in_parts_are_one_run_and_look_at_all_atoms_once():

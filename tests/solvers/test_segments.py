@@ -82,6 +82,32 @@ def test_a_broken_problem_does_not_touch_the_others(solver, check_every):
         assert torch.equal(with_it.value[rows], without.value[rows])
 
 
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+def test_a_problem_that_breaks_for_a_moment_goes_on_as_it_would_alone(solver):
+    """The difference to a point from before the restart is none, in a batch as alone."""
+    maps = [Linear.random(0, 4, 5, 0.5), Linear.random(1, 3, 5, 0.97), Linear.random(2, 5, 5, 0.5)]
+    batch, settings = Batch(maps), {"solver": solver, "tol": 1e-9, "max_steps": 200}
+
+    def breaking(f, rows):
+        def broken(z):
+            value = f(z)
+            value[rows] = float("nan") if len(recorded.points) == 5 else value[rows]
+            return value
+
+        recorded = Recorded(broken)
+        return recorded
+
+    together, alone = breaking(batch, slice(4, 7)), breaking(lambda z: saturating(maps[1], z), slice(None))
+    found = solve(together, batch.start, segments=batch.segments, **settings)
+    single = solve(alone, maps[1].start, **settings)
+    assert found.converged.all()
+    assert found.counters.nonfinite == single.counters.nonfinite == 1
+    assert abs(found.steps[1].item() - single.evaluations) <= 1
+    assert single.evaluations > 9
+    for several, one in zip(together.points[:11], alone.points[:11], strict=False):
+        torch.testing.assert_close(several[4:7], one, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("mixing", [1.0, 0.6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_both_windows_of_anderson_do_the_same(mixing, dtype):

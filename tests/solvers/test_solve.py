@@ -212,3 +212,40 @@ def test_senseless_arguments_are_errors(change, text):
 def test_senseless_settings_are_errors(make):
     with pytest.raises(ValueError, match="must"):
         make()
+
+
+class Scripted:
+    """f(z) = z + c_k at the k-th evaluation: residuals of known size, whatever the solver makes of them."""
+
+    def __init__(self, sizes):
+        self.sizes, self.values = sizes, []
+
+    def __call__(self, z):
+        self.values.append(z + self.sizes[len(self.values)] * torch.eye(1, 4, dtype=z.dtype))
+        return self.values[-1]
+
+
+def test_the_value_is_that_of_the_smallest_residual():
+    """Also where the residual stays small beside the value itself."""
+    sizes = [1.0, 0.01, 0.02, 0.03, 0.025]
+    f = Scripted(sizes)
+    found = solve(f, torch.full((1, 4), 10.0, dtype=torch.float64), solver=Picard(), tol=1e-9, max_steps=5)
+    assert torch.equal(found.value, f.values[1])
+    assert found.residual.item() == pytest.approx(0.01 / f.values[1].norm().item())
+    assert found.counters.grown == 0
+    assert not found.converged.any()
+
+
+@pytest.mark.parametrize("check_every", [1, 3, 4])
+def test_residuals_are_read_every_so_many_evaluations_and_at_the_last(check_every):
+    sizes = [1e-12 if k == 4 else 0.1 / (k + 1) for k in range(9)]
+    f = Scripted(sizes)
+    found = solve(
+        f, torch.ones(1, 4, dtype=torch.float64), solver=Picard(), tol=1e-9, max_steps=9, check_every=check_every
+    )
+    if check_every == 3:  # evaluations 1, 4, 7 and 9 are read
+        assert (found.evaluations, found.converged.tolist()) == (9, [False])
+        assert torch.equal(found.value, f.values[8])
+    else:
+        assert (found.evaluations, found.converged.tolist()) == (5, [True])
+        assert torch.equal(found.value, f.values[4])

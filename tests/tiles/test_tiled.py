@@ -90,6 +90,7 @@ def test_it_is_extensive(context: float) -> None:
     assert eight["energy"] == pytest.approx(8 * one["energy"], rel=1e-12)
     np.testing.assert_allclose(eight["forces"], np.tile(one["forces"], (8, 1)), atol=1e-11)
     np.testing.assert_allclose(eight["stress"], one["stress"], atol=1e-12)
+    np.testing.assert_allclose(eight["stresses"], np.tile(one["stresses"] / 8, (8, 1)), atol=1e-12)
 
 
 @pytest.mark.parametrize("context", [4.0, 6.5])

@@ -209,6 +209,31 @@ def test_the_temperature_is_recovered() -> None:
         assert calibration_error((factor * logits / temperature).softmax(1), targets) < 0.015
 
 
+@pytest.mark.parametrize(("n", "times"), [(2000, 1e6), (2000, 1e-6)])
+def test_the_temperature_stays_between_a_twentieth_and_twenty(n: int, times: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(n, 2)
+    targets = torch.multinomial((2.0 * logits).softmax(1), 1)[:, 0]
+    assert fit_temperature(times * logits, targets) == pytest.approx(np.exp(3.0 if times > 1 else -3.0), rel=1e-6)
+
+
+def test_novelty_is_the_distance_in_standard_deviations(config: ClassifierTrainConfig) -> None:
+    """sqrt((x - m) C^-1 (x - m)) with C the covariance and 1 % of its mean variance, over the 99th percentile."""
+    model = build_model(config)
+    torch.manual_seed(0)
+    x = torch.randn(400, 8, dtype=torch.float64) * torch.logspace(-3, 1, 8, dtype=torch.float64) + 3.0
+    fit_novelty(model, x[:300].float(), x[300:].float())
+    off = x - x[:300].mean(0)
+    covariance = off[:300].T @ off[:300] / 300
+    covariance += 0.01 * covariance.diagonal().mean() * torch.eye(8, dtype=torch.float64)
+    distance = (off * torch.linalg.solve(covariance, off.T).T).sum(1).sqrt()
+    expected = distance / distance[300:].quantile(0.99)
+    torch.testing.assert_close(model.novelty(x.float()).double(), expected, rtol=1e-3, atol=1e-4)
+    fit_novelty(model, x[:300].float(), x[:0].float())
+    expected = distance / distance[:300].quantile(0.99)
+    torch.testing.assert_close(model.novelty(x.float()).double(), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_one_in_a_hundred_is_unusual(config: ClassifierTrainConfig) -> None:
     model = build_model(config)
     torch.manual_seed(0)
