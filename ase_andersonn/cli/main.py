@@ -1,4 +1,4 @@
-"""The `andersonn` command: train, evaluate, models, info, classify, train-classifier."""
+"""The `andersonn` command and its commands around models: train, evaluate, models, info, classify."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,17 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
+from .errors import INTERRUPTED, plain_errors
+from .properties import COMMANDS
+
 app = typer.Typer(
-    help="Interatomic potentials that are one layer at its fixed point.",
+    help="Deep-equilibrium interatomic potentials: properties of structures, training, classification.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED = 130
 ConfigFile = Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")]
+
+
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 def main() -> None:
@@ -40,7 +46,7 @@ def train(
     seeds: Annotated[int, typer.Option(min=1, help="Train a committee of so many members.")] = 1,
 ) -> None:
     """Train a potential on labelled frames."""
-    with _plain_errors():
+    with plain_errors():
         from ase_andersonn.config import read_config
         from ase_andersonn.training.config import TrainConfig
 
@@ -70,7 +76,7 @@ def train_classifier(
     seeds: Annotated[int, typer.Option(min=1, help="Train an ensemble of so many members.")] = 1,
 ) -> None:
     """Train a classifier on a table of structures and labels."""
-    with _plain_errors():
+    with plain_errors():
         from ase_andersonn.config import read_config
         from ase_andersonn.training.classification.config import ClassifierTrainConfig
 
@@ -102,7 +108,7 @@ def classify(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Label structures: metal, semiconductor or insulator; polarity; pore size."""
-    with _plain_errors():
+    with plain_errors():
         from ase_andersonn.inputs.paths import check_sources
         from ase_andersonn.labels import label_set
         from ase_andersonn.models.files import CLASSIFIERS, model_files
@@ -157,7 +163,7 @@ def evaluate(
     stress_key: Annotated[str, typer.Option(help="Name of the stresses in the files.")] = "stress",
 ) -> None:
     """Errors of a model on labelled frames."""
-    with _plain_errors():
+    with plain_errors():
         from ase_andersonn.inputs.paths import expand
         from ase_andersonn.models.files import model_files
 
@@ -209,7 +215,7 @@ def info(
     model: Annotated[str, typer.Argument(help="Name or path of a model, or a classifier's name.")],
 ) -> None:
     """What a model is: elements or labels, size, limits, config, card."""
-    with _plain_errors():
+    with plain_errors():
         from ase_andersonn.models.files import CLASSIFIERS, model_files, packaged_classifiers
 
         model_files(model, CLASSIFIERS) if model in packaged_classifiers() else model_files(model)
@@ -251,16 +257,3 @@ def _say_how_it_ended(trainer: Any) -> None:
         typer.echo(f"interrupted at {100.0 * trainer.progress:.1f} %; go on with --resume.", err=True)
         raise typer.Exit(INTERRUPTED)
     typer.echo(f"done: {trainer.position.step} steps, results in {trainer.folder}")
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What the user did wrong as one line instead of a traceback."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        typer.echo("interrupted.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
