@@ -1,8 +1,10 @@
 """The classifier as users meet it: many kinds of structures, bad ones among them, ensembles, the command line."""
 
 import csv
+import errno
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from ase_andersonn import StructureClassifier
 from ase_andersonn.classifier import UNCERTAIN, Label
 from ase_andersonn.cli import app
 from ase_andersonn.cli.label_picture import write_picture
-from ase_andersonn.cli.label_table import named_structures
+from ase_andersonn.cli.label_table import named_structures, write_answers
 from ase_andersonn.labels import ELECTRONIC, POLARITY
 from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
@@ -330,6 +332,103 @@ def test_classify_fails_only_if_all_failed(folder: Path) -> None:
     code, text = run("classify", folder / "in", "--labels", "colour")
     assert code == 1
     assert "no label set 'colour'" in text
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "db"])
+def test_a_name_that_is_no_utf_8_is_a_row(folder: Path, suffix: str) -> None:
+    try:
+        os.rename(folder / "in" / "a.cif", os.fsencode(folder / "in") + b"/caf\xe9.cif")
+    except OSError:
+        pytest.skip("the file system takes UTF-8 alone")
+    out = folder / f"out.{suffix}"
+    code, text = run("classify", folder / "in", "--model", folder / "model.safetensors", "--out", out)
+    assert code == 0, text
+    if suffix == "db":
+        names = [row.data["name"] for row in connect(out).select()]
+    else:
+        table = json.loads(out.read_text()) if suffix == "json" else list(csv.DictReader(out.open()))
+        names = [row["name"] for row in table if not row["error"]]
+    assert len(names) == 5
+    assert any(name.endswith("caf\\xe9.cif") for name in names)
+
+
+def test_surrogates_in_names_and_errors_are_escaped(tmp_path: Path) -> None:
+    for suffix in ("csv", "json"):
+        write_answers(tmp_path / f"a.{suffix}", ["caf\udce9"], [ValueError("caf\udce9 is bad")], [])
+        assert (tmp_path / f"a.{suffix}").read_text(encoding="utf-8").count("\\udce9") == 2
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "db"])
+def test_a_full_disk_loses_no_answer(folder: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """The table is kept among the temporary files; where that is not possible either, it is shown."""
+    model, out = folder / "model.safetensors", folder / f"out.{suffix}"
+    (folder / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
+    full = [folder]
+
+    def write_whole(path: Path, data: bytes) -> None:
+        if path.parent in full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(data)
+
+    monkeypatch.setattr("ase_andersonn.cli.label_table.write_whole", write_whole)
+    code, text = run("classify", folder / "in", "--model", model, "--out", out)
+    assert code == 1
+    assert "No space left on device" in text
+    assert "mean confidence" in text
+    (kept,) = (folder / "temporary").glob(f"*/labels.{suffix}")
+    assert str(kept) in text
+    assert kept.stat().st_size
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: (_ for _ in ()).throw(OSError("No usable temporary directory")))
+    monkeypatch.setattr("ase_andersonn.cli.label_table._as_database", lambda *_: b"")
+    code, text = run("classify", folder / "in", "--model", model, "--out", out)
+    assert code == 1
+    assert sum(f"{folder / 'in'}" in line and "error" not in line for line in text.splitlines()) >= 5
+
+
+def test_a_place_where_nothing_can_be_written_is_told_of_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "labels.csv").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    code, text = run("classify", folder / "in", "--model", folder / "model.safetensors", "--out", folder / "labels.csv")
+    assert code == 1
+    assert text.splitlines()[0].endswith(
+        "labels.csv cannot be written: it is a folder. The table will be kept elsewhere."
+    )
+    (kept,) = folder.glob("andersonn-*/labels.csv")
+    assert len(list(csv.DictReader(kept.open()))) == 8
+    code, text = run("classify", folder / "in", "--plot", folder / "labels.csv")
+    assert (code, "unknown ending" in text) == (1, True)
+
+
+def test_where_all_failed_there_is_no_table_of_zeros(folder: Path) -> None:
+    code, text = run("classify", folder / "in" / "broken.cif", "--model", folder / "model.safetensors")
+    assert code == 1
+    assert len(text.splitlines()) == 1
+    assert text.startswith("failed: ")
+
+
+def test_every_structure_of_every_file_is_labelled(folder: Path) -> None:
+    for name in ("several.cif", "several.db", "XDATCAR"):
+        write(folder / "in" / name, [bulk("Si")] * 3)
+    names: list[str] = []
+    assert len(list(named_structures([str(folder / "in")], names))) == 8 + 9
+    assert sum("several.cif#" in name for name in names) == 3
+
+
+def test_whatever_is_wrong_with_a_structure_is_its_own_error(
+    classifier: StructureClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = classifier.models[0].sample
+
+    def broken(atoms: Atoms) -> object:
+        if len(atoms) == 2:
+            raise AttributeError("no values")
+        return sample(atoms)
+
+    monkeypatch.setattr(classifier.models[0], "sample", broken)
+    good, bad = classifier.predict_many([bulk("Cu"), bulk("Si")], progress_bar=False)
+    assert isinstance(good, Label)
+    assert "AttributeError: no values" in str(bad)
 
 
 def test_an_equilibrium_that_is_not_reached_is_an_error(classifier: StructureClassifier) -> None:

@@ -1,6 +1,7 @@
 """The `andersonn` command."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,64 @@ def test_the_command_starts_without_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False"
     for command in ("train", "evaluate", "info"):
         assert command in done.stdout
+
+
+def test_what_can_be_told_without_torch_is_told_before_it_is_loaded(tmp_path: Path, data: Path) -> None:
+    """Not one of these errors may wait for seconds of imports."""
+    good = CONFIG.format(data=data, output=tmp_path / "run")
+    configs = {
+        "typo.yaml": good + "learning_rat: 1.0\n",
+        "utf16.yaml": good + "seed: -1\n",
+        "data.yaml": good.replace(str(data), "nothing.extxyz"),
+        "output.yaml": good.replace(str(tmp_path / "run"), str(data / "run")),
+        "bytes.yaml": "",
+    }
+    for name, text in configs.items():
+        (tmp_path / name).write_text(text, encoding="utf-16" if name == "utf16.yaml" else "utf-8")
+    (tmp_path / "bytes.yaml").write_bytes(b"output: caf\xe9")
+    (tmp_path / "empty").mkdir()
+    said = {
+        ("train", "nofile.yaml"): "error: there is no config nofile.yaml, seen from",
+        ("train-classifier", "nofile.yaml"): "error: there is no config nofile.yaml, seen from",
+        ("train", "."): "is a folder; give the YAML or JSON file of a run",
+        ("train", "typo.yaml"): "did you mean 'learning_rate'?",
+        ("train", "utf16.yaml"): "seed is -1",
+        ("train", "bytes.yaml"): "is no text in UTF-8",
+        ("train", "data.yaml"): "no file matches 'nothing.extxyz'",
+        ("train", "output.yaml"): "is a file",
+        ("train", "typo.yaml", "--resume", "--fresh"): "both given",
+        ("evaluate", "mlearn-pbe", "nothing.xyz"): "no file matches 'nothing.xyz'",
+        ("evaluate", "no-model", str(data)): "there is no model 'no-model'",
+        ("evaluate", "mlearn-pbe", str(data), "--plot", "a.bmp"): "a.bmp has an unknown ending",
+        ("info", "no-model"): "there is no model 'no-model'",
+        ("classify", "nothing!.cif"): "nothing!.cif",
+        ("classify", "empty"): "there is no structure in empty",
+        ("classify", str(data), "--labels", "colour"): "no label set 'colour'",
+        ("classify", str(data), "--model", "no-model"): "there is no model 'no-model'",
+        ("classify", str(data), "--out", "a.txt"): "unknown ending",
+        ("classify", str(data), "--out", str(data)): "unknown ending",
+        ("classify", str(data), "--plot", "a.bmp"): "unknown ending",
+    }
+    code = (
+        "import json, sys\nfrom typer.testing import CliRunner\nfrom ase_andersonn.cli import app\n"
+        "for args in json.loads(sys.argv[1]):\n"
+        "    done = CliRunner().invoke(app, args)\n"
+        "    print(json.dumps([done.exit_code, done.output, 'torch' in sys.modules or 'ase' in sys.modules]))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(list(said))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    for (args, text), line in zip(said.items(), done.stdout.splitlines(), strict=True):
+        exit_code, output, loaded = json.loads(line)
+        assert (exit_code, text in output, loaded) == (1, True, False), (args, output)
+        assert len(output.splitlines()) == 1, output
+
+
+def test_names_that_the_terminal_cannot_show() -> None:
+    """Bytes that are no UTF-8, on a terminal of ASCII."""
+    code = "import sys\nfrom ase_andersonn.cli import main\nsys.argv[0] = 'andersonn'\nmain()"
+    command = [sys.executable, "-c", code, "train", b"caf\xe9.yaml"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: there is no config caf"), done.stderr
+    assert "Traceback" not in done.stderr

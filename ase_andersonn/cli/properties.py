@@ -332,7 +332,7 @@ def neb(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Barrier between two structures, nudged elastic band. Example: andersonn neb initial.xyz final.xyz --plot path.png"""
+    """Barrier between two structures (nudged elastic band). Example: andersonn neb a.xyz b.xyz --plot path.png"""
     with plain_errors():
         request = Request([initial, final], model, device, out, plot, as_json)
         request.check()

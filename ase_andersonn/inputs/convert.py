@@ -158,8 +158,8 @@ def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
     if twice and (n_groups > 1 or lengths.max() < COPIES):
         return (
             "Is an atom there more than once, as where fractional coordinates were rounded (0.333 for 1/3), so that "
-            "symmetry made copies beside each other, or where all alternatives of a disordered site were kept? Give the "
-            "coordinates with more digits, or remove copies with ase.geometry.get_duplicate_atoms(atoms, "
+            "symmetry made copies beside each other, or where all alternatives of a disordered site were kept? Give "
+            "the coordinates with more digits, or remove copies with ase.geometry.get_duplicate_atoms(atoms, "
             f"cutoff={np.ceil(100 * lengths.max() + 1) / 100:g}, delete=True)."
         )
     if n_groups > 1 and len(np.unique(i)) < 0.5 * len(numbers):

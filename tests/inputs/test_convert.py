@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.geometry import get_duplicate_atoms
+from ase.spacegroup import crystal
 from input_structures import STRUCTURES
 from phonopy.structure.atoms import PhonopyAtoms
 from pymatgen.core import IStructure, Lattice, Molecule, Structure
 
-from ase_andersonn.inputs import check_atoms, graph_from_atoms, to_atoms, to_data
+from ase_andersonn.inputs import check_atoms, graph_from_atoms, neighbor_edges, to_atoms, to_data
+from ase_andersonn.inputs.convert import check_lengths
 
 CELL = [[3.0, 0.0, 0.0], [1.0, 3.0, 0.0], [0.0, 1.0, 4.0]]
 FRACTIONS = [[0.0, 0.0, 0.0], [0.5, 0.5, 1.2]]
@@ -130,3 +133,41 @@ def test_the_structure_is_not_changed() -> None:
     check_atoms(atoms)
     graph_from_atoms(atoms, 3.0)
     assert atoms == before
+
+
+def too_close(atoms: Atoms) -> str:
+    with pytest.raises(ValueError, match="apart") as caught:
+        check_lengths(atoms.numbers, neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("digits", [2, 3])
+def test_copies_by_rounded_coordinates_are_no_wrong_unit(digits: int) -> None:
+    """Symmetry takes an atom beside a special position to copies beside it."""
+    third = round(1 / 3, digits)
+    site, cell = (third, 2 * third, 0.25), [3.2, 3.2, 5.2, 90, 90, 120]
+    magnesium = crystal("Mg", [site], spacegroup=194, cellpar=cell, symprec=1e-5, onduplicates="keep")
+    twice = bulk("Cu") + Atoms("Cu", [[0.05, 0.0, 0.0]])
+    for atoms in (magnesium, twice):
+        text = too_close(atoms)
+        assert "rounded (0.333 for 1/3)" in text
+        assert "in Å" not in text
+        cutoff = float(text.split("cutoff=")[1].split(",")[0])
+        get_duplicate_atoms(atoms, cutoff=cutoff, delete=True)  # what is advised helps
+        assert len(atoms) == (2 if atoms is magnesium else 1)
+
+
+def test_other_atoms_that_are_too_close() -> None:
+    silicon = bulk("Si", cubic=True)
+    silicon.set_cell(0.1 * silicon.cell, scale_atoms=True)
+    fractions = bulk("Si", cubic=True)
+    fractions.positions = fractions.get_scaled_positions()
+    ethane = molecule("C2H6")
+    ethane.positions *= 0.1
+    hydrogen = Atoms("H2", [[0, 0, 0], [0, 0, 0.12]])
+    for atoms in (silicon, fractions, ethane, hydrogen):
+        assert "Are the lengths in Å" in too_close(atoms)
+    assert "Or is one atom there twice?" in too_close(hydrogen)
+    shared = bulk("Cu").repeat(2)
+    shared += Atoms("Ni", [shared.positions[3] + 0.3])
+    assert "a site that two species share" in too_close(shared)
