@@ -2,8 +2,8 @@
 
 This process gathers the atoms of some batches of tiles and sends them; a worker solves them and sends energies and
 forces back. They are added up in the order of the tiles, so that results do not depend on which worker was first. A
-worker that dies loses nothing but time: what it had is computed anew by another one. For SLURM and its like, start
-workers with dask-jobqueue and hand its client over.
+worker that dies loses nothing but time: what it had is computed anew by another one, however often that happens to
+others in turn. For SLURM and its like, start workers with dask-jobqueue and hand its client over.
 """
 
 import os
@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -39,6 +40,8 @@ WORKER_ENVIRONMENT = {
 }
 RETRIES = 5
 """How often a task may be begun again."""
+SUBMISSIONS = 10
+"""How often a task is handed to the scheduler, which gives up one that four workers died with, or waiting for it."""
 
 
 def connect(client: Any) -> Any:
@@ -64,6 +67,40 @@ def connect(client: Any) -> Any:
     return Client(cluster)  # type: ignore[no-untyped-call]
 
 
+class Task:
+    """A task on the scheduler, submitted anew where that gives it up since too many workers died.
+
+    Args:
+        submit: gives its future.
+    """
+
+    def __init__(self, submit: Callable[[], Any]) -> None:
+        self._submit = submit
+        self.future = submit()
+
+    def result(self) -> Any:
+        """What the task gives, or raises.
+
+        Raises:
+            RuntimeError: where the scheduler was lost, and where workers died `SUBMISSIONS` times over.
+        """
+        from distributed import KilledWorker
+
+        for left in reversed(range(SUBMISSIONS)):
+            try:
+                return self.future.result()
+            except CancelledError as error:
+                raise RuntimeError("the Dask scheduler was lost, or a task was cancelled there.") from error
+            except KilledWorker as error:
+                if not left:
+                    raise RuntimeError(
+                        f"a task was begun {SUBMISSIONS} times over, and its workers died each time ({error}). If they "
+                        "lack memory, lower max_memory or start fewer on a machine; their logs say what ended them."
+                    ) from error
+            self.future = self._submit()
+        raise AssertionError
+
+
 def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any = "local") -> Iterator[T]:
     """`function(argument)` of every argument, in their order; a few tasks for each worker are on their way at a time.
 
@@ -75,17 +112,17 @@ def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any =
     Raises:
         Exception: what the function raised.
     """
-    connection, waiting = connect(client), deque[Any]()
+    connection, waiting = connect(client), deque[Task]()
     try:
         for argument in arguments:
-            waiting.append(connection.submit(function, argument, retries=RETRIES, pure=False))
+            waiting.append(Task(partial(connection.submit, function, argument, retries=RETRIES, pure=False)))
             if len(waiting) >= AHEAD * max(1, len(connection.nthreads())):
-                yield _result(waiting.popleft())
+                yield waiting.popleft().result()
         while waiting:
-            yield _result(waiting.popleft())
+            yield waiting.popleft().result()
     finally:
-        for future in waiting:
-            future.cancel()
+        for task in waiting:
+            task.future.cancel()
         if connection is not client:
             _close(connection, client)
 
@@ -137,30 +174,37 @@ class RemoteStream(Stream):
         """See `Stream.solve`; `memory` is for one worker, or for all where they are on this machine."""
         memory = memory / self._workers() if self._on_one_machine else memory
         begun, worked = time.perf_counter(), self._worked
+        submit = partial(self.client.submit, retries=RETRIES, pure=False)
         # A task on the scheduler, not data on a worker: it is made again where the worker that held it dies.
-        model = self.client.submit(_Carried, self.model, retries=RETRIES, pure=False)
-        waiting = deque[tuple[list[Part], Any]]()
+        models = [submit(_Carried, self.model)]
+
+        def begin(jobs: list[tuple[Job, Cluster, Any]]) -> Any:
+            if models[0].status == "error":  # given up with the tasks that waited for it
+                models[0] = submit(_Carried, self.model)
+            return submit(_solved, models[0], jobs)
+
+        waiting = deque[tuple[list[Part], Task]]()
         clusters = self._clusters(grid, bins, structure[0], tiles, context, memory, forces, size)
         rows = min(TASK_ROWS, len(structure[0]) // (2 * self._workers()))
         try:
             for parts in grouped(clusters, rows):
                 self._worked = worked + time.perf_counter() - begun
                 jobs = [(self._job(c, forces, memory), c, structure[1][c.atom]) for _, c, _ in parts]
-                waiting.append((parts, self.client.submit(_solved, model, jobs, retries=RETRIES, pure=False)))
+                waiting.append((parts, Task(partial(begin, jobs))))
                 if len(waiting) >= AHEAD * self._workers():
                     yield from self._finished(*waiting.popleft())
             while waiting:
                 yield from self._finished(*waiting.popleft())
         finally:
             for _, task in waiting:
-                task.cancel()
+                task.future.cancel()
 
     def _workers(self) -> int:
         return max(1, len(self.client.nthreads()))
 
-    def _finished(self, parts: list[Part], task: Any) -> Iterator[Batch]:
+    def _finished(self, parts: list[Part], task: "Task") -> Iterator[Batch]:
         begun = time.perf_counter()
-        found: list[Solved] = _result(task)
+        found: list[Solved] = task.result()
         self.statistics.seconds["solve"] += time.perf_counter() - begun
         for (first, cluster, fitting), solved in zip(parts, found, strict=True):
             self._take(cluster, solved)
@@ -204,13 +248,6 @@ def _advance(task: tuple[Callable[[int], Any], int, Any, int]) -> Any:
         simulation.set_state(*state)
     simulation.run(steps)
     return simulation.get_state()
-
-
-def _result(future: Any) -> Any:
-    try:
-        return future.result()
-    except CancelledError as error:
-        raise RuntimeError("the Dask scheduler was lost, or a task was cancelled there.") from error
 
 
 def _close(connection: Any, client: Any) -> None:

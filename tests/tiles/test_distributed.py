@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,15 @@ from ase_andersonn.tiles import stream
 
 distributed = pytest.importorskip("distributed")
 
-from ase_andersonn.tiles.distributed import connect, grouped, run_each, run_replicas  # noqa: E402 (needs the extra)
+from ase_andersonn.tiles.distributed import (  # noqa: E402 (needs the extra)
+    SUBMISSIONS,
+    RemoteStream,
+    Task,
+    connect,
+    grouped,
+    run_each,
+    run_replicas,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +48,13 @@ def client() -> Iterator[Any]:
 def kill_a_worker(client: Any) -> None:
     pids = client.run(os.getpid)
     os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+
+def kill_all_workers(client: Any) -> int:
+    pids = list(client.run(os.getpid).values())
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return len(pids)
 
 
 def test_workers_give_the_numbers_of_one_process(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +84,53 @@ def test_a_worker_that_dies_loses_nothing(client: Any, monkeypatch: pytest.Monke
     assert not killer.is_alive()
     assert given == expected
     assert evaluator.diagnostics["batches"] > 10
+
+
+def test_workers_that_die_again_and_again_lose_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler gives a task up as soon as a worker died with it, which it otherwise does after four."""
+    atoms = CASES["crystal"]()
+    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 20)
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
+    expected, kills = results(tiled(3.0), atoms)["energy"], []
+    take = RemoteStream._take
+
+    def killing(*args: Any) -> None:
+        take(*args)
+        if len(kills) < 2:
+            kills.append(kill_all_workers(client))
+
+    monkeypatch.setattr(RemoteStream, "_take", killing)
+    assert results(tiled(3.0, client=client), atoms)["energy"] == expected
+    assert len(kills) == 2
+
+
+class Given:
+    """Stands for a future: one that fails as often as it is said, or for ever."""
+
+    def __init__(self, failures: list[Exception]) -> None:
+        self.failures = failures
+
+    def result(self) -> str:
+        if self.failures:
+            raise self.failures.pop()
+        return "done"
+
+
+def test_a_task_that_is_given_up_is_submitted_anew() -> None:
+    def died() -> Exception:
+        return distributed.KilledWorker("task", SimpleNamespace(address="tcp://one"), 3)  # type: ignore[no-any-return]
+
+    for times in (0, 1, SUBMISSIONS - 1):
+        failures, submitted = [died() for _ in range(times)], []
+        assert Task(lambda f=failures, s=submitted: s.append(1) or Given(f)).result() == "done"
+        assert len(submitted) == times + 1
+    forever = [died() for _ in range(SUBMISSIONS)]
+    with pytest.raises(RuntimeError, match=f"begun {SUBMISSIONS} times over, and its workers died each time"):
+        Task(lambda: Given(forever)).result()
+    with pytest.raises(ZeroDivisionError):
+        Task(lambda: Given([ZeroDivisionError()])).result()
+    with pytest.raises(RuntimeError, match="the Dask scheduler was lost"):
+        Task(lambda: Given([CancelledError()])).result()
 
 
 def test_what_a_worker_raises_is_raised_here(client: Any) -> None:
