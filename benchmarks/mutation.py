@@ -1,8 +1,9 @@
 """Mutation testing: a random sample of small faults, made by cosmic-ray's operators, and whether a test notices each.
 
     python benchmarks/mutation.py --seed 30 --out mutants.jsonl         # the sample of each area that `AREAS` names
+    python benchmarks/mutation.py --seed 30 --out mutants.jsonl         # the same again: what an interrupted run left
     python benchmarks/mutation.py --area mc --sample 60                 # one area
-    python benchmarks/mutation.py --again mutants.jsonl                 # the survivors of a run, after new tests
+    python benchmarks/mutation.py --again mutants.jsonl --out new.jsonl # the survivors of a run, after new tests
 
 Each fault is put into a forked process, in memory: no file is changed. Faults in functions get there after the tests
 were collected, so that each costs what its tests cost; those in defaults and constants need an import of their own.
@@ -51,7 +52,15 @@ AREAS = {
         ("inputs/neighbors.py",), ("tests/inputs/test_neighbors.py", "tests/inputs/test_neighbor_list.py"), 25
     ),
     "solvers": Area(("solvers/*.py",), ("tests/solvers", "tests/nn/test_deq.py"), 55),
-    "mc": Area(("mc/*.py", "mc/moves/*.py"), ("tests/mc",), 60),
+    "mc": Area(
+        ("mc/*.py", "mc/moves/*.py"),
+        (
+            "tests/mc/test_exact_acceptance.py", "tests/mc/test_proposals.py", "tests/mc/test_metropolis.py",
+            "tests/mc/test_local_energy.py", "tests/mc/test_mc_restart.py", "tests/mc/test_mc_statistics.py",
+            "tests/mc/test_sublattice.py", "tests/mc/test_tempering.py", "tests/mc/test_detailed_balance.py",
+        ),
+        60,
+    ),
     "engine": Area(
         ("models/derivatives.py", "models/equilibrium.py", "models/weight_gradients.py"),
         ("tests/models/test_derivatives.py", "tests/models/test_at_once.py", "tests/models/test_training_functions.py"),
@@ -266,7 +275,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=30)
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds; one that takes longer counts as noticed")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
-    parser.add_argument("--again", type=Path, help="try the survivors in this file")
+    parser.add_argument("--again", type=Path, help="try the survivors in this file, with another --out")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
@@ -277,6 +286,8 @@ def main() -> None:
         importlib.import_module(name)
 
     again = [json.loads(line) for line in arguments.again.read_text().splitlines()] if arguments.again else []
+    known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    done = [(one["file"], one["operator"], one["occurrence"]) for one in known]
     with arguments.out.open("a") as out:
 
         def record(mutant: Mutant, by: str) -> None:
@@ -298,7 +309,8 @@ def main() -> None:
                     rng.choice(options)
                     for options in rng.sample(places, min(arguments.sample or area.sample, len(places)))
                 ]
-            chosen = [mutant for mutant in chosen if compiles(mutant)]
+            keys = [(one["file"], one["operator"], one["occurrence"]) for one in chosen]
+            chosen = [one for one, key in zip(chosen, keys, strict=True) if key not in done and compiles(one)]
             attempt_all(area, sorted(chosen, key=lambda m: (m["file"], m["line"])), record, arguments.timeout)
     tried = [json.loads(line) for line in arguments.out.read_text().splitlines()]
     print(f"{sum(bool(one['by']) for one in tried)} of {len(tried)} noticed")

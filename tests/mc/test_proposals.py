@@ -279,3 +279,42 @@ def test_sites_of_a_sublattice_become_each_other_species_alike():
     for site, number in enumerate((29, 28, 79)):
         assert {number, found[0][0, site], found[1][0, site]} == {29, 28, 79}
     assert found[0][0, 3] == found[1][0, 3] == 47
+
+
+def test_moves_with_other_atoms_do_not_share_their_lists():
+    """Each proposes its own atoms, also where both were asked for before, and where one of them may move any."""
+    moves = [Displacement(0.1, indices=[0]), Displacement(0.1, indices=[1, 2]), Displacement(0.1)]
+    mc = simulation("Ar4", moves, constraint=FixAtoms([3]))
+    touched = [set(), set(), set()]
+    for _ in range(60):
+        for move, seen in zip(mc.moves, touched, strict=True):
+            trial = move.propose(mc.context)
+            seen |= set(trial.touched.tolist())
+            move.undo(mc.context, trial)
+    assert touched == [{0}, {1, 2}, {0, 1, 2}]
+    swaps = [SpeciesSwap(indices=[0, 2]), SpeciesSwap(indices=[1, 3]), SpeciesSwap()]
+    mc = simulation("Cu2Ni2", swaps)
+    found = [outcomes(mc.context, move, numbers, 4, 2) for move in mc.moves]
+    assert [len(row) for row in found] == [1, 1, 4]
+
+
+@pytest.mark.parametrize("other", [Displacement(0.5), VolumeChange(step=0.2), SpeciesSwap()])
+def test_colours_are_asked_for_again_after_positions_or_cell_have_changed(other):
+    class Counting(Sites):
+        asked = 0
+
+        def independent_sets(self, atoms):
+            self.asked += 1
+            return super().independent_sets(atoms)
+
+    atoms = Atoms("Cu2Ni2", positions=2.0 * np.arange(12).reshape(4, 3), cell=[9.0] * 3, pbc=True)
+    atoms.calc = Counting({})
+    move = Sublattice(Transmutation({"Cu": 0.0, "Ni": 0.0, "Au": 0.0}))
+    mc = MetropolisMC(atoms, T, [other, move], seed=0)
+    for anew in (0 if isinstance(other, SpeciesSwap) else 1, 0):
+        for _ in range(20 * anew + 1):
+            mc.energy = mc.moves[0].attempt(mc.context, mc.energies, mc.energy, mc._records[0]) if anew else mc.energy
+        before = atoms.calc.asked
+        for _ in range(3):
+            mc.energy = mc.moves[1].attempt(mc.context, mc.energies, mc.energy, mc._records[1])
+        assert atoms.calc.asked == before + anew
