@@ -115,7 +115,8 @@ def main() -> None:
     lines = [[name, *(f"{value:.3g}" for value in row.values())] for name, row in rows.items()]
     table = markdown_table(header, lines)
     print(table)
-    text = f"{options.model}; positions and cell to {FMAX} eV/Å; processor time, {'compiled' if options.compile else 'eager'}."
+    mode = "compiled" if options.compile else "eager"
+    text = f"{options.model}, {mode}; positions and cell to {FMAX} eV/Å; processor time."
     data = {"model": options.model, "machine": facts, "cases": rows}
     write_results("relaxation", data, "\n\n".join(["# Relaxation in batches", text, markdown_machine(facts), table]))
     print(f"written to {RESULTS}")
