@@ -117,6 +117,15 @@ def test_fine_tuning(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "10_fine_tuning" / "10_fine_tuning.png").stat().st_size
 
 
+@needs_default_model
+def test_properties(tmp_path: Path) -> None:
+    text = run("11_properties.py", tmp_path)
+    assert "bulk modulus" in text
+    assert "thermal expansion" in text
+    for name in ("eos", "elastic", "phonons", "thermal"):
+        assert (tmp_path / "out" / "11_properties" / f"{name}.png").stat().st_size
+
+
 def test_deep_andersonn(tmp_path: Path) -> None:
     text = run("08_deep_andersonn.py", tmp_path)
     assert "accuracy" in text

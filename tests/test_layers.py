@@ -39,6 +39,11 @@ NEVER = {
     "workflows": {"nn", "solvers", "training"},
 }
 
+COMMAND_LINE = {"label_table", "label_picture", "model_cards"}
+"""Files of workflows that show what the package's own models answer; all others serve any ASE calculator."""
+NO_PROPERTY = {"torch", "phonopy", "pymatgen", "matplotlib", "models", "calculator", "classifier", "tiles"}
+"""What files of properties never load when they are imported."""
+
 
 @dataclass(frozen=True)
 class Import:
@@ -208,6 +213,19 @@ def test_a_circle_of_rooms_is_found() -> None:
     assert room_cycles({"ase_andersonn.models.base": [there], "ase_andersonn.tiles.tiled": [back]}) == [
         "models <-> tiles"
     ]
+
+
+def test_properties_serve_any_calculator() -> None:
+    files = [path.stem for path in sorted((ROOT / "workflows").glob("*.py")) if path.stem not in COMMAND_LINE]
+    package = read_package(ROOT)
+    forbidden = NO_PROPERTY & FLOOR.keys()
+    for file in files:
+        rooms = {room(entry.imported) for entry in package.get(f"{PACKAGE}.workflows.{file}", ())}
+        assert not rooms & forbidden, file
+    modules = ", ".join(f"{PACKAGE}.workflows.{file}" for file in files if file != "__init__")
+    code = f"import sys, {modules}; print(sorted({NO_PROPERTY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:

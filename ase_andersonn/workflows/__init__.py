@@ -1,1 +1,1 @@
-"""What is done with the calculator and the classifier over many structures."""
+"""Properties of structures by any ASE calculator, one a file, and what the command line shows of many answers."""

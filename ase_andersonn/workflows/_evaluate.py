@@ -98,10 +98,18 @@ def check_calculator(calc: Any) -> None:
         raise TypeError(f"calc is {calc!r}; give an ASE calculator, such as AndersoNN() or EMT().")
 
 
+def check_finite(**values: Any) -> None:
+    """Raise ValueError for what is no finite number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)):
+            raise ValueError(f"{name} is {value!r}; it has to be a finite number.")
+
+
 def check_positive(**values: Any) -> None:
     """Raise ValueError for what is no finite number above 0."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)) or value <= 0:
+        check_finite(**{name: value})
+        if value <= 0:
             raise ValueError(f"{name} is {value!r}; it has to be a finite number above 0.")
 
 

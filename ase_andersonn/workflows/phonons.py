@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import ArrayLike, NDArray
 
-from ._evaluate import check_calculator, check_positive, evaluate_all, read_structure
+from ._evaluate import check_calculator, check_count, check_positive, evaluate_all, read_structure
 from ._results import Result
 from .relax import at_rest
 from .supercells import supercell_matrix
@@ -159,8 +159,7 @@ def phonons(
     kelvin = np.arange(0.0, 1001.0, 10.0) if temperatures is None else checked_temperatures(temperatures)
     check_calculator(calc)
     check_positive(min_length=min_length, displacement=displacement, fmax=fmax, mesh=mesh)
-    if points < 2:
-        raise ValueError(f"points is {points}; a segment has two ends.")
+    check_count(2, points=points)
     crystal = read_structure(structure, periodic=True)
     charges = _charges(born, dielectric, len(crystal))
     matrix = supercell_matrix(crystal, supercell, min_length)

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import ArrayLike, NDArray
 
-from ._evaluate import check_calculator, check_count, check_positive, read_structure
+from ._evaluate import check_calculator, check_count, check_finite, check_positive, read_structure
 from ._results import Result
 from .eos import scaled
 from .phonons import IMAGINARY, force_constants, thermal_properties
@@ -119,11 +119,10 @@ def quasi_harmonic(
     check_positive(
         max_temperature=max_temperature, min_length=min_length, displacement=displacement, fmax=fmax, mesh=mesh
     )
+    check_finite(pressure=pressure)
     low, high = volumes
-    if not 0.5 <= low < high <= 2.0 or not np.isfinite(pressure):
-        raise ValueError(
-            f"volumes is {volumes!r} and pressure {pressure!r}; give a rising pair from 0.5 to 2, and eV/Å³."
-        )
+    if not 0.5 <= low < high <= 2.0:
+        raise ValueError(f"volumes is {volumes!r}; give a rising pair from 0.5 to 2.")
     crystal = read_structure(structure, periodic=True)
     matrix = supercell_matrix(crystal, supercell, min_length)
     (crystal,) = at_rest([crystal], calc, cell="free", pressure=pressure, fmax=fmax)

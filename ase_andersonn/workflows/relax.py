@@ -23,6 +23,7 @@ from ._evaluate import (
     Results,
     check_calculator,
     check_count,
+    check_finite,
     check_positive,
     evaluate_each,
     is_batched,
@@ -168,12 +169,11 @@ def _relaxations(
 ) -> Iterator[tuple[int, Relaxation, Exception | None]]:
     check_positive(fmax=fmax, batch_atoms=batch_atoms)
     check_count(0, steps=steps)
-    if not isinstance(cell, str):
+    if isinstance(cell, Iterable) and not isinstance(cell, str):
         cell = tuple(bool(moves) for moves in cell)
-    if (isinstance(cell, str) and cell not in CELL_MODES) or (not isinstance(cell, str) and len(cell) != 6):
+    if not (len(cell) == 6 if isinstance(cell, tuple) else cell in CELL_MODES):
         raise ValueError(f"cell is {cell!r}; it is one of {', '.join(CELL_MODES)}, or six truth values.")
-    if not np.isfinite(pressure):
-        raise ValueError(f"pressure is {pressure!r}; it has to be a finite number of eV/Å³.")
+    check_finite(pressure=pressure)
     if pressure and cell in ("fixed", "constant_volume"):
         raise ValueError(f"a pressure of {pressure} eV/Å³ changes nothing with cell={cell!r}; leave one of them out.")
     if optimizer not in (*OPTIMIZERS, None):
@@ -244,6 +244,8 @@ class _Search:
                 f"only a cell that repeats in three directions can be relaxed; pbc is {atoms.pbc.tolist()}."
             )
         if options.fix_symmetry:
+            if not atoms.pbc.all():
+                raise ValueError(f"fix_symmetry keeps space groups of crystals; pbc is {atoms.pbc.tolist()}.")
             from ase.constraints import FixSymmetry
 
             atoms.set_constraint([*self.constraints, FixSymmetry(atoms)])

@@ -214,7 +214,9 @@ def test_equilibrium_potential() -> None:
         ({"steps": -1}, "steps"),
         ({"cell": "cubic"}, "cell is 'cubic'"),
         ({"cell": [True] * 5}, "six"),
+        ({"cell": None}, "cell is None"),
         ({"pressure": float("inf")}, "pressure"),
+        ({"pressure": "5 GPa"}, "pressure"),
         ({"pressure": 1.0, "cell": "fixed"}, "changes nothing"),
         ({"optimizer": "BFGSLineSearch"}, "optimizer"),
         ({"batch_atoms": 0}, "batch_atoms"),
@@ -234,3 +236,5 @@ def test_arguments_in_the_wrong_place() -> None:
         relax(bulk("Cu"), EMT)
     with pytest.raises(ValueError, match="three directions"):
         relax(molecule("CO"), EMT(), cell="free")
+    with pytest.raises(ValueError, match="space groups"):
+        relax(molecule("CO"), EMT(), fix_symmetry=True)
