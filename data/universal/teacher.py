@@ -59,6 +59,7 @@ class OneByOne:
 
     def label(self, atoms: Atoms) -> Label | None:
         atoms = atoms.copy()
+        self.calculator.reset()  # labels must not depend on what came before, by a neighbour list or a warm start
         atoms.calc = self.calculator
         try:
             return Label(float(atoms.get_potential_energy()), atoms.get_forces(), atoms.get_stress())
