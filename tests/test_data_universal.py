@@ -336,6 +336,23 @@ def test_extending_finds_where_a_model_is_wrong(set_of: SimpleNamespace, tmp_pat
         np.testing.assert_allclose(one.get_forces(), right.get_forces(), atol=1e-5)
 
 
+def test_structures_for_which_a_model_fails_are_candidates(set_of: SimpleNamespace) -> None:
+    """One that knows no platinum, one that gives huge forces: the teacher judges both, and no walk goes on from there."""
+    sampling, teacher, label = set_of.sampling, set_of.teacher, set_of.teacher.Label
+
+    def failing(frames: Sequence[Atoms]) -> list[object]:
+        return [None if 78 in one.numbers else label(0.0, np.full((len(one), 3), 1e3), np.zeros(6)) for one in frames]
+
+    bases = list(set_of.sources.prototypes({28, 78}, elements=2, dimers=0, alloys=0, molecules=0))
+    plan = set_of.make.Plan(bases, {28, 78}, (), ("train",))
+    frames = set_of.extend.candidates(plan, [failing], 0, 1.0, 6)
+    assert [frame.step for frame in frames] == [0] * len(bases)
+    pairs = set_of.extend.judged(frames, teacher.load("emt"))
+    assert len(pairs) == len(bases)
+    assert [error for _, error in pairs] == [set_of.extend.UNKNOWN] * len(bases)
+    assert all(sampling.sound(frame.label, len(frame.atoms)) for frame, _ in pairs)
+
+
 def test_molecules_and_dimers_keep_their_boxes(set_of: SimpleNamespace) -> None:
     rng = np.random.default_rng(0)
     water = set_of.sources.g2_molecule("H2O", rng)

@@ -6,8 +6,9 @@ python extend.py pick more candidates --number 20000 --per-formula 6 --per-tag 0
 python make.py join larger more/worst.npz older/train.npz older/valid.npz older/test.npz
 
 `label` takes the options of `make.py label`. Walks go along the forces of the model, not of the teacher, so they end in
-the holes that it has. With one model all candidates are labelled; with several, a committee, the `--share` whose forces
-differ most, which saves the teacher's time. Candidates are of training formulas only: the test part stays.
+the holes that it has; structures for which it fails or gives huge forces are candidates too. With one model the teacher
+labels all candidates; with several, a committee, the `--share` for which their forces differ most, which saves most of
+the teacher's time. Candidates are of training formulas only: the test part stays.
 
 The error of a structure is mean |F − F_teacher| / (mean |F_teacher| + 0.1 eV/Å), over components. `pick` takes the
 structures of largest error, at most so many of a formula and such a share of a tag.
@@ -23,7 +24,7 @@ from make import Plan, add_sources, describe, label_pieces, labelled, plan_of, r
 from packed import formulas, pack, take, write
 from sampling import Frame, sound, walks
 from split import formula
-from teacher import Label, Labeller, load
+from teacher import Label, Labeller, identity, load
 
 FLOOR = 0.1
 """eV/Å, so that noise of forces near zero does not count as the largest error."""
@@ -68,7 +69,7 @@ def worst(errors: Sequence[float], number: int, *quotas: tuple[Sequence[str], in
 
 def candidates(plan: Plan, models: Sequence[Labeller], piece: int, share: float, per_formula: int) -> list[Frame]:
     """The structures on the first model's walks; of several models those for which they differ most."""
-    frames = walks(plan.walkers(piece), models[0], plan.species)
+    frames = walks(plan.walkers(piece), models[0], plan.species, all_kept=True)
     if len(models) == 1 or not frames:
         return frames
     atoms = [frame.atoms for frame in frames]
@@ -84,7 +85,7 @@ def judged(frames: Sequence[Frame], teacher: Labeller, batch: int = 25) -> list[
     for begin in range(0, len(frames), batch):
         some = frames[begin : begin + batch]
         for frame, right in zip(some, teacher([one.atoms for one in some]), strict=True):
-            if right is not None and sound(right, len(frame.atoms)):
+            if sound(right, len(frame.atoms)):
                 found.append((frame._replace(label=right), error_of(frame.label, right)))
     return found
 
@@ -98,7 +99,7 @@ def label(args: argparse.Namespace) -> None:
         write(path, pack([labelled(frame, error=error) for frame, error in pairs]))
         return f"{len(pairs)} candidates, error {np.mean([error for _, error in pairs]) if pairs else 0.0:.2f}"
 
-    names = [Path(name).name for name in args.model]
+    names = [identity(name) for name in args.model]
     label_pieces(args, plan, make, models=names, share=args.share, per_formula=args.per_formula)
 
 

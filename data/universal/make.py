@@ -30,7 +30,7 @@ from packed import Packed, formulas, join, pack, read, shuffled, take, write
 from sampling import Frame, Walker, drawn, usable, walker, walks
 from sources import ELEMENTS, Base, benchmark_formulas, crystals, fits, prototypes
 from split import PARTS, Part, formula, part_of
-from teacher import Labeller, load
+from teacher import Labeller, identity, load
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -152,7 +152,7 @@ def plan_of(args: argparse.Namespace, parts: Sequence[Part] = PARTS) -> Plan:
 
 def label_pieces(args: argparse.Namespace, plan: Plan, make: Callable[[int, Path], str], **settings: object) -> None:
     """Make this process's share of the pieces that the folder lacks."""
-    keep_settings(args.folder, plan.settings() | {"teacher": Path(args.teacher).name} | settings)
+    keep_settings(args.folder, plan.settings() | {"teacher": identity(args.teacher)} | settings)
     in_pieces(args.folder, range(args.worker, plan.n_pieces, args.of), make, args.seconds)
 
 

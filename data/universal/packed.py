@@ -12,6 +12,7 @@ All structures are periodic in three directions. A file may hold more arrays of 
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,13 +50,16 @@ def read(path: str | Path) -> Packed:
 
 
 def write(path: Path, packed: Packed) -> None:
-    """Write the file in one piece: it is there whole, or as it was before."""
-    temporary = path.with_name(path.name + ".part")
+    """Write the file in one piece: it is there whole, or as it was before; what killed processes left of it goes."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     with temporary.open("wb") as stream:
         np.savez_compressed(stream, **packed)  # type: ignore[arg-type]
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(path)
+    with suppress(FileNotFoundError):  # by another process that made the same file at the same time
+        temporary.replace(path)
+    for left in path.parent.glob(f"{path.name}.*.part"):
+        left.unlink(missing_ok=True)
 
 
 def rounded(atoms: Atoms) -> Atoms:

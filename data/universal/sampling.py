@@ -235,12 +235,12 @@ class Walker:
 
 
 class Frame(NamedTuple):
-    """A structure of a walk and its label."""
+    """A structure of a walk and its label, if it has one."""
 
     tag: str
     step: int
     atoms: Atoms
-    label: Label
+    label: Label | None
 
 
 def walker(start: Start, rng: Random) -> Walker:
@@ -263,9 +263,9 @@ def moved(walk: Walker, label: Label) -> Walker:
     return replace(walk, atoms=rounded(atoms), step=walk.step + 1)
 
 
-def sound(label: Label, n_atoms: int) -> bool:
-    """Whether a label is finite and not of a structure that the teacher knows nothing of."""
-    return bool(
+def sound(label: Label | None, n_atoms: int) -> bool:
+    """Whether there is a label, finite and not so large that it can only be extrapolated."""
+    return label is not None and bool(
         np.isfinite(label.energy)
         and np.abs(label.forces).max() < LARGEST_FORCE
         and np.abs(label.stress).max() < LARGEST_STRESS
@@ -273,18 +273,33 @@ def sound(label: Label, n_atoms: int) -> bool:
     )
 
 
-def walks(walkers: Iterable[Walker], label: Labeller, species: Collection[int], batch_atoms: int = 260) -> list[Frame]:
-    """All structures with sound labels on the walks to their ends, labelled in batches."""
+def walks(
+    walkers: Iterable[Walker],
+    label: Labeller,
+    species: Collection[int],
+    *,
+    all_kept: bool = False,
+    batch_atoms: int = 260,
+) -> list[Frame]:
+    """All structures on the walks to their ends, labelled in batches.
+
+    Args:
+        walkers: at their starts.
+        label: gives the labels and so the forces.
+        species: that the structures may have.
+        all_kept: whether structures whose labels are not sound are among them; a walk ends there in any case.
+        batch_atoms: atoms labelled at once, about.
+    """
     waiting, frames = list(walkers)[::-1], []
     while waiting:
         batch = [waiting.pop()]
         while waiting and sum(len(walk.atoms) for walk in batch) + len(waiting[-1].atoms) <= batch_atoms:
             batch.append(waiting.pop())
         for walk, found in zip(batch, label([walk.atoms for walk in batch]), strict=True):
-            if found is None or not sound(found, len(walk.atoms)):
-                continue
-            frames.append(Frame(walk.tag, walk.step, walk.atoms, found))
-            if walk.step < walk.last:
+            trusted = sound(found, len(walk.atoms))
+            if trusted or all_kept:
+                frames.append(Frame(walk.tag, walk.step, walk.atoms, found))
+            if trusted and walk.step < walk.last:
                 after = moved(walk, found)
                 if usable(Start(after.tag, after.atoms), species):
                     waiting.append(after)

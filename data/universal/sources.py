@@ -62,10 +62,8 @@ def benchmark_crystals(path: Path) -> Iterator[Atoms]:
         yield Atoms(symbols, scaled_positions=places, cell=structure["lattice"]["matrix"], pbc=True)
 
 
-def crystals(path: Path, at_most: int | None = None) -> list[Base]:
-    """The crystals of a file, or as many of them drawn at random; the tag is the file's name up to `_` or a dot.
-
-    Those of benchmarks, whose names begin with the source, have the tag `binary`.
+def crystals(path: Path) -> list[Base]:
+    """The crystals of a file in random order; the tag is the file's name up to `_`, and `binary` for a benchmark.
 
     Raises:
         ValueError: for a file of another kind.
@@ -76,7 +74,7 @@ def crystals(path: Path, at_most: int | None = None) -> list[Base]:
         tag, found = "binary", list(benchmark_crystals(path))
     else:
         raise ValueError(f"{path} is neither .npz (cell, n_atoms, numbers, frac) nor .json or .json.gz of MatCalc.")
-    order = np.random.default_rng(5).permutation(len(found))[:at_most]
+    order = np.random.default_rng(5).permutation(len(found))
     return [Base(formula(found[k]), tag, partial(as_it_is, found[k]), crystal=True) for k in order]
 
 

@@ -11,6 +11,7 @@ Other versions of MatGL load TensorNet's weights and give garbage without an err
 MatGL has to give rock salt's energy and pressure before it labels anything.
 """
 
+import hashlib
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -133,6 +134,14 @@ def load(name: str) -> Labeller:
         name = f"ase_andersonn:AndersoNN,model={name}"
     made = calculator(name)
     return InBatches(made) if hasattr(made, "evaluate") else OneByOne(made)
+
+
+def identity(name: str) -> str:
+    """What tells a labeller from others: the last part of its name, and a hash of the files that it is read from."""
+    path = Path(name)
+    files = [path] if path.is_file() else sorted(one for one in path.glob("*") if one.is_file())
+    digest = hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:16] if files else ""
+    return f"{path.resolve().name if files else name} {digest}".strip()
 
 
 def calculator(name: str) -> Calculator:
