@@ -15,6 +15,7 @@ structures of largest error, at most so many of a formula and such a share of a 
 """
 
 import argparse
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +96,9 @@ def label(args: argparse.Namespace) -> None:
     teacher, models = load(args.teacher), [load(name) for name in args.model]
 
     def make(piece: int, path: Path) -> str:
-        pairs = judged(candidates(plan, models, piece, args.share, args.per_formula), teacher)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that structures are far from the training data is the point
+            pairs = judged(candidates(plan, models, piece, args.share, args.per_formula), teacher)
         write(path, pack([labelled(frame, error=error) for frame, error in pairs]))
         return f"{len(pairs)} candidates, error {np.mean([error for _, error in pairs]) if pairs else 0.0:.2f}"
 
