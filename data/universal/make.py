@@ -73,7 +73,7 @@ class Plan:
         forbidden = "\n".join(sorted(self.forbidden))
         return {
             "bases": len(self.bases), "of": digest(names), "forbidden": digest(forbidden), "seed": self.seed,
-            "species": sorted(self.species), "parts": list(self.parts),
+            "piece": PIECE, "species": sorted(self.species), "parts": list(self.parts),
         }  # fmt: skip
 
 
