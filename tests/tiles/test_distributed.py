@@ -20,7 +20,6 @@ distributed = pytest.importorskip("distributed")
 
 from ase_andersonn.tiles.distributed import (  # noqa: E402 (needs the extra)
     SUBMISSIONS,
-    RemoteStream,
     Task,
     connect,
     grouped,
@@ -50,13 +49,6 @@ def kill_a_worker(client: Any) -> None:
     os.kill(next(iter(pids.values())), signal.SIGKILL)
 
 
-def kill_all_workers(client: Any) -> int:
-    pids = list(client.run(os.getpid).values())
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    return len(pids)
-
-
 def test_workers_give_the_numbers_of_one_process(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = CASES["skewed"]()
     monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)
@@ -84,24 +76,6 @@ def test_a_worker_that_dies_loses_nothing(client: Any, monkeypatch: pytest.Monke
     assert not killer.is_alive()
     assert given == expected
     assert evaluator.diagnostics["batches"] > 10
-
-
-def test_workers_that_die_again_and_again_lose_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheduler gives a task up as soon as a worker died with it, which it otherwise does after four."""
-    atoms = CASES["crystal"]()
-    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 20)
-    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
-    expected, kills = results(tiled(3.0), atoms)["energy"], []
-    take = RemoteStream._take
-
-    def killing(*args: Any) -> None:
-        take(*args)
-        if len(kills) < 2:
-            kills.append(kill_all_workers(client))
-
-    monkeypatch.setattr(RemoteStream, "_take", killing)
-    assert results(tiled(3.0, client=client), atoms)["energy"] == expected
-    assert len(kills) == 2
 
 
 class Given:
