@@ -117,6 +117,8 @@ def main() -> None:
     print(table)
     mode = "compiled" if options.compile else "eager"
     text = f"{options.model}, {mode}; positions and cell to {FMAX} eV/Å; processor time."
+    if options.every > 1:
+        text += f" One by one: every {options.every}th crystal, the time counted {options.every} times."
     data = {"model": options.model, "machine": facts, "cases": rows}
     write_results("relaxation", data, "\n\n".join(["# Relaxation in batches", text, markdown_machine(facts), table]))
     print(f"written to {RESULTS}")
