@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ase_andersonn.backends import CompileMode
+from ase_andersonn.backends import CompileMode, own_torch_state
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.solvers.base import Solver
 
@@ -53,6 +53,7 @@ class Evaluation:
     equilibrium: Equilibrium
 
 
+@own_torch_state(grad=None)
 def evaluate(
     model: EnergyModel,
     graph: Graph,

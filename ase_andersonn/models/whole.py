@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,22 +54,21 @@ class Whole(Evaluator):
         self.diagnostics: dict[str, Any] = {}
         self.contacts = Contacts(model)
         self._worked, self._compiles = 0.0, False
-        self._positions: NDArray[np.float64] | None = None
+        self._last: _Last | None = None
 
-    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
+    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:  # noqa: ARG002 (found here)
         """See `Evaluator.calculate`."""
-        return self._calculate(atoms, forces=forces, stress=stress, changes=changes, look=True)
+        return self._calculate(atoms, forces=forces, stress=stress, look=True)
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:  # noqa: ARG002 (all is evaluated)
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
         """See `Evaluator.propose`. Of trial structures, which most often are rejected, nothing is said."""
-        changes = ("positions", "numbers")
-        energy: float = self._calculate(atoms, forces=False, stress=False, changes=changes, look=False)["energy"]
+        if len(touched) >= len(atoms):  # nothing may be taken from what was evaluated before
+            self._last = None
+        energy: float = self._calculate(atoms, forces=False, stress=False, look=False)["energy"]
         return energy
 
-    def _calculate(
-        self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str], look: bool
-    ) -> dict[str, Any]:
-        before, self._positions = self._positions, None  # a call that fails leaves no history behind
+    def _calculate(self, atoms: Atoms, *, forces: bool, stress: bool, look: bool) -> dict[str, Any]:
+        before, self._last = self._last, None  # a call that fails leaves no history behind
         begun = time.perf_counter()
         if self.warm_start is None:
             self.neighbor_list.reset()  # kept edges are summed in an order that depends on where they were found
@@ -83,7 +82,7 @@ class Whole(Evaluator):
         if look:
             self.contacts.follow(graph, self.neighbor_list.rebuilds)
         listed = time.perf_counter()
-        self._follow(atoms, before, changes)
+        self._follow(atoms, before)
         with exact_matmul():
             evaluation = self._evaluate(graph, forces=forces, stress=stress)
         results = _as_results(evaluation)[0]
@@ -91,7 +90,7 @@ class Whole(Evaluator):
         self._worked += done - begun
         self._describe(evaluation, {"neighbors": listed - begun, "evaluate": done - listed})
         self._check(evaluation)
-        self._positions = atoms.positions.copy()
+        self._last = _Last(atoms.positions.copy(), atoms.numbers.copy(), atoms.pbc.copy())
         return results
 
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
@@ -139,20 +138,14 @@ class Whole(Evaluator):
     def reset(self) -> None:
         """See `Evaluator.reset`."""
         self.diagnostics = {}
-        self._positions = None
+        self._last = None
         self.neighbor_list.reset()
         if self.warm_start is not None:
             self.warm_start.reset()
 
-    def _follow(self, atoms: Atoms, before: NDArray[np.float64] | None, changes: Collection[str]) -> None:
-        """Drop the history where this structure is not close to the last one, whose positions are `before`."""
-        if self.warm_start is None or self.warm_start.empty:
-            return
-        far = before is None or before.shape != atoms.positions.shape or bool({"numbers", "pbc"} & set(changes))
-        if not far:
-            moved, _ = find_mic(atoms.positions - before, atoms.cell, atoms.pbc)
-            far = np.square(moved).sum(1).max() > NEARBY**2
-        if far:
+    def _follow(self, atoms: Atoms, before: "_Last | None") -> None:
+        """Drop the history where this structure is not close to the last one."""
+        if self.warm_start is not None and not self.warm_start.empty and (before is None or before.is_far(atoms)):
             self.warm_start.reset()
 
     def _compile_mode(self) -> CompileMode:
@@ -194,7 +187,22 @@ class Whole(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         fresh = self.warm_start and WarmStart(math.sqrt(self.settings.tol))
-        return {**self.__dict__, "warm_start": fresh, "_positions": None}
+        return {**self.__dict__, "warm_start": fresh, "_last": None}
+
+
+class _Last(NamedTuple):
+    """What says whether another structure is close: `positions`, `numbers` and `pbc` of the last one."""
+
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    pbc: NDArray[np.bool_]
+
+    def is_far(self, atoms: Atoms) -> bool:
+        """Whether atoms are others, or one of them has moved by more than `NEARBY`."""
+        if not (np.array_equal(self.numbers, atoms.numbers) and np.array_equal(self.pbc, atoms.pbc)):
+            return True
+        moved, _ = find_mic(atoms.positions - self.positions, atoms.cell, atoms.pbc)
+        return bool(np.square(moved).sum(1).max() > NEARBY**2)
 
 
 def _chunks(frames: Sequence[Atoms], batch_atoms: int) -> list[list[Atoms]]:
