@@ -5,6 +5,7 @@ and `λ`: one backward pass through one application of the cell. Everything is w
 r_i`: forces and stress are sums of `∂L/∂d`. Their exact gradients in the weights are in `weight_gradients.py`.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,6 +89,8 @@ def evaluate(
     Raises:
         ValueError: for elements that the model does not know.
     """
+    if next(model.parameters()).is_inference():  # made inside inference mode, where autograd may not read them
+        model = copy.deepcopy(model)
     species = model.species(graph.numbers)
     operators = operators_of(model, graph.vectors.device, compile)
     options = SolveOptions(tol, solver, max_steps, begin, sweep)
