@@ -157,7 +157,5 @@ CARD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "odd_electrons": (_is(bool), "true or false"),
     "lone": (_list_of(_is_int), "a list of atomic numbers"),
     "limits": (_list_of(_is(str)), "a list of sentences"),
-    "training": (_is(dict), "an object"),
-    "validation": (_is(dict), "an object"),
 }
 """What the package reads of a card: whether a value fits, and how it should be."""
