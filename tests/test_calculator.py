@@ -526,17 +526,15 @@ def test_many_atoms_start_a_move_from_the_solutions_before_it() -> None:
     calc, atoms = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False), bulk("Si", cubic=True) * (4, 4, 3)
     calc.propose(atoms, np.arange(len(atoms)))
     calc.settle(True)
-    cold, warm = calc.diagnostics["evaluations"]["cell"], []
     rng = np.random.default_rng(0)
     for atom in (5, 200, 77):
         moved = atoms.copy()
         moved.positions[atom] += rng.normal(0.0, 0.05, 3)
         energy = calc.propose(moved, np.array([atom]))
-        warm.append(calc.diagnostics["evaluations"]["cell"])
         calc.settle(False)
         fresh = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False, warm_start=False)
         assert energy == pytest.approx(fresh.get_potential_energy(moved), abs=1e-8 * len(atoms))
-    assert max(warm) < cold
+    assert len(calc.evaluator.warm_start.predictor) == 4
     moved.numbers[3] = 6
     calc.propose(moved, np.array([3]))
     assert len(calc.evaluator.warm_start.predictor) == 1, "another element is another structure"

@@ -201,7 +201,8 @@ def test_rounding_beyond_the_tolerance_is_told() -> None:
 
 
 def test_rounding_of_a_batch_and_of_forces() -> None:
-    hot, calm = (rattled(bulk("Si", cubic=True), stdev) for stdev in (1.2, 0.02))
+    hot, calm = (rattled(bulk("Si", cubic=True), 0.02, seed) for seed in (0, 1))
+    hot.positions[1] = hot.positions[0] + [0.5, 0.3, 0.1]
     calc = AndersoNN("mlearn-pbe", compile=False)
     for forces in (False, True):
         with pytest.warns(UserWarning, match=r"rounding may move .* diagnostics\['round_off'\] says by how much"):
