@@ -7,7 +7,8 @@ import shutil
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -30,6 +31,9 @@ OpenMP's waiting costs a core all the same, and where another process has that c
 `models.whole.SMALL` answers another question, and is the same by chance.
 """
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+AUTOCASTS = ("cpu", "cuda")
+"""Devices whose autocast would reach the package's products."""
+_PROCESS = os.getpid()
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -162,60 +166,37 @@ def _summary(error: Exception) -> str:
     return " ".join(lines[:2]) or type(error).__name__
 
 
-class _MatmulPrecision:
-    """The process-wide float32 matmul precision, exact while at least one `exact_matmul` is open in any thread."""
+class _ProcessSetting:
+    """A setting of the whole process, ours while at least one context is open in any thread.
 
-    def __init__(self) -> None:
+    Args:
+        apply: makes the setting and returns what undoes it.
+    """
+
+    def __init__(self, apply: Callable[[], Callable[[], None]]) -> None:
+        self._apply = apply
         self._lock = threading.Lock()
         self._depth = 0
         self._restore: Callable[[], None] = lambda: None
+        if hasattr(os, "register_at_fork"):  # a thread that the child does not have may hold the lock
+            os.register_at_fork(after_in_child=self._renew)
 
-    def enter(self) -> None:
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
         with self._lock:
             if self._depth == 0:
-                self._restore = _set_exact_matmul()
+                self._restore = self._apply()
             self._depth += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._restore()
-
-
-_PRECISION = _MatmulPrecision()
-
-
-@contextmanager
-def exact_matmul() -> Iterator[None]:
-    """Float32 matrix products in full float32 inside the context: no TF32 on CUDA, no bfloat16 in oneDNN.
-
-    The setting belongs to the process: the first context to open in any thread changes it, the last to close puts it
-    back.
-    """
-    _PRECISION.enter()
-    try:
-        yield
-    finally:
-        _PRECISION.leave()
-
-
-@contextmanager
-def threads_for(n_atoms: int) -> Iterator[None]:
-    """One thread inside the context for so few atoms that more do not pay, torch's own number for more.
-
-    The number belongs to the process: other threads that begin meanwhile get it too. A compiler's kernels are made for
-    the number of threads at their first call, and made anew for another.
-    """
-    before = torch.get_num_threads()
-    if n_atoms > FEW_ATOMS or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._restore()
 
 
 def _set_exact_matmul() -> Callable[[], None]:
@@ -239,3 +220,80 @@ def _set_exact_matmul() -> Callable[[], None]:
             backend.fp32_precision = value
 
     return restore
+
+
+def _set_default_dtype() -> Callable[[], None]:
+    """Make float32 the default and return what undoes it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    return partial(torch.set_default_dtype, before)
+
+
+_PRECISION = _ProcessSetting(_set_exact_matmul)
+_DEFAULT_DTYPE = _ProcessSetting(_set_default_dtype)
+
+
+def exact_matmul() -> AbstractContextManager[None]:
+    """Float32 matrix products in full float32 inside the context: no TF32 on CUDA, no bfloat16 in oneDNN.
+
+    The setting belongs to the process: the first context to open in any thread changes it, the last to close puts it
+    back.
+    """
+    return _PRECISION()
+
+
+@contextmanager
+def own_torch_state(*, grad: bool | None = True) -> Iterator[None]:
+    """torch as the package expects it, whatever its caller has set; a context, and a decorator of what is called first.
+
+    Inside there is neither `torch.inference_mode` nor `torch.autocast`, gradients are recorded or not as `grad` says,
+    and new tensors are float32 on the CPU where nothing else is said. A process that was forked from one that had
+    imported the package has one thread: those of OpenMP do not survive a fork, and work given to them never ends.
+
+    All is put back at the end. The default dtype and the number of threads belong to the process, and are touched only
+    where they are others.
+
+    Args:
+        grad: whether autograd records; None for what the caller has set, not inside `torch.inference_mode`.
+    """
+    with ExitStack() as stack:
+        probe = torch.empty(0)
+        if grad is None:
+            grad = torch.is_grad_enabled()
+        if probe.is_inference():
+            stack.enter_context(torch.inference_mode(False))
+        if torch.is_grad_enabled() != grad:
+            stack.enter_context(torch.set_grad_enabled(grad))
+        for kind in AUTOCASTS:
+            if torch.is_autocast_enabled(kind):
+                torch.set_autocast_enabled(kind, False)
+                stack.callback(torch.set_autocast_enabled, kind, True)
+        if probe.dtype != torch.float32:
+            stack.enter_context(_DEFAULT_DTYPE())
+        if probe.device.type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if os.getpid() != _PROCESS:
+            stack.enter_context(_one_thread())
+        yield
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_for(n_atoms: int) -> AbstractContextManager[None]:
+    """One thread inside the context for so few atoms that more do not pay, torch's own number for more.
+
+    The number belongs to the process: other threads that begin meanwhile get it too. A compiler's kernels are made for
+    the number of threads at their first call, and made anew for another.
+    """
+    return nullcontext() if n_atoms > FEW_ATOMS else _one_thread()

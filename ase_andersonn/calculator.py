@@ -2,19 +2,29 @@
 
 import copy
 import math
+import os
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    external_calculators,
+    register_calculator_class,
+)
 from numpy.typing import NDArray
 
-from .backends import CompileMode, find_compiler, resolve_device, resolve_dtype, threads_for
+from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
+from .inputs.arrays import check_arrays
 from .inputs.convert import SameSiteError, to_atoms
 from .inputs.metadata import check_metadata
 from .models.base import EnergyModel
@@ -27,6 +37,10 @@ from .tiles.auto import evaluator_with_tiles
 from .tiles.settings import Tiles
 
 ModelSource = str | Path | Potential
+NO_STRUCTURE = (
+    "no structure was given, and none was calculated before: give one, as calc.get_potential_energy(atoms), or set "
+    "atoms.calc = calc and ask the atoms."
+)
 MANY_MOVES = ("independent_sets", "propose_each", "settle_each")
 """Methods of evaluators that judge many Monte Carlo moves at once; the calculator hands them on."""
 
@@ -70,7 +84,7 @@ class AndersoNN(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012 (the form ASE asks for)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
-    @torch.inference_mode(False)  # weights and derivatives need tensors that autograd may record
+    @own_torch_state()
     def __init__(
         self,
         model: ModelSource | Sequence[ModelSource] | None = None,
@@ -105,7 +119,7 @@ class AndersoNN(Calculator):
         self.evaluator = _evaluator(self.model, settings, tiles)
         for name in MANY_MOVES:
             if hasattr(self.evaluator, name):
-                setattr(self, name, getattr(self.evaluator, name))
+                setattr(self, name, partial(self._handed_on, name))
         if self.model.reads_magmoms:
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._impossible = False
@@ -123,11 +137,28 @@ class AndersoNN(Calculator):
         return self.evaluator.diagnostics
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """See `ase.calculators.calculator.Calculator.get_property`."""
+        """See `ase.calculators.calculator.Calculator.get_property`.
+
+        Raises:
+            ValueError, TypeError: also where there is no structure, or what is given is none; see `calculate`.
+        """
+        if atoms is None and self.atoms is None and allow_calculation and name in self.implemented_properties:
+            raise ValueError(NO_STRUCTURE)
         with self._turn:  # no other thread's calculation comes between this one and its results
             return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
-    @torch.inference_mode(False)
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation; see `ase.calculators.calculator.Calculator.check_state`.
+
+        What changes no result, and so starts no calculation, is told of here.
+        """
+        check_arrays(atoms)
+        if atoms.info or not self.ignored_changes.isdisjoint(atoms.arrays):
+            self._warn_of_the_unseen(atoms)
+        found: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
+        return found
+
+    @own_torch_state()
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -137,11 +168,16 @@ class AndersoNN(Calculator):
         """See `ase.calculators.calculator.Calculator.calculate`.
 
         Raises:
-            ValueError: for structures without a meaning (empty, NaN, disordered, two atoms on one site) and unknown
-                elements.
+            TypeError: for what is not `Atoms`, and for arrays that hold no numbers.
+            ValueError: for structures without a meaning (none, empty, NaN, disordered, arrays of unequal length, two
+                atoms on one site) and unknown elements.
             PropertyNotImplementedError: for the stress of a structure that is not periodic in three directions.
             ConvergenceError: if a fixed point is not reached.
         """
+        if atoms is not None:
+            check_arrays(atoms)
+        elif self.atoms is None:
+            raise ValueError(NO_STRUCTURE)
         with self._turn:
             self._calculate(atoms, properties, system_changes)
 
@@ -162,7 +198,7 @@ class AndersoNN(Calculator):
                 structure, forces=derivatives, stress=derivatives and periodic, changes=system_changes
             )
 
-    @torch.inference_mode(False)
+    @own_torch_state()
     def evaluate(
         self, structures: Iterable[Any], *, forces: bool = True, stress: bool = False, batch_atoms: int = 2000
     ) -> list[dict[str, Any]]:
@@ -177,18 +213,17 @@ class AndersoNN(Calculator):
         Returns:
             for each structure a dictionary as the calculator's `results`.
         """
-        if isinstance(structures, Atoms):
-            raise TypeError("evaluate() takes a list of structures; for one, [atoms].")
+        _check_several(structures)
         if not (_is_number(batch_atoms) and batch_atoms >= 1):
             raise ValueError(f"batch_atoms is {batch_atoms!r}; it has to be a finite number, at least 1.")
-        frames = [to_atoms(structure) for structure in structures]
+        frames = _frames(structures)
         for frame in frames:
             self._warn_of_the_unseen(frame)
         sizes = [len(frame) for frame in frames]
         with self._turn, threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
-    @torch.inference_mode(False)
+    @own_torch_state()
     def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
         """Energy of a trial structure of a Monte Carlo move; `settle` says what became of it.
 
@@ -199,20 +234,29 @@ class AndersoNN(Calculator):
         Returns:
             energy, eV; infinite where two atoms stand on one site or the energy overflows.
         """
-        self._impossible = False
-        try:
-            with self._turn, threads_for(len(atoms)):
+        check_arrays(atoms)
+        with self._turn, threads_for(len(atoms)):
+            self._impossible = False
+            try:
                 return self.evaluator.propose(atoms, touched)
-        except ConvergenceError:
-            raise
-        except (SameSiteError, CalculationFailed):
-            self._impossible = True
-            return math.inf
+            except ConvergenceError:
+                raise
+            except (SameSiteError, CalculationFailed):
+                self._impossible = True
+                return math.inf
 
+    @own_torch_state()
     def settle(self, accepted: bool) -> None:
         """Keep the proposed structure, or go back to the settled one at no cost."""
-        if not self._impossible:
-            self.evaluator.settle(accepted)
+        with self._turn:
+            if not self._impossible:
+                self.evaluator.settle(accepted)
+
+    @own_torch_state()
+    def _handed_on(self, name: str, *args: Any) -> Any:
+        """What a method of the evaluator returns."""
+        with self._turn:
+            return getattr(self.evaluator, name)(*args)
 
     def set(self, **kwargs: Any) -> Any:
         """Settings are given when a calculator is made, and do not change.
@@ -242,12 +286,14 @@ class AndersoNN(Calculator):
 
 
 class _Turn:
-    """A lock that one thread has at a time, as often as it likes; a copy is another lock."""
+    """A lock that one thread has at a time, as often as it likes; a copy is another lock, also that of a fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock, self._process = threading.RLock(), os.getpid()
 
     def __enter__(self) -> None:
+        if self._process != os.getpid():  # a thread that this process does not have may hold it
+            self._lock, self._process = threading.RLock(), os.getpid()
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
@@ -277,6 +323,37 @@ def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"
     return evaluator_with_tiles(model, settings, tiles)
 
 
+def _check_several(structures: Any) -> None:
+    """Raise TypeError for one structure, a file's name and whatever else is no list of structures."""
+    if isinstance(structures, str | bytes | PathLike):
+        raise TypeError(f"evaluate() takes a list of structures; read those of {structures!r} with ase.io.read first.")
+    try:
+        to_atoms(structures)
+    except TypeError:
+        one = False
+    except ValueError:  # one of pymatgen's that is not ordered
+        one = True
+    else:
+        one = True
+    if one:
+        raise TypeError("evaluate() takes a list of structures; for one, [atoms].")
+    if not isinstance(structures, Iterable):
+        raise TypeError(f"evaluate() takes a list of structures; {structures!r} was given.")
+
+
+def _frames(structures: Iterable[Any]) -> list[Atoms]:
+    """The structures as ase.Atoms; an error says which of them it is about."""
+    frames = []
+    for index, structure in enumerate(structures):
+        try:
+            frames.append(to_atoms(structure))
+            check_arrays(frames[-1])
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"structure {index}: {error}") from error
+    return frames
+
+
 def _is_number(value: Any) -> bool:
     try:
         return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
@@ -287,9 +364,14 @@ def _is_number(value: Any) -> bool:
 def _own(model: Potential, settings: Settings) -> Potential:
     """The potential itself where it fits, else a copy: the caller's stays as it is."""
     wanted = settings.device, settings.dtype
-    if any((p.device, p.dtype) != wanted or p.requires_grad for p in model.parameters()):
-        model = copy.deepcopy(model).to(device=settings.device, dtype=settings.dtype)
-    return model.eval().requires_grad_(False)
+    fits = all((p.device, p.dtype) == wanted and not p.requires_grad for p in model.parameters())
+    plain = not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
+    if fits and plain and not any(module.training for module in model.modules()):
+        return model
+    return copy.deepcopy(model).to(device=settings.device, dtype=settings.dtype).eval().requires_grad_(False)
 
+
+if AndersoNN.name not in external_calculators:  # ASE's get_calculator_class("andersonn")
+    register_calculator_class(AndersoNN.name, AndersoNN)
 
 __all__ = ["AndersoNN", "ConvergenceError"]

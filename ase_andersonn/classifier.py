@@ -12,7 +12,7 @@ from ase import Atoms
 from torch import Tensor
 from tqdm import tqdm
 
-from .backends import CompileMode, exact_matmul, resolve_device, resolve_dtype
+from .backends import CompileMode, exact_matmul, own_torch_state, resolve_device, resolve_dtype
 from .inputs.metadata import check_metadata
 from .inputs.sources import structure_from
 from .labels import LabelSet, label_set
@@ -75,6 +75,7 @@ class StructureClassifier:
             or a confidence outside 0 to 1.
     """
 
+    @own_torch_state()
     def __init__(
         self,
         model: ModelSource | Sequence[ModelSource] | None = None,
@@ -113,6 +114,7 @@ class StructureClassifier:
             raise answer
         return answer
 
+    @own_torch_state()
     def predict_many(
         self,
         structures: Iterable[Any],

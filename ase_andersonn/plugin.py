@@ -7,8 +7,6 @@ lives in a private package, so its absence or a change of its interface leaves t
 
 from typing import TYPE_CHECKING, Any
 
-from ase.calculators.calculator import external_calculators, register_calculator_class
-
 if TYPE_CHECKING:
     from ase_andersonn.calculator import AndersoNN
 
@@ -16,11 +14,9 @@ NAME = "andersonn"
 
 
 def register() -> type["AndersoNN"]:
-    """Make ``get_calculator_class("andersonn")`` of ASE work and return the class; may be called again."""
+    """The calculator's class, whose import makes ``get_calculator_class("andersonn")`` of ASE work."""
     from ase_andersonn.calculator import AndersoNN
 
-    if NAME not in external_calculators:
-        register_calculator_class(NAME, AndersoNN)
     return AndersoNN
 
 

@@ -32,6 +32,7 @@ from ase_andersonn.fields import RESULTS
 from ase_andersonn.mc import Displacement
 from ase_andersonn.models import whole
 from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.models.ednn import GridConfig, GridModel
 from ase_andersonn.testing import check_calculator, computed
 from ase_andersonn.tiles import Tiles
 
@@ -418,6 +419,32 @@ def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest
     assert max(at_once) == 1
 
 
+def test_settling_waits_for_another_threads_calculation() -> None:
+    calc, atoms = small_calculator(), silicon()
+    calc.propose(atoms, np.arange(len(atoms)))
+    settled = threading.Thread(target=calc.settle, args=(True,))
+    with calc._turn:
+        settled.start()
+        settled.join(0.2)
+        assert settled.is_alive()
+    settled.join(10.0)
+    assert not settled.is_alive()
+
+
+@pytest.mark.parametrize("copied", [lambda calc: calc, copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))])
+def test_what_is_handed_on_waits_too(copied: Any) -> None:
+    spins = Atoms("H9", [[x, y, 0.0] for x in range(3) for y in range(3)], cell=[3, 3, 1], pbc=[True, True, False])
+    spins.set_initial_magnetic_moments([1.0] * 9)
+    calc = copied(AndersoNN(GridModel(GridConfig()), compile=False))
+    asked = threading.Thread(target=calc.independent_sets, args=(spins,))
+    with calc._turn:
+        asked.start()
+        asked.join(0.2)
+        assert asked.is_alive()
+    asked.join(10.0)
+    assert not asked.is_alive()
+
+
 def test_threads_with_a_calculator_each() -> None:
     model, found = small_model(), {}
     structures = {name: STRUCTURES[name]() for name in STRUCTURES}
@@ -493,6 +520,26 @@ def test_an_overlap_is_an_infinite_energy_and_leaves_the_settled_state(tiles: Ti
     atoms.positions[1] -= 0.1
     assert calc.propose(atoms, np.array([1])) == pytest.approx(energy, abs=1e-9)
     calc.settle(True)
+
+
+def test_many_atoms_start_a_move_from_the_solutions_before_it() -> None:
+    calc, atoms = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False), bulk("Si", cubic=True) * (4, 4, 3)
+    calc.propose(atoms, np.arange(len(atoms)))
+    calc.settle(True)
+    rng = np.random.default_rng(0)
+    for atom in (5, 200, 77):
+        moved = atoms.copy()
+        moved.positions[atom] += rng.normal(0.0, 0.05, 3)
+        energy = calc.propose(moved, np.array([atom]))
+        calc.settle(False)
+        fresh = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False, warm_start=False)
+        assert energy == pytest.approx(fresh.get_potential_energy(moved), abs=1e-8 * len(atoms))
+    assert len(calc.evaluator.warm_start.predictor) == 4
+    moved.numbers[3] = 6
+    calc.propose(moved, np.array([3]))
+    assert len(calc.evaluator.warm_start.predictor) == 1, "another element is another structure"
+    calc.propose(moved, np.arange(len(atoms)))
+    assert len(calc.evaluator.warm_start.predictor) == 1, "nothing is taken from before where all atoms are named"
 
 
 @pytest.mark.parametrize("tiles", [None, Tiles(focus=5.0, context=5.0)])

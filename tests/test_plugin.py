@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 import pytest
-from ase.calculators.calculator import external_calculators, get_calculator_class
+from ase.calculators.calculator import get_calculator_class
 
 import ase_andersonn
 from ase_andersonn import plugin
@@ -44,10 +44,22 @@ def test_a_change_of_the_experimental_interface_does_no_harm(monkeypatch: pytest
     assert plugin._ase_plugins() == set()
 
 
-def test_another_calculator_of_that_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(external_calculators, "andersonn", object)
-    assert plugin.register() is ase_andersonn.AndersoNN
-    assert external_calculators["andersonn"] is object
+def test_another_calculator_of_that_name_is_left_alone() -> None:
+    code = (
+        "from ase.calculators.calculator import external_calculators as known; known['andersonn'] = object\n"
+        "from ase_andersonn import AndersoNN, plugin; print(plugin.register() is AndersoNN, known['andersonn'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True <class 'object'>"
+
+
+def test_ase_knows_the_name_once_the_calculator_is_imported() -> None:
+    code = (
+        "from ase_andersonn import AndersoNN; from ase.calculators.calculator import get_calculator_class as get; "
+        "print(get('andersonn') is AndersoNN)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_loading_the_plugin_does_not_load_torch() -> None:

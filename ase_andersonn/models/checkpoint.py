@@ -8,19 +8,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ase_andersonn.config import from_dict, subclass_named, to_dict
+from ase_andersonn.backends import own_torch_state
+from ase_andersonn.config import subclass_named, to_dict
 from ase_andersonn.writing import write_whole
 
 from . import deq_attention, deq_cartesian, ednn, graph_classifier, image, image_classifier
 from .classifier_base import ClassifierModel
 from .committee import Committee
+from .file_checks import ANEW, DTYPES, check_tensors, read_card, read_model_config
 from .files import CLASSIFIERS, DEFAULT_MODEL, FORMAT, model_files, read_header
 from .potential import Potential
 
@@ -59,6 +61,7 @@ def save_model(model: Potential | ClassifierModel, path: str | Path, card: Mappi
     write_whole(path.with_suffix(".json"), (text + "\n").encode())
 
 
+@own_torch_state()
 def load_model(name_or_path: str | Path | None = None) -> Potential:
     """A model from a file, or a packaged one by its name; float32, on the CPU, ready for use.
 
@@ -68,13 +71,15 @@ def load_model(name_or_path: str | Path | None = None) -> Potential:
 
     Raises:
         FileNotFoundError: if there is neither; the text lists the packaged models.
-        ValueError: if the file is truncated, altered or no model of this package.
+        ValueError: if the file is truncated, altered or no model of this package, if its tensors are not those of its
+            config, or not finite.
     """
     files = model_files(DEFAULT_MODEL if name_or_path is None else name_or_path)
     members: list[Potential] = [_load(file, Potential) for file in files]
     return members[0] if len(members) == 1 else Committee(members)
 
 
+@own_torch_state()
 def load_classifier(name_or_path: str | Path) -> ClassifierModel:
     """A classifier from a file, or a packaged one by its name; float32, on the CPU, ready for use.
 
@@ -93,27 +98,37 @@ def load_classifier(name_or_path: str | Path) -> ClassifierModel:
 def _load(path: Path, base: type[Any]) -> Any:
     """The model of a file, of a class derived from `base`."""
     header = read_header(path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    tensors = _tensors(path)
     expected, found = header.get("sha256"), content_hash(tensors, header)
     if expected != found:
         raise ValueError(
             f"{path} was altered: its content has the hash {found[:12]}…, the file says {str(expected)[:12]}…. "
             "Copy or make it anew."
         )
+    card = read_card(path, header)
+    name = header.get("architecture", "")
     try:
-        cls: Any = subclass_named(base, header["architecture"])
+        cls: Any = subclass_named(base, name)
     except ValueError as error:
-        raise ValueError(f"{path} holds a {header['architecture']}, not a {base.__name__}: {error}") from error
-    config = from_dict(get_type_hints(cls.__init__)["config"], json.loads(header["config"]))
+        raise ValueError(f"{path} holds a {name}, not a {base.__name__}: {error}") from error
+    if cls is Committee:
+        raise ValueError(f"{path} says it is a committee, which is a folder of model files. {ANEW}")
+    config = read_model_config(path, header, cls, tensors)
+    check_tensors(path, lambda: cls(config), tensors)
     with torch.random.fork_rng(devices=[]):
         model = cls(config)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path} was written by another version of this package: {error}. Train it anew.") from error
-    model.card = json.loads(header["card"])
+    model.load_state_dict(tensors)
+    model.card = card
     return model.eval().requires_grad_(False)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        for name, dtype in types.items():
+            if dtype not in DTYPES:
+                raise ValueError(f"{name} of {path} is of type {dtype}; a model holds {', '.join(DTYPES)}. {ANEW}")
+        return {name: file.get_tensor(name) for name in types}
 
 
 def content_hash(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
@@ -124,5 +139,5 @@ def content_hash(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> st
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

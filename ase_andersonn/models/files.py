@@ -49,7 +49,27 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
         FileNotFoundError: if there is none.
         ValueError: for the folder of a training run.
     """
-    path, candidates = Path(name_or_path), [Path(name_or_path)]
+    name = str(name_or_path)
+    if not name.strip() or "\0" in name:  # "" as a path is the working folder
+        raise FileNotFoundError(f"the model's name is {name!r}; give {_choice(folder)}.")
+    try:
+        return _found(Path(name_or_path), folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # as for a name that is too long
+        raise FileNotFoundError(
+            f"there is no model {name[:80]!r}: {error.strerror}. Give {_choice(folder)}."
+        ) from error
+
+
+def _choice(folder: Path) -> str:
+    """What a model may be named by, for the texts of errors."""
+    names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
+    return f"the path of a {SUFFIX} file, of a folder of them, or a packaged model's name ({', '.join(names)})"
+
+
+def _found(path: Path, folder: Path) -> list[Path]:
+    candidates = [path]
     if path.name and str(path) == path.name and path.name != CLASSIFIERS.name:
         candidates += [folder / f"{path}{SUFFIX}", folder / path]
     for candidate in candidates:
@@ -71,7 +91,7 @@ def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Pat
     names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
     meant = difflib.get_close_matches(str(path).lower().removesuffix(SUFFIX).replace("_", "-"), names, 1)
     raise FileNotFoundError(
-        f"there is no model {str(name_or_path)!r}: neither a file of that name nor a packaged model "
+        f"there is no model {str(path)!r}: neither a file of that name nor a packaged model "
         f"({', '.join(names) or 'none is packaged'}), nor a folder that holds {SUFFIX} files."
         + "".join(f" Did you mean {name!r}?" for name in meant)
     )

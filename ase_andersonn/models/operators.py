@@ -77,8 +77,9 @@ class Operators:
         """The cell's bounded matrices, made anew where a weight of the model has changed."""
         # As `model.parameters()`, whose walk over the modules takes as long as a few steps of a small structure.
         weights = (p for module in self._modules for p in module._parameters.values() if p is not None)
-        version = [(p.data_ptr(), p._version) for p in weights]
-        if self._weights[0] != version:
+        version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in weights]
+        unknown = any(count is None for _, count in version)  # weights made inside inference mode count no changes
+        if unknown or self._weights[0] != version:
             self._weights = version, self._model.cell_weights()
         bounded = self._weights[1]
         assert bounded is not None

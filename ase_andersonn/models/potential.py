@@ -16,8 +16,8 @@ from torch import nn
 
 from ase_andersonn.backends import CompileMode
 
-ON_THE_WAY = ("ase_andersonn", "ase", "torch")
-"""Packages between a script and a warning; a decorator of torch is among the callers."""
+ON_THE_WAY = ("ase_andersonn", "ase", "torch", "contextlib")
+"""Packages between a script and a warning; decorators are among the callers."""
 ROUND_OFF = 1e-13
 """eV/atom: no energy is known better than this."""
 

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from .at_once import evaluate_at_once
 from .base import EnergyModel
 from .derivatives import Evaluation, evaluate
 from .equilibrium import cold_start
-from .potential import ConvergenceError, Evaluator, Settings, warn_of_error
+from .potential import ROUND_OFF, ConvergenceError, Evaluator, Settings, warn_caller, warn_of_error
 from .unseen import Contacts
 from .warm_start import WarmStart
 
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
+CLOSE = 1.3
+"""Times the shortest distance of training: where atoms are closer, an energy is found with its forces, which say what
+rounding may do to it; see `derivatives.rounding`."""
 SMALL = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
 
@@ -42,7 +45,8 @@ class Whole(Evaluator):
 
     Attributes:
         diagnostics: applications of the cell and its transpose (`evaluations`), largest residuals (`residual`,
-            `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), the solver's safeguards
+            `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), what rounding may add to it
+            (`round_off`, eV/atom; where forces or stress are found), the solver's safeguards
             (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
             (`times`).
     """
@@ -54,22 +58,21 @@ class Whole(Evaluator):
         self.diagnostics: dict[str, Any] = {}
         self.contacts = Contacts(model)
         self._worked, self._compiles = 0.0, False
-        self._positions: NDArray[np.float64] | None = None
+        self._last: _Last | None = None
 
-    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:
+    def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:  # noqa: ARG002 (found here)
         """See `Evaluator.calculate`."""
-        return self._calculate(atoms, forces=forces, stress=stress, changes=changes, look=True)
+        return self._calculate(atoms, forces=forces, stress=stress, look=True)
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:  # noqa: ARG002 (all is evaluated)
+    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
         """See `Evaluator.propose`. Of trial structures, which most often are rejected, nothing is said."""
-        changes = ("positions", "numbers")
-        energy: float = self._calculate(atoms, forces=False, stress=False, changes=changes, look=False)["energy"]
+        if len(touched) >= len(atoms):  # nothing may be taken from what was evaluated before
+            self._last = None
+        energy: float = self._calculate(atoms, forces=False, stress=False, look=False)["energy"]
         return energy
 
-    def _calculate(
-        self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str], look: bool
-    ) -> dict[str, Any]:
-        before, self._positions = self._positions, None  # a call that fails leaves no history behind
+    def _calculate(self, atoms: Atoms, *, forces: bool, stress: bool, look: bool) -> dict[str, Any]:
+        before, self._last = self._last, None  # a call that fails leaves no history behind
         begun = time.perf_counter()
         if self.warm_start is None:
             self.neighbor_list.reset()  # kept edges are summed in an order that depends on where they were found
@@ -83,15 +86,16 @@ class Whole(Evaluator):
         if look:
             self.contacts.follow(graph, self.neighbor_list.rebuilds)
         listed = time.perf_counter()
-        self._follow(atoms, before, changes)
+        self._follow(atoms, before)
         with exact_matmul():
-            evaluation = self._evaluate(graph, forces=forces, stress=stress)
-        results = _as_results(evaluation)[0]
+            gradient = forces or stress or (look and self._is_close(graph))
+            evaluation = self._evaluate(graph, forces=gradient, stress=stress)
+        results = _as_results(evaluation, forces=gradient)[0]
         done = time.perf_counter()
         self._worked += done - begun
         self._describe(evaluation, {"neighbors": listed - begun, "evaluate": done - listed})
         self._check(evaluation)
-        self._positions = atoms.positions.copy()
+        self._last = _Last(atoms.positions.copy(), atoms.numbers.copy(), atoms.pbc.copy())
         return results
 
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
@@ -126,7 +130,7 @@ class Whole(Evaluator):
                 evaluation = evaluate(
                     self.model,
                     graph,
-                    forces=forces,
+                    forces=forces or (not stress and self._is_close(graph)),
                     stress=stress,
                     tol=self.settings.tol,
                     compile=self._compile_mode(),
@@ -135,26 +139,26 @@ class Whole(Evaluator):
             self._worked += spent
             self._describe(evaluation, {"evaluate": spent})
             self._check(evaluation)
-            results += _as_results(evaluation)
+            results += _as_results(evaluation, forces=forces)
         return results
 
     def reset(self) -> None:
         """See `Evaluator.reset`."""
         self.diagnostics = {}
-        self._positions = None
+        self._last = None
         self.neighbor_list.reset()
         if self.warm_start is not None:
             self.warm_start.reset()
 
-    def _follow(self, atoms: Atoms, before: NDArray[np.float64] | None, changes: Collection[str]) -> None:
-        """Drop the history where this structure is not close to the last one, whose positions are `before`."""
-        if self.warm_start is None or self.warm_start.empty:
-            return
-        far = before is None or before.shape != atoms.positions.shape or bool({"numbers", "pbc"} & set(changes))
-        if not far:
-            moved, _ = find_mic(atoms.positions - before, atoms.cell, atoms.pbc)
-            far = np.square(moved).sum(1).max() > NEARBY**2
-        if far:
+    def _is_close(self, graph: Graph) -> bool:
+        """Whether atoms are so close that rounding may matter, of which forces are the measure."""
+        species = self.model.species(graph.numbers)
+        nearest = CLOSE * self.model.closest[species[:, None], species[graph.neighbors]]
+        return bool(((graph.vectors.square().sum(-1) < nearest.square()) & graph.mask).any())
+
+    def _follow(self, atoms: Atoms, before: "_Last | None") -> None:
+        """Drop the history where this structure is not close to the last one."""
+        if self.warm_start is not None and not self.warm_start.empty and (before is None or before.is_far(atoms)):
             self.warm_start.reset()
 
     def _compile_mode(self) -> CompileMode:
@@ -181,6 +185,8 @@ class Whole(Evaluator):
             "device": str(self.settings.device),
             "times": times,
         }
+        if evaluation.round_off is not None:
+            self.diagnostics["round_off"] = float(evaluation.round_off.max())
 
     def _check(self, evaluation: Evaluation) -> None:
         eq, tol = evaluation.equilibrium, self.settings.tol
@@ -193,10 +199,31 @@ class Whole(Evaluator):
         if not bool(torch.isfinite(evaluation.energy).all()):
             raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
         warn_of_error(self.diagnostics["energy_error"], tol)
+        if self.diagnostics.get("round_off", 0.0) > max(tol, ROUND_OFF):
+            warn_caller(  # the same text each time, as above
+                "the forces are so large that rounding may move the energy by more than the tolerance of "
+                f"{tol:.1e} eV/atom; diagnostics['round_off'] says by how much: ask for dtype='float64', or for a "
+                "larger tol."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         fresh = self.warm_start and WarmStart(math.sqrt(self.settings.tol))
-        return {**self.__dict__, "warm_start": fresh, "_positions": None}
+        return {**self.__dict__, "warm_start": fresh, "_last": None}
+
+
+class _Last(NamedTuple):
+    """What says whether another structure is close: `positions`, `numbers` and `pbc` of the last one."""
+
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    pbc: NDArray[np.bool_]
+
+    def is_far(self, atoms: Atoms) -> bool:
+        """Whether atoms are others, or one of them has moved by more than `NEARBY`."""
+        if not (np.array_equal(self.numbers, atoms.numbers) and np.array_equal(self.pbc, atoms.pbc)):
+            return True
+        moved, _ = find_mic(atoms.positions - self.positions, atoms.cell, atoms.pbc)
+        return bool(np.square(moved).sum(1).max() > NEARBY**2)
 
 
 def _chunks(frames: Sequence[Atoms], batch_atoms: int) -> list[list[Atoms]]:
@@ -218,12 +245,12 @@ def _voigt(stress: torch.Tensor) -> NDArray[np.float64]:
     return voigt
 
 
-def _as_results(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _as_results(evaluation: Evaluation, *, forces: bool) -> list[dict[str, Any]]:
     """ASE's results of each structure: float64, stresses as six numbers."""
     counts = evaluation.n_per_system.tolist()
     ends = np.cumsum(counts)
     energy = evaluation.energy.cpu().numpy()
-    rows: dict[str, Any] = {"energies": evaluation.energies, "forces": evaluation.forces}
+    rows: dict[str, Any] = {"energies": evaluation.energies, "forces": evaluation.forces if forces else None}
     rows = {name: t.cpu().double().numpy() for name, t in rows.items() if t is not None}
     if evaluation.stresses is not None and evaluation.stress is not None:
         rows["stresses"] = _voigt(evaluation.stresses)

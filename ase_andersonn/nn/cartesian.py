@@ -79,7 +79,7 @@ def product_table(path: Path) -> Floats:
     tensors = np.moveaxis(tensors, 1 + first - len(contracted), 1)  # [2l₁ + 1, 2l₂ + 1, 3, …, 3]
     # The basis of the result is symmetric and traceless, so that projecting on it symmetrises and takes traces off.
     table = np.tensordot(tensors, basis(third), (list(range(2, third + 2)), list(range(1, third + 1))))
-    up = harmonics(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), max(path)).numpy()
+    up = harmonics(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device="cpu"), max(path)).numpy()
     one, two, three = (up[rank**2 : (rank + 1) ** 2] for rank in path)
     scaled: Floats = table / np.einsum("ijk,i,j,k", table, one, two, three)
     return np.where(np.abs(scaled) < 1e-12, 0.0, scaled)
@@ -92,7 +92,7 @@ def operator_norm(path: Path) -> float:
     Args:
         path: one of `paths`.
     """
-    up = harmonics(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), path[1]).numpy()[path[1] ** 2 :]
+    up = harmonics(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device="cpu"), path[1]).numpy()[path[1] ** 2 :]
     return float(np.linalg.norm(np.einsum("ijk,j->ik", product_table(path), up), 2))
 
 

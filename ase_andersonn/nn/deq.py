@@ -5,7 +5,7 @@
 `z` holds scalars and, where the model has them, tensors of higher ranks (`ranks.py`), which the matrices keep apart and
 the operators `A_ik` of the bonds turn into one another (`messages.py`). In the norm `max_i |z_i|₂`, which no rotation
 changes: `Σ_k ‖A_ik‖ ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the stacked pair; `φ` expands no
-distance; `‖W₂‖ ≤ 1`. So `f` contracts every distance by at least γ, for every geometry: the equilibrium is unique,
+distance; `‖W₂‖ ≤ 1`. So `|f(z) − f(z')| ≤ γ |z − z'|`, for every geometry: the equilibrium is unique,
 smooth in the geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
 """
 

@@ -1,6 +1,6 @@
 """Tiles where the evaluation of the whole structure would not fit in memory, and only there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,24 @@ class Auto(Evaluator):
         results = self._used.calculate(atoms, forces=forces, stress=stress, changes=changes)
         self.diagnostics = {**self._used.diagnostics, **choice}
         return results
+
+    def calculate_many(
+        self, structures: Sequence[Atoms], *, forces: bool, stress: bool, batch_atoms: int
+    ) -> list[dict[str, Any]]:
+        """See `Evaluator.calculate_many`: those that fit in memory as a whole in batches, the others one by one."""
+        ask: dict[str, Any] = {"forces": forces, "stress": stress, "batch_atoms": batch_atoms}
+        chosen: dict[Evaluator, list[int]] = {self.whole: [], self.tiled: []}
+        choice: dict[str, Any] = {}
+        for index, atoms in enumerate(structures):
+            choice = self._choose(atoms)
+            chosen[self._used].append(index)
+        results: dict[int, dict[str, Any]] = {}
+        for evaluator, indices in chosen.items():
+            if indices:
+                found = evaluator.calculate_many([structures[index] for index in indices], **ask)
+                results |= dict(zip(indices, found, strict=True))
+                self.diagnostics = {**evaluator.diagnostics, **choice}
+        return [results[index] for index in range(len(structures))]
 
     def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
         """See `Evaluator.propose`."""

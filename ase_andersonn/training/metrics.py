@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from ase_andersonn.backends import CompileMode
+from ase_andersonn.backends import CompileMode, own_torch_state
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.committee import Committee
 from ase_andersonn.models.derivatives import evaluate
@@ -66,6 +66,7 @@ class EvaluationReport:
     spread: ErrorRow | None = None
 
 
+@own_torch_state()
 def evaluate_dataset(
     model: EnergyModel | Committee,
     frames: Sequence[Atoms],

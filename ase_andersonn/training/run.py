@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ase_andersonn.backends import own_torch_state
 from ase_andersonn.config import from_dict, to_dict, write_config
 from ase_andersonn.lock import Lock
 from ase_andersonn.models.files import CHECKPOINT
@@ -171,6 +172,7 @@ class Run(ABC):
 
     # The run
 
+    @own_torch_state()
     def fit(self) -> Position:
         """Train until the budget is used or an interrupt (Ctrl-C, SIGTERM) asks to stop; both leave a checkpoint.
 
@@ -340,6 +342,7 @@ class Run(ABC):
         write_checkpoint(self.folder / CHECKPOINT, gather(self.model, self.learnt, self.optimizer, self.average), state)
         self._saved = time.monotonic()
 
+    @own_torch_state()
     def resume(self) -> None:
         """Go back to where the checkpoint of this run was written.
 

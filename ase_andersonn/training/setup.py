@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
-from ase_andersonn.backends import resolve_device, resolve_dtype
+from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
 from ase_andersonn.inputs.metadata import check_metadata
 from ase_andersonn.models.base import EnergyModel
@@ -70,6 +70,7 @@ class Experiment:
     rows: ElementRows | None = None
 
     @classmethod
+    @own_torch_state()
     def from_config(cls, config: TrainConfig) -> "Experiment":
         """Read the frames, split them, make or load the model."""
         if config.initial is None:
@@ -81,6 +82,7 @@ class Experiment:
         return cls.from_frames(config, model, train, validation)
 
     @classmethod
+    @own_torch_state()
     def from_frames(
         cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
     ) -> "Experiment":
@@ -101,6 +103,7 @@ class Experiment:
         return found
 
     @classmethod
+    @own_torch_state()
     def from_trained(
         cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
     ) -> "Experiment":
@@ -118,6 +121,7 @@ class Experiment:
         return found
 
     @classmethod
+    @own_torch_state()
     def from_checkpoint(cls, config: TrainConfig) -> "Experiment":
         """With a model of the sizes that the run's checkpoint holds, whose weights and scales come from there alone.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ase_andersonn.backends import threads_for
+from ase_andersonn.backends import own_torch_state, threads_for
 from ase_andersonn.config import to_dict
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.checkpoint import save_model
@@ -38,6 +38,7 @@ class Trainer(Run):
     config: TrainConfig
     model: EnergyModel
 
+    @own_torch_state()
     def __init__(
         self, config: TrainConfig, experiment: Experiment | None = None, *, progress_bar: bool | None = None
     ) -> None:
@@ -177,6 +178,7 @@ def shareable(config: TrainConfig) -> dict[str, Any]:
     return values | {name: [Path(file).name for file in values[name]] for name in ("train", "validation")}
 
 
+@own_torch_state()
 def train(
     config: TrainConfig, *, resume: bool = False, fresh: bool = False, progress_bar: bool | None = None
 ) -> Trainer:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ase.build import bulk
 from small_models import small_model, telling_model
 
 from ase_andersonn import AndersoNN
+from ase_andersonn.models import whole
 from ase_andersonn.models.ednn import GridConfig, GridModel
 from ase_andersonn.tiles import Tiles, auto
 from ase_andersonn.tiles.accuracy import context_for
@@ -76,6 +78,39 @@ def test_auto_cuts_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert calc.diagnostics["tiled"]
     assert calc.diagnostics["memory_estimate"] > calc.diagnostics["memory_available"] == 2**20
     assert energy == pytest.approx(make().get_potential_energy(atoms), abs=1e-4 * len(atoms))
+
+
+def test_auto_evaluates_many_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    calc, frames = make(tiles="auto"), [silicon(1 + k % 2) for k in range(6)]
+    sizes: list[int] = []
+    graph_from_atoms = whole.graph_from_atoms
+
+    def counted(atoms: list[Atoms], *args: Any, **options: Any) -> Any:
+        sizes.append(len(atoms))
+        return graph_from_atoms(atoms, *args, **options)
+
+    monkeypatch.setattr(whole, "graph_from_atoms", counted)
+    found = calc.evaluate(frames, stress=True)
+    assert sizes == [6]
+    for given, atoms in zip(found, frames, strict=True):
+        expected = make().evaluate([atoms], stress=True)[0]
+        assert given.keys() == expected.keys()
+        np.testing.assert_allclose(given["energy"], expected["energy"], atol=1e-8)
+        np.testing.assert_allclose(given["forces"], expected["forces"], atol=1e-5)
+    assert calc.evaluate([]) == []
+
+
+def test_auto_evaluates_what_does_not_fit_by_tiles_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "available_memory", lambda device: 2**20)
+    monkeypatch.setattr(auto, "ALWAYS_FITS", 100)
+    frames = [silicon(2), silicon(3), bulk("Si", cubic=True), silicon(3)]
+    calc = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False, tiles="auto")
+    found = calc.evaluate(frames, forces=False)
+    assert calc.diagnostics["tiled"]
+    alone = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False).evaluate(frames, forces=False)
+    for given, expected, atoms in zip(found, alone, frames, strict=True):
+        assert len(given["energies"]) == len(atoms)
+        assert given["energy"] == pytest.approx(expected["energy"], abs=1e-3 * len(atoms))
 
 
 def test_a_choice_stays_while_the_structure_is_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from ase_andersonn.backends import resolve_device, resolve_dtype
+from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 from ase_andersonn.models.checkpoint import load_classifier, save_model
 from ase_andersonn.models.classifier_base import ClassifierModel
@@ -47,6 +47,7 @@ class ClassifierTrainer(Run):
     config: ClassifierTrainConfig
     model: ClassifierModel
 
+    @own_torch_state()
     def __init__(self, config: ClassifierTrainConfig, *, progress_bar: bool | None = None) -> None:
         train, validation = entries_of(config)
         model = build_model(config)
@@ -187,7 +188,7 @@ def _pictures(model: ClassifierModel, logits: Tensor, targets: Tensor, folder: P
     calibration_picture(probabilities, targets, folder / f"calibration{name}.png")
 
 
-@torch.no_grad()
+@own_torch_state(grad=False)
 def evaluate(model: ClassifierModel, data: LabelledSamples, block_rows: int) -> tuple[Tensor, Tensor]:
     """Logits [n, n_classes] and features [n, n_features] of all samples, on the CPU."""
     logits, features = torch.zeros(len(data), len(model.labels)), torch.zeros(len(data), model.n_features)
@@ -248,6 +249,7 @@ def build_model(config: ClassifierTrainConfig) -> ClassifierModel:
     return model
 
 
+@own_torch_state()
 def train_classifier(
     config: ClassifierTrainConfig, *, resume: bool = False, fresh: bool = False, progress_bar: bool | None = None
 ) -> ClassifierTrainer:
