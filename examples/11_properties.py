@@ -1,7 +1,7 @@
 """Silicon from relaxation to thermal expansion: each property a function of a structure and a calculator.
 
 Less than a minute on two cores. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form. The calculator
-may be any of ASE's; where it evaluates lists, as AndersoNN does, strains, volumes and displacements are computed together.
+may be any of ASE's; where it evaluates lists, as AndersoNN does, strains and displacements are computed together.
 """
 
 # %% Settings

@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
-CLOSE = 1.3
-"""Times the shortest distance of training: where atoms are closer, an energy is found with its forces, which say what
-rounding may do to it; see `derivatives.rounding`."""
+CLOSE = 1.0
+"""Times the model's `closest` distance: where atoms are closer, an energy is found with its forces, which say what
+rounding may do to it; see `derivatives.rounding`. Elsewhere an energy alone costs no forces."""
 SMALL = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
 
