@@ -14,6 +14,11 @@ from .files import models_of
 from .potential import Evaluator, Potential, Settings
 
 
+NEARER = 0.9
+"""`closest` of a pair is this share of the shortest distance of the pair among the training frames: atoms in motion
+come a little nearer than in any frame, and only what is nearer than that is told of."""
+
+
 class Told(NamedTuple):
     """What atoms learn from their own neighbourhoods.
 
@@ -146,7 +151,8 @@ class EnergyModel(Potential):
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """Set the distance (Å) of each pair of elements down to which it is known well enough; below, pairs repel.
 
-        Keys are pairs of atomic numbers; for a pair without one it is the sum of the covalent radii.
+        Keys are pairs of atomic numbers; a distance is `NEARER` times the shortest one learnt, of which a pair without
+        one has a share of the sum of the covalent radii.
         """
 
     @abstractmethod

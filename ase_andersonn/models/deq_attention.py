@@ -15,10 +15,10 @@ from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell
 from ase_andersonn.nn.hearing import Hearing
 from ase_andersonn.nn.messages import Shape, gathered
-from ase_andersonn.nn.radial import distances, floored
+from ase_andersonn.nn.radial import BLIND, distances, floored
 from ase_andersonn.nn.zbl import zbl_energy
 
-from .base import EnergyModel, Told
+from .base import NEARER, EnergyModel, Told
 
 ALIKE = 1e-3
 """Added to the standard deviation of features: what varies much less comes in weakened, as the products of three
@@ -26,6 +26,16 @@ densities do in crystals. A sum in proportion to the features' size instead fitt
 others no better."""
 UNUSUAL = 10.0
 """Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
+UNMET = 0.8
+"""Share of the sum of the covalent radii that stands for the shortest distance of a pair of elements never learnt."""
+DEEP = (0.85, 0.75)
+"""Shortest distances in shares of the sum of the covalent radii: from the first one on, where thermal motion comes
+nearer at times and a network continues well, the repulsion sets in gently; down to the second one, where no motion
+comes and networks were seen to pull with 140 eV/Å (H–H in NH3), at once."""
+BLIND_DEEP = 0.97
+"""As `BLIND`, of the pairs where it sets in at once."""
+PUSH = 3.0
+"""See `zbl_energy`, of these pairs."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +168,15 @@ class DEQAttention(EnergyModel):
         self.scale: Tensor
         self.charge: Tensor
         self.closest: Tensor
+        self.bond: Tensor
         self.typical: Tensor
         self.spread: Tensor
         self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_species))
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
         radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
-        self.register_buffer("closest", radius[:, None] + radius)
+        self.register_buffer("bond", radius[:, None] + radius, persistent=False)
+        self.register_buffer("closest", NEARER * UNMET * self.bond)
         self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
         self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
         self.typical_heard: Tensor
@@ -228,7 +240,15 @@ class DEQAttention(EnergyModel):
     ) -> tuple[Tensor, Tensor]:
         """Distances, and those that the network is given [n_rows, n_neighbors], Å."""
         r = distances(vectors, mask)
-        return r, floored(r, self.closest[species[:, None], neighbor_species])
+        shortest, deep = self.limits(species, neighbor_species)
+        return r, floored(r, shortest, BLIND + (BLIND_DEEP - BLIND) * deep)
+
+    def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
+        """Shortest distance learnt of each pair, Å, and how deep it is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
+        shortest = (self.closest * (1.0 / NEARER)).clamp(max=self.cutoff)
+        deep = ((DEEP[0] - shortest / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
+        pair = species[:, None], neighbor_species
+        return shortest[pair], deep[pair]
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -252,10 +272,11 @@ class DEQAttention(EnergyModel):
         return self.scale[species] * energies.sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """The nuclear repulsion, which ends at the pair's `closest` distance [n_rows], eV."""
-        reach = self.closest[species[:, None], neighbor_species].clamp(max=self.cutoff)
+        """The nuclear repulsion, which ends at the shortest distance learnt of the pair [n_rows], eV."""
+        shortest, deep = self.limits(species, neighbor_species)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
-        return zbl_energy(distances(vectors, mask), *charges, reach, mask)
+        blind = BLIND + (BLIND_DEEP - BLIND) * deep
+        return zbl_energy(distances(vectors, mask), *charges, shortest, mask, blind, PUSH * deep)
 
     def reference_energies(self, species: Tensor) -> Tensor:
         """See `EnergyModel.reference_energies`."""

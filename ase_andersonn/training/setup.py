@@ -14,7 +14,7 @@ from torch import Tensor
 from ase_andersonn.backends import resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
 from ase_andersonn.inputs.convert import named_charge
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.base import NEARER, EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.files import CHECKPOINT
 
@@ -32,12 +32,6 @@ from .units import check_lengths_of, warn_of_units
 
 logger = logging.getLogger(__name__)
 
-NEARER = 0.9
-"""`closest` is this share of the shortest distance of a pair among the training frames.
-
-Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
-at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
-"""
 WITHOUT_ENERGIES = "those of the model are known but for a number of eV for each set of atoms, and cannot be compared."
 FOR_SHIFTS = 500
 """Frames of each element that its shift is fitted to; all would take as long as an epoch."""
