@@ -64,6 +64,8 @@ class EnergyModel(Potential):
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.species_of_number: Tensor
         self.closest: Tensor
+        self.densest: Tensor
+        self.farthest: Tensor
         self.register_buffer("species_of_number", lookup, persistent=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -165,6 +167,21 @@ class EnergyModel(Potential):
         Args:
             geometries: gives the arguments of `encode` for batches of structures, as often as it is called.
         """
+
+    def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
+        """What of the injection no rotation changes [n_atoms, n], by which surroundings are compared."""
+        return torch.cat([u, v], -1)
+
+    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How far each atom's surroundings are from those of training [n_atoms]; None where that is not known.
+
+        0 is the middle of what was learnt, 1 the mean over the atoms of the training structure that is farthest out.
+
+        Args:
+            u, v: of `Injection`.
+            species: [n_atoms].
+        """
+        return None
 
     def species(self, numbers: Tensor) -> Tensor:
         """Index of the species of each atom [n_atoms].

@@ -1,7 +1,7 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell
 from ase_andersonn.nn.hearing import Hearing
 from ase_andersonn.nn.messages import Shape, gathered
-from ase_andersonn.nn.radial import BLIND, distances, floored
+from ase_andersonn.nn.radial import BLIND, distances, floored, local_density
 from ase_andersonn.nn.zbl import zbl_energy
 
 from .base import NEARER, EnergyModel, Told
@@ -36,6 +36,13 @@ BLIND_DEEP = 0.97
 """As `BLIND`, of the pairs where it sets in at once."""
 PUSH = 3.0
 """See `zbl_energy`, of these pairs."""
+DENSER = 1.8
+"""Times the highest local density learnt, from where on an atom is pushed out of its surroundings: crystals at half
+their volume. Beyond, where all neighbours come to where few ever were, what a network says levels off."""
+CRUSH = 5.0
+"""eV: strength of this push; a network's pull was seen to need 2."""
+NEVER = 1e6
+"""Stands for a local density that is not known."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,10 @@ class DEQAttentionConfig:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
 
+FAMILIAR = ("densest", "usual", "whiten", "farthest")
+"""Buffers of what was familiar in training, see `models/familiar.py`."""
+
+
 class DEQAttention(EnergyModel):
     """`E = Σ_i [E_Z + s_Z readout(z_i) + ZBL_i]` with `z = f(z, x)`.
 
@@ -179,6 +190,14 @@ class DEQAttention(EnergyModel):
         self.register_buffer("closest", NEARER * UNMET * self.bond)
         self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
         self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
+        self.densest: Tensor
+        self.usual: Tensor
+        self.whiten: Tensor
+        self.farthest: Tensor
+        self.register_buffer("densest", torch.full((n_species,), NEVER))
+        self.register_buffer("usual", torch.zeros(n_species, 2 * c))
+        self.register_buffer("whiten", torch.zeros(n_species, 2 * c, 2 * c))
+        self.register_buffer("farthest", torch.ones(n_species))
         self.typical_heard: Tensor
         self.spread_heard: Tensor
         if config.n_told:
@@ -272,11 +291,17 @@ class DEQAttention(EnergyModel):
         return self.scale[species] * energies.sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """The nuclear repulsion, which ends at the shortest distance learnt of the pair [n_rows], eV."""
+        """Nuclear repulsion below the shortest distances learnt, `C (ρ/ρ₀ − 1)³` at densities `ρ > ρ₀` [n_rows], eV.
+
+        `C` is `CRUSH`, `ρ₀` is `DENSER` times the highest local density learnt.
+        """
         shortest, deep = self.limits(species, neighbor_species)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
         blind = BLIND + (BLIND_DEEP - BLIND) * deep
-        return zbl_energy(distances(vectors, mask), *charges, shortest, mask, blind, PUSH * deep)
+        r = distances(vectors, mask)
+        crushed = local_density(r, mask, self.cutoff) / (DENSER * self.densest[species]) - 1.0
+        repulsion = zbl_energy(r, *charges, shortest, mask, blind, PUSH * deep)
+        return repulsion + CRUSH * crushed.clamp(min=0.0).pow(3)
 
     def reference_energies(self, species: Tensor) -> Tensor:
         """See `EnergyModel.reference_energies`."""
@@ -288,6 +313,25 @@ class DEQAttention(EnergyModel):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.reference = reference.to(self.reference.device)
         return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of every module; what earlier versions did not measure stays unknown."""
+        unknown = {name: getattr(self, name) for name in FAMILIAR if name not in state_dict}
+        return super().load_state_dict({**state_dict, **unknown}, strict, assign)
+
+    def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
+        """See `EnergyModel.injected_scalars`."""
+        return torch.cat([u[:, : self.config.n_channels], v[:, : self.config.n_channels]], -1)
+
+    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:
+        """See `EnergyModel.extrapolation`: `|W_Z (x − x̄_Z)|²` of the scalars `x` of `u` and `v`."""
+        if not bool(self.whiten.any()):
+            return None
+        away = self.injected_scalars(u, v) - self.usual[species]
+        found = torch.zeros_like(away[:, 0])
+        for index, whiten in enumerate(self.whiten):
+            found = torch.where(species == index, (away @ whiten).square().sum(-1), found)
+        return found
 
     def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
         """See `EnergyModel.set_reference`."""

@@ -33,6 +33,18 @@ def envelope(r: Tensor, cutoff: float | Tensor) -> Tensor:
     return 1.0 + x * x * x * (x * (15.0 - 6.0 * x) - 10.0)
 
 
+def local_density(r: Tensor, mask: Tensor, cutoff: float) -> Tensor:
+    """`Σ_k (1 − r_k²/r_c²)³` [n_atoms]: how densely an atom is surrounded, with two derivatives at the cutoff.
+
+    Args:
+        r: distances [n_atoms, n_neighbors], Å.
+        mask: true where a neighbour exists.
+        cutoff: r_c, Å.
+    """
+    inside = (1.0 - (r * (1.0 / cutoff)).square()).clamp(min=0.0)
+    return torch.where(mask, inside * inside * inside, 0.0).sum(1)
+
+
 def floored(r: Tensor, closest: Tensor, blind: float | Tensor = BLIND) -> Tensor:
     """`r` down to `closest`, then bending over to a constant below `blind · closest`.
 
