@@ -168,10 +168,6 @@ class EnergyModel(Potential):
             geometries: gives the arguments of `encode` for batches of structures, as often as it is called.
         """
 
-    def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
-        """What of the injection no rotation changes [n_atoms, n], by which surroundings are compared."""
-        return torch.cat([u, v], -1)
-
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:  # noqa: ARG002
         """How far each atom's surroundings are from those of training [n_atoms]; None where that is not known.
 

@@ -320,7 +320,7 @@ class DEQAttention(EnergyModel):
         return super().load_state_dict({**state_dict, **unknown}, strict, assign)
 
     def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
-        """See `EnergyModel.injected_scalars`."""
+        """What of the injection no rotation changes [n_atoms, 2 n_channels], by which surroundings are compared."""
         return torch.cat([u[:, : self.config.n_channels], v[:, : self.config.n_channels]], -1)
 
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:

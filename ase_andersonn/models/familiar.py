@@ -20,10 +20,12 @@ from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.radial import distances, local_density
 
 from .deq_attention import DEQAttention
-from .equilibrium import per_system
 
 SHARE = 0.99
 """Of the atoms of a species, those nearer than the distance that the species are compared by."""
+
+ALONE = 2.0
+"""Times the score of the training atom that is farthest out, from where on a single atom is told of."""
 
 
 @torch.no_grad()
@@ -61,7 +63,7 @@ def learn_familiar(model: DEQAttention, graphs: Iterable[Graph]) -> None:
         held = own & ~fitted if bool((own & ~fitted).any()) else own
         edge = means[frame[held].unique()].max()
         model.usual[index], model.whiten[index] = mean, whiten / (square * edge).sqrt()
-        model.farthest[index] = (shares[own].max() / edge).clamp(min=1.0)
+        model.farthest[index] = (ALONE * shares[own].max() / edge).clamp(min=1.0)
 
 
 def cloud(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +83,3 @@ def _means(rows: Tensor, frame: Tensor, n_frames: int) -> Tensor:
     """Of the rows of each frame [n_frames]."""
     count = torch.bincount(frame, minlength=n_frames)
     return rows.new_zeros(n_frames).index_add(0, frame, rows) / count
-
-
-def mean_extrapolation(scores: Tensor, graph: Graph) -> Tensor:
-    """Of the atoms of each structure [n_systems]."""
-    return per_system(scores, graph) / graph.n_per_system

@@ -21,6 +21,8 @@ from .potential import warn_caller
 
 EXTRAPOLATION = "its results for them are an extrapolation without known errors."
 EVERY = 10
+MOST = 0.7
+"""Share of a structure's atoms: in a thin slab half of them stand at a surface, which no thick one of training has."""
 NEIGHBORS = 5.0
 """Å: how far apart atoms are neighbours, of pairs of elements that were never learnt."""
 
@@ -76,7 +78,9 @@ def _unmet(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
         return
     edges = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, NEIGHBORS)
     ends = np.stack([atoms.numbers[edges.center], atoms.numbers[edges.other]], 1)
-    near = {frozenset(pair) for pair in np.unique(ends, axis=0).tolist()} | {frozenset([n]) for n in here if len(here) == 1}
+    near = {frozenset(pair) for pair in np.unique(ends, axis=0).tolist()}
+    if len(here) == 1:
+        near.add(frozenset(here))
     if found := sorted(sorted(pair) for pair in doubted & near):
         names = ", ".join("–".join(chemical_symbols[n] for n in (pair[0], pair[-1])) for pair in found)
         symbols = sorted({chemical_symbols[n] for pair in found for n in pair})
@@ -147,15 +151,18 @@ class Contacts:
         return scores + nearer.masked_fill(~graph.mask, 0.0).clamp(min=0.0).amax(1)
 
     def check_unlike(self, graph: Graph, scores: Tensor | None) -> None:
-        """Warn of a structure whose atoms are in the mean farther out than those of any in training, or of an atom."""
+        """Warn of a structure most atoms of which are farther out than those of any in training are in the mean, or of
+        an atom that is much farther out than any in training.
+        """
         if scores is None or "unlike" not in self.left:
             return
         species = self.model.species(graph.numbers)
-        means = per_system(scores, graph) / graph.n_per_system
+        out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
         shares = scores / self.model.farthest[species]
-        atom, system = int(shares.argmax()), int(means.argmax())
-        if float(means[system]) > 1.0:
-            own, whose, score = graph.system == system, "its atoms", f"{float(means[system]):.3g} in the mean"
+        atom, system = int(shares.argmax()), int(out.argmax())
+        if float(out[system]) > MOST:
+            own = graph.system == system
+            whose, score = "its atoms", f"{float(scores[own].mean()):.3g} in the mean"
         elif float(shares[atom]) > 1.0:
             own = torch.arange(graph.n_atoms, device=species.device) == atom
             whose, score = f"atom {_named(graph, atom)}", f"{float(scores[atom]):.3g}"

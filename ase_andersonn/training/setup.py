@@ -16,6 +16,8 @@ from ase_andersonn.config import from_dict, subclass_named
 from ase_andersonn.inputs.convert import named_charge
 from ase_andersonn.models.base import NEARER, EnergyModel
 from ase_andersonn.models.checkpoint import load_model
+from ase_andersonn.models.deq_attention import DEQAttention
+from ase_andersonn.models.familiar import learn_familiar
 from ase_andersonn.models.files import CHECKPOINT
 
 from .balance import warn_of_imbalance
@@ -33,6 +35,8 @@ from .units import check_lengths_of, warn_of_units
 logger = logging.getLogger(__name__)
 
 WITHOUT_ENERGIES = "those of the model are known but for a number of eV for each set of atoms, and cannot be compared."
+FOR_FAMILIAR = 10_000
+"""Atoms, about, that a model's surroundings are measured on whenever it is written."""
 FOR_SHIFTS = 500
 """Frames of each element that its shift is fitted to; all would take as long as an epoch."""
 
@@ -134,6 +138,13 @@ class Experiment:
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
         """Frames of a data set as a batch on the model's device."""
         return dataset.batch(indices, device=self.device, dtype=self.dtype)
+
+    def learn_familiar(self, model: EnergyModel) -> None:
+        """Measure what of a sample of the training frames is familiar to the model as it stands."""
+        every = max(1, sum(self.train.n_atoms) // FOR_FAMILIAR)
+        indices = range(0, len(self.train), every)
+        if isinstance(model, DEQAttention):
+            learn_familiar(model, (self.batch(self.train, [index]).graph for index in indices))
 
     def summary(self) -> str:
         """The data in one line for the log."""

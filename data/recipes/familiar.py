@@ -21,8 +21,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="name of a packaged model")
     parser.add_argument("frames", nargs="+", help="files or patterns of its training frames")
-    parser.add_argument("--shortest", nargs=3, action="append", metavar=("A", "B", "R"), default=[],
-                        help="atomic numbers of a pair and a distance in Å: only farther apart was it learnt well")
+    parser.add_argument(
+        "--shortest",
+        nargs=3,
+        action="append",
+        metavar=("A", "B", "R"),
+        default=[],
+        help="atomic numbers of a pair and a distance in Å: only farther apart was it learnt well",
+    )
+    parser.add_argument("--sample", action="store_true", help="frames are few: what one element has serves for all")
     args = parser.parse_args()
     model = load_model(args.model)
     assert isinstance(model, DEQAttention)
@@ -30,6 +37,9 @@ def main() -> None:
     batches = data.sampler(batch_atoms=2000, seed=0).ordered()
     device = torch.device("cpu")
     learn_familiar(model, (data.batch(indices, device=device, dtype=torch.float32).graph for indices in batches))
+    if args.sample:
+        model.densest.fill_(model.densest.max())
+        model.farthest.fill_(model.farthest.max())
     model.set_closest({(int(a), int(b)): NEARER * float(r) for a, b, r in args.shortest})
     met = {tuple(sorted(pair)) for pair in model.card.get("pairs", ())} | set(data.closest())
     save_model(model, PRETRAINED / f"{args.model}.safetensors", {**model.card, "pairs": sorted(met)})
