@@ -13,7 +13,6 @@ from ase_andersonn.nn.messages import gathered
 from .files import models_of
 from .potential import Evaluator, Potential, Settings
 
-
 NEARER = 0.9
 """`closest` of a pair is this share of the shortest distance of the pair among the training frames: atoms in motion
 come a little nearer than in any frame, and only what is nearer than that is told of."""

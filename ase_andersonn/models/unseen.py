@@ -31,9 +31,10 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, *, reads_magmoms: bool = False
     """A sentence for everything that the training data of a model had nothing of, charges and spins among it.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), which pairs of elements
-    were neighbours (`pairs`; of elements that stood together, if it does not), how many atoms the smallest structure had (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
-    periodic is what is so in one direction at least), and whether some molecules had odd numbers of electrons
-    (`odd_electrons`). What it knows of distances is said by `Contacts`.
+    were neighbours (`pairs`; those that stood together, where it does not), how many atoms the smallest structure had
+    (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both; periodic is what is so in
+    one direction at least), and whether some molecules had odd numbers of electrons (`odd_electrons`). What it knows
+    of distances is said by `Contacts`.
 
     Args:
         card: the model card.

@@ -25,10 +25,11 @@ def zbl_energy(
     blind: float | Tensor = BLIND,
     push: float | Tensor = 0.0,
 ) -> Tensor:
-    """`½ Σ_j [Z(r) − Z(ρ) + p (Z(ρ') − Z(ρ))]`, `Z(r) = e² Z_i Z_j / r · φ(r/a)`, `a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)`.
+    """`½ Σ_j [Z(r) − Z(ρ) + p (Z(ρ') − Z(ρ))]` with `Z(r) = e² Z_i Z_j / r · φ(r/a)`.
 
-    `ρ` is the distance that a network is given, `floored(r, reach, blind)`, and `ρ'` the same with a floor lower by
-    `EARLIER`. Beyond the reach all three are `r`, and the energy is 0. With the smooth steps `S ≤ S'` of `ρ` and `ρ'`
+    The screening length is `a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)`; `ρ` is the distance that a network is given,
+    `floored(r, reach, blind)`, and `ρ'` the same with a floor lower by `EARLIER`. Beyond the reach all three are `r`,
+    and the energy is 0. With the smooth steps `S ≤ S'` of `ρ` and `ρ'`
 
         ∂/∂r = −|Z'(r)| − p S' |Z'(ρ')| + (1 + p) S |Z'(ρ)|  ≤  0,    as r ≤ ρ' ≤ ρ:
 

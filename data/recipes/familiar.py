@@ -1,6 +1,6 @@
-"""What of its training is familiar to a packaged model: densities, surroundings, pairs of elements; no weight is changed.
+"""What of its training is familiar to a packaged model: densities, surroundings, pairs of elements.
 
-From the folder of a recipe, after packaging; `train` does the same by itself for models of one's own.
+No weight is changed. `train` does the same by itself for models of one's own.
 
     python ../familiar.py mlearn-pbe "frames/*_train.extxyz"
 """
@@ -41,8 +41,10 @@ def main() -> None:
         model.densest.fill_(model.densest.max())
         model.farthest.fill_(model.farthest.max())
     model.set_closest({(int(a), int(b)): NEARER * float(r) for a, b, r in args.shortest})
-    met = {tuple(sorted(pair)) for pair in model.card.get("pairs", ())} | set(data.closest())
-    save_model(model, PRETRAINED / f"{args.model}.safetensors", {**model.card, "pairs": sorted(met)})
+    card = dict(model.card)
+    if not args.sample:  # else the sets of elements that stood together say more
+        card["pairs"] = sorted(data.closest())
+    save_model(model, PRETRAINED / f"{args.model}.safetensors", card)
     print(f"{args.model}: densest {model.densest.tolist()}, farthest {model.farthest.tolist()}")
 
 
