@@ -41,6 +41,8 @@ DENSER = 1.8
 their volume. Beyond, where all neighbours come to where few ever were, what a network says levels off."""
 CRUSH = 5.0
 """eV: strength of this push; a network's pull was seen to need 2."""
+FEW = 512
+"""Atoms up to which looking at all of them at once takes less time than species by species."""
 NEVER = 1e6
 """Stands for a local density that is not known."""
 
@@ -328,6 +330,8 @@ class DEQAttention(EnergyModel):
         if not bool(self.whiten.any()):
             return None
         away = self.injected_scalars(u, v) - self.usual[species]
+        if len(away) <= FEW:  # a matrix for each atom
+            return (away[:, None] @ self.whiten[species])[:, 0].square().sum(-1)
         found = torch.zeros_like(away[:, 0])
         for index, whiten in enumerate(self.whiten):
             found = torch.where(species == index, (away @ whiten).square().sum(-1), found)
