@@ -86,6 +86,17 @@ EVALUATION = (
     ),
 )
 
+# What the ASE calculator has in `diagnostics` beside what the calculation cost, of models that know their training.
+DIAGNOSTICS = (
+    Field(
+        "extrapolation",
+        ("n_atoms",),
+        "",
+        "squared distance of an atom's surroundings from those of training; 0 in their middle, 1 in the mean over the "
+        "atoms of the training structure that is farthest out",
+    ),
+)
+
 
 def field(name: str, fields: Iterable[Field]) -> Field:
     """The field of that name; KeyError naming the nearest one where there is none."""

@@ -14,6 +14,10 @@ from ase_andersonn.nn.messages import gathered
 from .files import models_of
 from .potential import Evaluator, Potential, Settings
 
+NEARER = 0.9
+"""`closest` of a pair is this share of the shortest distance of the pair among the training frames: atoms in motion
+come a little nearer than in any frame, and only what is nearer than that is told of."""
+
 
 class Told(NamedTuple):
     """What atoms learn from their own neighbourhoods.
@@ -60,6 +64,8 @@ class EnergyModel(Potential):
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.species_of_number: Tensor
         self.closest: Tensor
+        self.densest: Tensor
+        self.farthest: Tensor
         self.register_buffer("species_of_number", lookup, persistent=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +158,8 @@ class EnergyModel(Potential):
     def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
         """Set the distance (Å) of each pair of elements down to which it is known well enough; below, pairs repel.
 
-        Keys are pairs of atomic numbers; for a pair without one it is the sum of the covalent radii.
+        Keys are pairs of atomic numbers; a distance is `NEARER` times the shortest one learnt, of which a pair without
+        one has a share of the sum of the covalent radii.
         """
 
     @abstractmethod
@@ -165,6 +172,26 @@ class EnergyModel(Potential):
         Args:
             geometries: gives the arguments of `encode` for batches of structures, as often as it is called.
         """
+
+    @abstractmethod
+    def density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """How densely each atom is surrounded [n_rows], a number without unit; 0 without neighbours.
+
+        Args:
+            r: distances [n_rows, n_neighbors], Å.
+            species, neighbor_species, mask: as in `tell`.
+        """
+
+    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How far each atom's surroundings are from those of training [n_atoms]; None where that is not known.
+
+        0 is the middle of what was learnt, 1 the mean over the atoms of the training structure that is farthest out.
+
+        Args:
+            u, v: of `Injection`.
+            species: [n_atoms].
+        """
+        return None
 
     def species(self, numbers: Tensor) -> Tensor:
         """Index of the species of each atom [n_atoms].

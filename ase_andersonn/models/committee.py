@@ -85,7 +85,8 @@ class CommitteeEvaluator(Evaluator):
         diagnostics: standard deviations over the members, `√(Σ (x − mean)² / n)`, of the energy (`energy_spread`,
             eV/atom) and, where they were asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress
             (`stress_spread` [6], eV/Å³); after `calculate_many` a list of each, one entry a structure; the largest
-            estimated error of a member's energy (`energy_error`, eV/atom), how they run (`backend`), and what the
+            estimated error of a member's energy (`energy_error`, eV/atom), the largest `extrapolation` of a member of
+            each atom where all have it after `calculate`, how they run (`backend`), and what the
             members say (`members`).
     """
 
@@ -145,6 +146,9 @@ class CommitteeEvaluator(Evaluator):
         found: dict[str, Any] = {"backend": members[0].get("backend", ""), "members": members}
         if errors := [member["energy_error"] for member in members if "energy_error" in member]:
             found["energy_error"] = max(errors)
+        scores = [member["extrapolation"] for member in members if isinstance(member.get("extrapolation"), np.ndarray)]
+        if len(scores) == len(members):
+            found["extrapolation"] = np.max(scores, axis=0)
         self.diagnostics = {**spreads, **found}
 
 

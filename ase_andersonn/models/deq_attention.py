@@ -1,7 +1,7 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,14 +18,31 @@ from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
 from ase_andersonn.nn.deq import CellWeights, ContractiveCell
 from ase_andersonn.nn.hearing import Hearing
 from ase_andersonn.nn.messages import Shape, gathered
-from ase_andersonn.nn.radial import distances, floored
+from ase_andersonn.nn.radial import BLIND, distances, floored, local_density
 from ase_andersonn.nn.zbl import zbl_energy
 
-from .base import EnergyModel, Told
+from .base import NEARER, EnergyModel, Told
 from .moments import Moments, moments_of
 
 UNUSUAL = 10.0
 """Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
+UNMET = 0.8
+"""Share of the sum of the covalent radii that stands for the shortest distance of a pair of elements never learnt."""
+DEEP = (0.85, 0.75)
+"""Shortest distances in shares of the sum of the covalent radii: from the first one on, where thermal motion comes
+nearer at times and a network continues well, the repulsion sets in gently; down to the second one, where no motion
+comes and networks were seen to pull with 140 eV/Å (H–H in NH3), at once."""
+BLIND_DEEP = 0.97
+"""As `BLIND`, of the pairs where it sets in at once."""
+PUSH = 3.0
+"""See `zbl_energy`, of these pairs."""
+DENSER = 1.8
+"""Times the highest local density learnt, from where on an atom is pushed out of its surroundings: crystals at half
+their volume. Beyond, where all neighbours come to where few ever were, what a network says levels off."""
+CRUSH = 5.0
+"""eV: strength of this push; a network's pull was seen to need 2."""
+NEVER = 1e6
+"""Stands for a local density that is not known."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,10 @@ class DEQAttentionConfig:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
 
+FAMILIAR = ("densest", "usual", "whiten", "farthest")
+"""Buffers of what was familiar in training, see `models/familiar.py`."""
+
+
 class DEQAttention(EnergyModel):
     """`E = Σ_i [E_Z + s_Z readout(z_i) + ZBL_i]` with `z = f(z, x)`.
 
@@ -174,20 +195,30 @@ class DEQAttention(EnergyModel):
         self.scale: Tensor
         self.charge: Tensor
         self.closest: Tensor
+        self.bond: Tensor
         self.typical: Tensor
         self.spread: Tensor
         self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_species))
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
         radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
-        self.register_buffer("closest", radius[:, None] + radius)
+        self.register_buffer("bond", radius[:, None] + radius, persistent=False)
+        self.register_buffer("closest", NEARER * UNMET * self.bond)
         self.cutoff_ratio: Tensor
         cutoffs = torch.full((n_species, n_species), config.cutoff)
         if config.cutoff_offset is not None:
-            cutoffs = config.cutoff_offset + config.cutoff_slope * (radius[:, None] + radius)
+            cutoffs = config.cutoff_offset + config.cutoff_slope * self.bond
         self.register_buffer("cutoff_ratio", config.cutoff / cutoffs.clamp(max=config.cutoff), persistent=False)
         self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
         self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
+        self.densest: Tensor
+        self.usual: Tensor
+        self.whiten: Tensor
+        self.farthest: Tensor
+        self.register_buffer("densest", torch.full((n_species,), NEVER))
+        self.register_buffer("usual", torch.zeros(n_species, 2 * c))
+        self.register_buffer("whiten", torch.zeros(n_species, 2 * c, 2 * c))
+        self.register_buffer("farthest", torch.ones(n_species))
         self.typical_heard: Tensor
         self.spread_heard: Tensor
         if config.n_told:
@@ -261,10 +292,25 @@ class DEQAttention(EnergyModel):
     ) -> tuple[Tensor, Tensor]:
         """Distances, and those that the network is given, scaled to the one `cutoff` [n_rows, n_neighbors], Å."""
         r = distances(vectors, mask)
-        near = floored(r, self.closest[species[:, None], neighbor_species])
-        if self.config.cutoff_offset is not None:
-            near = near * self.cutoff_ratio[species[:, None], neighbor_species]
-        return r, near
+        shortest, deep = self.limits(species, neighbor_species)
+        return r, self.scaled(floored(r, shortest, BLIND + (BLIND_DEEP - BLIND) * deep), species, neighbor_species)
+
+    def scaled(self, r: Tensor, species: Tensor, neighbor_species: Tensor) -> Tensor:
+        """Distances in units in which every pair's cutoff is `cutoff` [n_rows, n_neighbors], Å."""
+        if self.config.cutoff_offset is None:
+            return r
+        return r * self.cutoff_ratio[species[:, None], neighbor_species]
+
+    def density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """See `EnergyModel.density`: `local_density`, in units of each pair's cutoff."""
+        return local_density(self.scaled(r, species, neighbor_species), mask, self.cutoff)
+
+    def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
+        """Shortest distance learnt of each pair, Å, and how deep it is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
+        shortest = (self.closest * (1.0 / NEARER)).clamp(max=self.cutoff)
+        deep = ((DEEP[0] - shortest / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
+        pair = species[:, None], neighbor_species
+        return shortest[pair], deep[pair]
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -288,10 +334,17 @@ class DEQAttention(EnergyModel):
         return self.scale[species] * energies.sum(-1)
 
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """The nuclear repulsion, which ends at the pair's `closest` distance [n_rows], eV."""
-        reach = self.closest[species[:, None], neighbor_species].clamp(max=self.cutoff)
+        """Nuclear repulsion below the shortest distances learnt, `C (ρ/ρ₀ − 1)³` at densities `ρ > ρ₀` [n_rows], eV.
+
+        `C` is `CRUSH`, `ρ₀` is `DENSER` times the highest local density learnt.
+        """
+        shortest, deep = self.limits(species, neighbor_species)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
-        return zbl_energy(distances(vectors, mask), *charges, reach, mask)
+        blind = BLIND + (BLIND_DEEP - BLIND) * deep
+        r = distances(vectors, mask)
+        crushed = self.density(r, species, neighbor_species, mask) / (DENSER * self.densest[species]) - 1.0
+        repulsion = zbl_energy(r, *charges, shortest, mask, blind, PUSH * deep)
+        return repulsion + CRUSH * crushed.clamp(min=0.0).pow(3)
 
     def reference_energies(self, species: Tensor) -> Tensor:
         """See `EnergyModel.reference_energies`."""
@@ -303,6 +356,26 @@ class DEQAttention(EnergyModel):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.reference = reference.to(self.reference.device)
         return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of every module; what earlier versions did not measure stays unknown."""
+        unknown = {name: getattr(self, name) for name in FAMILIAR if name not in state_dict}
+        return super().load_state_dict({**state_dict, **unknown}, strict, assign)
+
+    def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
+        """What of the injection no rotation changes [n_atoms, 2 n_channels], by which surroundings are compared."""
+        return torch.cat([u[:, : self.config.n_channels], v[:, : self.config.n_channels]], -1)
+
+    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:
+        """See `EnergyModel.extrapolation`: `|W_Z (x − x̄_Z)|²` of the scalars `x` of `u` and `v`."""
+        if not bool(self.whiten.any()):
+            return None
+        away = self.injected_scalars(u, v) - self.usual[species]
+        found = torch.zeros_like(away[:, 0])
+        for index in species.unique().tolist():
+            own = species == index
+            found[own] = (away[own] @ self.whiten[index]).square().sum(-1)
+        return found
 
     def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
         """See `EnergyModel.set_reference`."""

@@ -1,41 +1,45 @@
 """What of a structure lies outside the training data of a model, as far as can be said without its network."""
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations_with_replacement
 from typing import Any
 
+import numpy as np
+import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor
 
 from ase_andersonn.inputs.graph import Graph
+from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.nn.radial import distances
 
-from .base import EnergyModel
+from .base import NEARER, EnergyModel
+from .equilibrium import Equilibrium, per_system
 from .potential import warn_caller
 
 EXTRAPOLATION = "its results for them are an extrapolation without known errors."
 EVERY = 10
+MOST = 0.7
+"""Share of a structure's atoms: in a thin slab half of them stand at a surface, which no thick one of training has."""
+NEIGHBORS = 5.0
+"""Å: how far apart atoms are neighbours, of pairs of elements that were never learnt."""
 
 
 def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
     """A sentence for everything that the training data of a model had nothing of; of charges and spins see `metadata`.
 
-    The card may say which elements stood together (`combinations`, lists of atomic numbers), how many atoms the
-    smallest structure had (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both;
-    periodic is what is so in one direction at least), and whether some molecules had odd numbers of electrons
-    (`odd_electrons`). What it knows of distances is said by `Contacts`.
+    The card may say which elements stood together (`combinations`, lists of atomic numbers), which pairs of elements
+    were neighbours (`pairs`; those that stood together, where it does not), how many atoms the smallest structure had
+    (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both; periodic is what is so in
+    one direction at least), and whether some molecules had odd numbers of electrons (`odd_electrons`). What it knows
+    of distances is said by `Contacts`.
 
     Args:
         card: the model card.
         atoms: a structure of elements that the model knows.
     """
-    here = set(atoms.numbers.tolist())
-    combinations = card.get("combinations")
-    if combinations and not any(here <= set(known) for known in combinations):
-        symbols = sorted(atoms.symbols.species())
-        what = f"structures of {symbols[0]}"
-        if len(symbols) > 1:
-            what = f"structures that hold the elements {symbols} together"
-        yield f"the model was not trained on {what}: {EXTRAPOLATION}"
+    yield from _unmet(card, atoms)
     smallest = card.get("smallest")
     if smallest and len(atoms) < smallest and not atoms.pbc.any():
         yield (
@@ -50,12 +54,38 @@ def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
         yield f"the model was not trained on molecules with an odd number of electrons, radicals: {EXTRAPOLATION}"
 
 
+def _unmet(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
+    """A sentence for an element, or a pair of elements with atoms that are neighbours, that training had nothing of."""
+    combinations = card.get("combinations", ())
+    met = card.get("pairs") or [pair for known in combinations for pair in combinations_with_replacement(known, 2)]
+    if not met:
+        return
+    met = {frozenset(pair) for pair in met}
+    here = sorted(set(atoms.numbers.tolist()))
+    doubted = {frozenset(pair) for pair in combinations_with_replacement(here, 2)} - met
+    if not doubted or not np.isfinite(atoms.positions).all():
+        return
+    edges = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, NEIGHBORS)
+    ends = np.stack([atoms.numbers[edges.center], atoms.numbers[edges.other]], 1)
+    near = {frozenset(pair) for pair in np.unique(ends, axis=0).tolist()}
+    if len(here) == 1:
+        near.add(frozenset(here))
+    if found := sorted(sorted(pair) for pair in doubted & near):
+        names = ", ".join("–".join(chemical_symbols[n] for n in (pair[0], pair[-1])) for pair in found)
+        symbols = sorted({chemical_symbols[n] for pair in found for n in pair})
+        what = f"structures of {symbols[0]}"
+        if len(symbols) > 1:
+            what = f"structures that hold the elements {symbols} together, on neighbours {names}"
+        yield f"the model was not trained on {what}: {EXTRAPOLATION}"
+
+
 class Contacts:
     """Says once what the training data of a model had no distances of, as far as the model's card tells.
 
     Structures that are summed over tiles are not looked at.
 
-    - Atoms nearer than the model's `closest` distance of their elements, where it knows but repulsion.
+    - Atoms nearer than the model's `closest` distance of their elements, where it adds the repulsion of the nuclei.
+    - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
     - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `lone` of the card
       are the atomic numbers of which some were.
 
@@ -67,7 +97,7 @@ class Contacts:
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
-        self.left = {"near"} if model.card else set()
+        self.left = {"near", "unlike"} if model.card else set()
         self.left |= {"lone"} & set(model.card)
         self.rebuilds = self.calls = 0
 
@@ -94,6 +124,50 @@ class Contacts:
             self.left.remove("lone")
             warn_caller(text)
 
+    def extrapolation(self, graph: Graph, found: Equilibrium) -> Tensor | None:
+        """How far each atom is from what was learnt [n_atoms]; None where the model does not know.
+
+        That of `EnergyModel.extrapolation` of its surroundings, and of its nearest neighbour `(d/r − 1) / (1/0.9 − 1)`,
+        where r is below the shortest distance d that was learnt of the pair.
+        """
+        species = self.model.species(graph.numbers)
+        u, v, _ = found.encoding.injection
+        scores = self.model.extrapolation(u, v, species)
+        if scores is None:
+            return None
+        shortest = self.model.closest[species[:, None], species[graph.neighbors]] / NEARER
+        nearer = (shortest / distances(graph.vectors, graph.mask) - 1.0) / (1.0 / NEARER - 1.0)
+        return scores + nearer.masked_fill(~graph.mask, 0.0).clamp(min=0.0).amax(1)
+
+    def check_unlike(self, graph: Graph, scores: Tensor | None) -> None:
+        """Warn of a structure most atoms of which are farther out than those of any in training are in the mean, or of
+        an atom that is much farther out than any in training.
+        """
+        if scores is None or "unlike" not in self.left:
+            return
+        species = self.model.species(graph.numbers)
+        out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
+        shares = scores / self.model.farthest[species]
+        atom, system = int(shares.argmax()), int(out.argmax())
+        if float(out[system]) > MOST:
+            own = graph.system == system
+            whose, score = "its atoms", f"{float(scores[own].mean()):.3g} in the mean"
+        elif float(shares[atom]) > 1.0:
+            own = torch.arange(graph.n_atoms, device=species.device) == atom
+            whose, score = f"atom {_named(graph, atom)}", f"{float(scores[atom]):.3g}"
+        else:
+            return
+        self.left.remove("unlike")
+        r = distances(graph.vectors, graph.mask)
+        density = self.model.density(r, species, species[graph.neighbors], graph.mask) / self.model.densest[species]
+        how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
+        near = float(r.masked_fill(~graph.mask, self.model.cutoff)[own].amin(1).mean())
+        warn_caller(
+            f"the structure is outside of the training data: the surroundings of {whose} are {how} in training, with "
+            f"the nearest neighbour at {near:.3g} Å (diagnostics['extrapolation'] is {score}; 1 is the training "
+            f"structure farthest out); {EXTRAPOLATION.replace('them', 'it')}"
+        )
+
     def _near(self, graph: Graph, species: Tensor) -> str:
         shares = (
             graph.vectors.square().sum(-1) / self.model.closest[species[:, None], species[graph.neighbors]].square()
@@ -109,7 +183,7 @@ class Contacts:
         who = "and its own image" if i == j else f"and {_named(graph, j)}"
         return (
             f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart; nearer than {length / share**0.5:.3g} Å the "
-            "model was not trained on such pairs, and its results are mere repulsion."
+            "model was not trained on such pairs, and what it says of them is the repulsion of their nuclei."
         )
 
     def _lone(self, graph: Graph) -> str:

@@ -48,7 +48,8 @@ class Whole(Evaluator):
             `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), what rounding may add to it
             (`round_off`, eV/atom; where forces or stress are found), the solver's safeguards
             (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
-            (`times`).
+            (`times`); where the model knows it, `extrapolation` of `fields.DIAGNOSTICS`, after `calculate_many` a list
+            of those of each structure.
     """
 
     def __init__(self, model: EnergyModel, settings: Settings) -> None:
@@ -95,6 +96,8 @@ class Whole(Evaluator):
         self._worked += done - begun
         self._describe(evaluation, {"neighbors": listed - begun, "evaluate": done - listed})
         self._check(evaluation)
+        if look and (scores := self._extrapolation(graph, evaluation)) is not None:
+            self.diagnostics["extrapolation"] = scores.cpu().double().numpy()
         self._last = _Last(atoms.positions.copy(), atoms.numbers.copy(), atoms.pbc.copy())
         return results
 
@@ -120,6 +123,7 @@ class Whole(Evaluator):
     ) -> list[dict[str, Any]]:
         """See `Evaluator.calculate_many`."""
         results: list[dict[str, Any]] = []
+        far: list[NDArray[np.float64]] = []
         for chunk in _chunks(structures, batch_atoms):
             graph = graph_from_atoms(
                 chunk, self.model.edge_cutoff, dtype=self.settings.dtype, device=self.settings.device
@@ -139,8 +143,19 @@ class Whole(Evaluator):
             self._worked += spent
             self._describe(evaluation, {"evaluate": spent})
             self._check(evaluation)
+            if (scores := self._extrapolation(graph, evaluation)) is not None:
+                far += np.split(scores.cpu().double().numpy(), np.cumsum([len(atoms) for atoms in chunk])[:-1])
             results += _as_results(evaluation, forces=forces)
+        if far:
+            self.diagnostics["extrapolation"] = far
         return results
+
+    @torch.no_grad()
+    def _extrapolation(self, graph: Graph, evaluation: Evaluation) -> torch.Tensor | None:
+        """How far each atom is from what was learnt [n_atoms]; warns once where that is too far."""
+        scores = self.contacts.extrapolation(graph, evaluation.equilibrium)
+        self.contacts.check_unlike(graph, scores)
+        return scores
 
     def reset(self) -> None:
         """See `Evaluator.reset`."""

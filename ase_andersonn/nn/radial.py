@@ -33,19 +33,32 @@ def envelope(r: Tensor, cutoff: float | Tensor) -> Tensor:
     return 1.0 + x * x * x * (x * (15.0 - 6.0 * x) - 10.0)
 
 
-def floored(r: Tensor, closest: Tensor) -> Tensor:
-    """`r` down to `closest`, then bending over to a constant below `BLIND · closest`.
+def local_density(r: Tensor, mask: Tensor, cutoff: float) -> Tensor:
+    """`Σ_k (1 − r_k²/r_c²)³` [n_atoms]: how densely an atom is surrounded, with two derivatives at the cutoff.
 
-    With `t = (r/closest − b) / (1 − b)`, b = BLIND, the slope is the smooth step `t³ (10 − 15t + 6t²)`, so that the
+    Args:
+        r: distances [n_atoms, n_neighbors], Å.
+        mask: true where a neighbour exists.
+        cutoff: r_c, Å.
+    """
+    inside = (1.0 - (r * (1.0 / cutoff)).square()).clamp(min=0.0)
+    return torch.where(mask, inside * inside * inside, 0.0).sum(1)
+
+
+def floored(r: Tensor, closest: Tensor, blind: float | Tensor = BLIND) -> Tensor:
+    """`r` down to `closest`, then bending over to a constant below `blind · closest`.
+
+    With `t = (r/closest − b) / (1 − b)`, b = `blind`, the slope is the smooth step `t³ (10 − 15t + 6t²)`, so that the
     function has three continuous derivatives. A network that is given it feels no pull between atoms far closer than
     it ever saw.
 
     Args:
         r: distances [...], Å.
         closest: distance of the pair down to which the network sees [...], Å.
+        blind: share of it below which the network sees nothing, a number below 1 or a tensor that broadcasts with `r`.
     """
-    t = ((r / closest - BLIND) / (1.0 - BLIND)).clamp(min=0.0, max=1.0)
-    bent = 0.5 * (1.0 + BLIND) + (1.0 - BLIND) * t * t * t * t * (2.5 + t * (t - 3.0))
+    t = ((r / closest - blind) / (1.0 - blind)).clamp(min=0.0, max=1.0)
+    bent = 0.5 * (1.0 + blind) + (1.0 - blind) * t * t * t * t * (2.5 + t * (t - 3.0))
     return torch.where(r < closest, closest * bent, r)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .radial import envelope
+from .radial import BLIND, floored
 
 COULOMB = 14.399645
 """e²/(4πε₀), eV Å."""
@@ -12,10 +12,29 @@ DECAYS = (3.2, 0.9423, 0.4029, 0.2016)
 AMPLITUDES = (0.1818, 0.5099, 0.2802, 0.02817)
 
 
-def zbl_energy(r: Tensor, z_i: Tensor, z_j: Tensor, reach: Tensor, mask: Tensor) -> Tensor:
-    """`½ Σ_j e² Z_i Z_j / r · φ(r/a) · switch(r / reach)`, `a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)`.
+EARLIER = 0.12
+"""What the push beyond the repulsion begins earlier than that itself, in shares of the reach, and ends earlier."""
 
-    The switch is 1 up to half the reach and falls to 0 at the reach, with two continuous derivatives.
+
+def zbl_energy(
+    r: Tensor,
+    z_i: Tensor,
+    z_j: Tensor,
+    reach: Tensor,
+    mask: Tensor,
+    blind: float | Tensor = BLIND,
+    push: float | Tensor = 0.0,
+) -> Tensor:
+    """`½ Σ_j [Z(r) − Z(ρ) + p (Z(ρ') − Z(ρ))]` with `Z(r) = e² Z_i Z_j / r · φ(r/a)`.
+
+    The screening length is `a = 0.8854 a₀ / (Z_i^0.23 + Z_j^0.23)`; `ρ` is the distance that a network is given,
+    `floored(r, reach, blind)`, and `ρ'` the same with a floor lower by `EARLIER`. Beyond the reach all three are `r`,
+    and the energy is 0. With the smooth steps `S ≤ S'` of `ρ` and `ρ'`
+
+        ∂/∂r = −|Z'(r)| − p S' |Z'(ρ')| + (1 + p) S |Z'(ρ)|  ≤  0,    as r ≤ ρ' ≤ ρ:
+
+    it repels everywhere below the reach, in the measure in which the network becomes blind, and by the whole universal
+    repulsion where it is. The push `p` adds to this at the edge alone: it is what a network's pull is held with.
 
     Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Matter, 1985.
 
@@ -25,13 +44,17 @@ def zbl_energy(r: Tensor, z_i: Tensor, z_j: Tensor, reach: Tensor, mask: Tensor)
         z_j: of their neighbours [n_atoms, n_neighbors].
         reach: where the repulsion ends [n_atoms, n_neighbors], Å.
         mask: true where a neighbour exists.
+        blind: share of the reach below which a network sees nothing, see `floored`.
+        push: `p`.
 
     Returns:
         energy of each atom [n_atoms], eV.
     """
-    x = r * (z_i**0.23 + z_j**0.23) * (1.0 / (0.8854 * BOHR))
-    screening = torch.zeros_like(r)
+    x = torch.stack([r, floored(r, reach, blind), floored(r, reach, blind - EARLIER)])
+    scaled = x * (z_i**0.23 + z_j**0.23) * (1.0 / (0.8854 * BOHR))
+    screening = torch.zeros_like(x)
     for amplitude, decay in zip(AMPLITUDES, DECAYS, strict=True):
-        screening = screening + amplitude * torch.exp(-decay * x)
-    pair = COULOMB * z_i * z_j / r * screening * envelope((r - 0.5 * reach).clamp(min=0.0), 0.5 * reach)
-    return 0.5 * torch.where(mask, pair, 0.0).sum(1)
+        screening = screening + amplitude * torch.exp(-decay * scaled)
+    own, seen, pushed = (COULOMB * z_i * z_j / x * screening).unbind(0)
+    pair = own - seen + push * (pushed - seen)
+    return 0.5 * torch.where(mask & (r < reach), pair, 0.0).sum(1)

@@ -14,8 +14,10 @@ from torch import Tensor
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.config import from_dict, subclass_named
 from ase_andersonn.inputs.metadata import check_metadata
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.models.base import NEARER, EnergyModel
 from ase_andersonn.models.checkpoint import load_model
+from ase_andersonn.models.deq_attention import DEQAttention
+from ase_andersonn.models.familiar import learn_familiar
 from ase_andersonn.models.files import CHECKPOINT
 from ase_andersonn.models.moments import POOLED_ATOMS
 
@@ -34,13 +36,9 @@ from .units import check_lengths_of, warn_of_units
 
 logger = logging.getLogger(__name__)
 
-NEARER = 0.9
-"""`closest` is this share of the shortest distance of a pair among the training frames.
-
-Motion brings atoms a little nearer than any frame did, though seldom. There the network goes on smoothly, while a bend
-at the shortest distance itself would falsify the forces, and so would the repulsion, which begins at `closest` too.
-"""
 WITHOUT_ENERGIES = "those of the model are known but for a number of eV for each set of atoms, and cannot be compared."
+FOR_FAMILIAR = 5_000
+"""Atoms, about, that a model's surroundings are measured on whenever it is written."""
 FOR_SHIFTS = 500
 """Frames of each element that its shift is fitted to; all would take as long as an epoch."""
 
@@ -158,6 +156,13 @@ class Experiment:
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
         """Frames of a data set as a batch on the model's device."""
         return dataset.batch(indices, device=self.device, dtype=self.dtype)
+
+    def learn_familiar(self, model: EnergyModel) -> None:
+        """Measure what of a sample of the training frames is familiar to the model as it stands."""
+        every = max(1, sum(self.train.n_atoms) // FOR_FAMILIAR)
+        indices = range(0, len(self.train), every)
+        if isinstance(model, DEQAttention):
+            learn_familiar(model, (self.batch(self.train, [index]).graph for index in indices))
 
     def summary(self) -> str:
         """The data in one line for the log."""

@@ -111,6 +111,7 @@ class Trainer(Run):
         p = self.position
         card: dict[str, Any] = {
             "combinations": self.experiment.train.combinations(),
+            "pairs": sorted(self.experiment.train.closest()),
             "smallest": min(self.experiment.train.n_atoms),
             "periodic": self.experiment.train.periodic(),
             "lone": self.experiment.train.lone(),
@@ -134,6 +135,7 @@ class Trainer(Run):
             card["limits"] = limits
         if validation is not None:
             card["validation"] = validation
+        self.experiment.learn_familiar(self.model)
         save_model(self.model, self.folder / name, card)
 
     def finish(self) -> None:

@@ -17,7 +17,7 @@ from ase_andersonn.models.files import PRETRAINED
 from ase_andersonn.training import evaluate_dataset, read_frames
 from ase_andersonn.training.metrics import ErrorRow
 
-OF_THE_RUN = ("smallest", "lone", "periodic", "odd_electrons", "training", "validation")
+OF_THE_RUN = ("pairs", "smallest", "lone", "periodic", "odd_electrons", "training", "validation")
 """What the card takes over from that of the run."""
 
 

@@ -1,0 +1,52 @@
+"""What of its training is familiar to a packaged model: densities, surroundings, pairs of elements.
+
+No weight is changed. `train` does the same by itself for models of one's own.
+
+    python ../familiar.py mlearn-pbe "frames/*_train.extxyz"
+"""
+
+import argparse
+
+import torch
+
+from ase_andersonn.models.checkpoint import load_model, save_model
+from ase_andersonn.models.deq_attention import NEARER, DEQAttention
+from ase_andersonn.models.familiar import learn_familiar
+from ase_andersonn.models.files import PRETRAINED
+from ase_andersonn.training import read_frames
+from ase_andersonn.training.dataset import FrameDataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="name of a packaged model")
+    parser.add_argument("frames", nargs="+", help="files or patterns of its training frames")
+    parser.add_argument(
+        "--shortest",
+        nargs=3,
+        action="append",
+        metavar=("A", "B", "R"),
+        default=[],
+        help="atomic numbers of a pair and a distance in Å: only farther apart was it learnt well",
+    )
+    parser.add_argument("--sample", action="store_true", help="frames are few: what one element has serves for all")
+    args = parser.parse_args()
+    model = load_model(args.model)
+    assert isinstance(model, DEQAttention)
+    data = FrameDataset(read_frames(args.frames), model.cutoff)
+    batches = data.sampler(batch_atoms=2000, seed=0).ordered()
+    device = torch.device("cpu")
+    learn_familiar(model, (data.batch(indices, device=device, dtype=torch.float32).graph for indices in batches))
+    if args.sample:
+        model.densest.fill_(model.densest.max())
+        model.farthest.fill_(model.farthest.max())
+    model.set_closest({(int(a), int(b)): NEARER * float(r) for a, b, r in args.shortest})
+    card = dict(model.card)
+    if not args.sample:  # else the sets of elements that stood together say more
+        card["pairs"] = sorted(data.closest())
+    save_model(model, PRETRAINED / f"{args.model}.safetensors", card)
+    print(f"{args.model}: densest {model.densest.tolist()}, farthest {model.farthest.tolist()}")
+
+
+if __name__ == "__main__":
+    main()
