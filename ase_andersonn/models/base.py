@@ -174,7 +174,7 @@ class EnergyModel(Potential):
         """
 
     @abstractmethod
-    def density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+    def local_density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
         """How densely each atom is surrounded [n_rows], a number without unit; 0 without neighbours.
 
         Args:

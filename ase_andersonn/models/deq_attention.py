@@ -301,8 +301,8 @@ class DEQAttention(EnergyModel):
             return r
         return r * self.cutoff_ratio[species[:, None], neighbor_species]
 
-    def density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """See `EnergyModel.density`: `local_density`, in units of each pair's cutoff."""
+    def local_density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """See `EnergyModel.local_density`: `local_density`, in units of each pair's cutoff."""
         return local_density(self.scaled(r, species, neighbor_species), mask, self.cutoff)
 
     def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
@@ -342,7 +342,7 @@ class DEQAttention(EnergyModel):
         charges = self.charge[species][:, None], self.charge[neighbor_species]
         blind = BLIND + (BLIND_DEEP - BLIND) * deep
         r = distances(vectors, mask)
-        crushed = self.density(r, species, neighbor_species, mask) / (DENSER * self.densest[species]) - 1.0
+        crushed = self.local_density(r, species, neighbor_species, mask) / (DENSER * self.densest[species]) - 1.0
         repulsion = zbl_energy(r, *charges, shortest, mask, blind, PUSH * deep)
         return repulsion + CRUSH * crushed.clamp(min=0.0).pow(3)
 

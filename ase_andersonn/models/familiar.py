@@ -42,7 +42,7 @@ def learn_familiar(model: DEQAttention, graphs: Iterable[Graph]) -> None:
         u, v, _ = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
         rows.append(model.injected_scalars(u, v).double())
         r = distances(graph.vectors, graph.mask)
-        densities.append(model.density(r, species, species[graph.neighbors], graph.mask))
+        densities.append(model.local_density(r, species, species[graph.neighbors], graph.mask))
         kinds.append(species)
         frames.append(graph.system + n_frames)
         n_frames += graph.n_systems

@@ -159,7 +159,9 @@ class Contacts:
             return
         self.left.remove("unlike")
         r = distances(graph.vectors, graph.mask)
-        density = self.model.density(r, species, species[graph.neighbors], graph.mask) / self.model.densest[species]
+        density = (
+            self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.densest[species]
+        )
         how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
         near = float(r.masked_fill(~graph.mask, self.model.cutoff)[own].amin(1).mean())
         warn_caller(

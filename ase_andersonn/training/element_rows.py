@@ -31,7 +31,7 @@ def properties_of(elements: Sequence[int]) -> Tensor:
     table = torch.from_numpy(element_properties()).float()[numbers]
     groups = nn.functional.one_hot(torch.tensor([group(z) - 1 for z in elements]), 18)
     periods = nn.functional.one_hot(torch.tensor([period(z) - 1 for z in elements]), 7)
-    columns = torch.cat([0.7 * table, groups, periods], 1)
+    columns: Tensor = torch.cat([0.7 * table, groups, periods], 1)
     return columns / columns.norm(dim=1, keepdim=True)
 
 
