@@ -31,8 +31,9 @@ def properties_of(elements: Sequence[int]) -> Tensor:
     table = torch.from_numpy(element_properties()).float()[numbers]
     groups = nn.functional.one_hot(torch.tensor([group(z) - 1 for z in elements]), 18)
     periods = nn.functional.one_hot(torch.tensor([period(z) - 1 for z in elements]), 7)
-    columns: Tensor = torch.cat([0.7 * table, groups, periods], 1)
-    return columns / columns.norm(dim=1, keepdim=True)
+    columns = torch.cat([0.7 * table, groups, periods], 1)
+    rows: Tensor = columns / torch.linalg.vector_norm(columns, dim=1, keepdim=True)
+    return rows
 
 
 def shared_distances(elements: Sequence[int], known: Mapping[tuple[int, int], float]) -> dict[tuple[int, int], float]:
