@@ -77,11 +77,18 @@ def run(request: Request, compute: Callable[[Any, Any], Any], line: Callable[[An
             found = _result(compute, atoms, calc)
             results.append((name, found))
             _say(request, name, found, line)
-        finish(request, results)
+        write_results(request, results)
+    exit_status(results)
 
 
-def finish(request: Request, results: list[tuple[str, Any]]) -> None:
-    """Write pictures and the file of results; exit status 1 if there is none."""
+def exit_status(results: list[tuple[str, Any]]) -> None:
+    """Exit status 1 where no structure has a result."""
+    if all(isinstance(found, Exception) for _, found in results):
+        raise typer.Exit(1)
+
+
+def write_results(request: Request, results: list[tuple[str, Any]]) -> None:
+    """Write pictures and the file of results, as far as they are asked for."""
     good = [(name, found) for name, found in results if not isinstance(found, Exception)]
     records = [_record(name, found) for name, found in results]
     if request.as_json:
@@ -94,8 +101,6 @@ def finish(request: Request, results: list[tuple[str, Any]]) -> None:
         for k, (_, found) in enumerate(good):
             numbered = request.plot.with_stem(f"{request.plot.stem}-{k}") if len(good) > 1 else request.plot
             found.plot(numbered)
-    if not good:
-        raise typer.Exit(1)
 
 
 def _result(compute: Callable[[Any, Any], Any], atoms: Any, calc: Any) -> Any:
@@ -168,11 +173,13 @@ def relax(
         options = {"fmax": fmax, "steps": steps, "cell": cell, "pressure": pressure * units.GPa}
         found: dict[int, Any] = {}
         for k, result in relax_each(given(), request.calculator(), fix_symmetry=fix_symmetry, **options):
-            found[k] = result if result.converged else RuntimeError(str(result.error))
+            found[k] = result if result.converged else RuntimeError(str(result.error).removeprefix("ValueError: "))
             _say(request, names[k], found[k], _relaxed_line)
         if structures is not None:
             _write_structures(structures, [found[k].atoms for k in sorted(found) if hasattr(found[k], "atoms")])
-        finish(request, [(names[k], found[k]) for k in sorted(found)])
+        results = [(names[k], found[k]) for k in sorted(found)]
+        write_results(request, results)
+    exit_status(results)
 
 
 def _relaxed_line(result: Any) -> str:
@@ -343,7 +350,7 @@ def neb(
         )
         name = f"{initial} → {final}"
         _say(request, name, found, lambda r: f"barrier {r.barrier:.4f} eV, reaction energy {r.reaction_energy:.4f} eV")
-        finish(request, [(name, found)])
+        write_results(request, [(name, found)])
 
 
 COMMANDS = (singlepoint, relax, eos, elastic, phonons, qha, vacancy, neb)
