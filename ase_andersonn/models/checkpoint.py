@@ -48,7 +48,10 @@ def save_model(model: Potential | ClassifierModel, path: str | Path, card: Mappi
         raise ValueError("a committee is written member by member, into one folder; load_model takes the folder.")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; models are written in that format alone.")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    left_out = model.unmeasured() if isinstance(model, Potential) else ()
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in left_out
+    }
     header = {
         "format": FORMAT,
         "architecture": type(model).__name__,

@@ -135,8 +135,10 @@ class DEQAttentionConfig:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
 
-FAMILIAR = ("densest", "usual", "whiten", "farthest")
-"""Buffers of what was familiar in training, see `models/familiar.py`."""
+CLOUDS = ("usual", "whiten", "farthest")
+"""Buffers of the environments that were familiar in training, see `models/familiar.py`."""
+FAMILIAR = ("densest", *CLOUDS)
+"""These, and the highest local density."""
 
 
 class DEQAttention(EnergyModel):
@@ -356,6 +358,12 @@ class DEQAttention(EnergyModel):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.reference = reference.to(self.reference.device)
         return self
+
+    optional_tensors = FAMILIAR
+
+    def unmeasured(self) -> tuple[str, ...]:
+        """See `Potential.unmeasured`: the clouds of familiar environments, before they are measured."""
+        return () if bool(self.whiten.any()) else CLOUDS
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As of every module; what earlier versions did not measure stays unknown."""

@@ -96,10 +96,12 @@ def check_tensors(path: Path, make: Callable[[], Any], tensors: Mapping[str, Ten
     """
     try:
         with torch.device("meta"):
-            wanted: dict[str, Tensor] = make().state_dict()
+            model = make()
+            wanted: dict[str, Tensor] = model.state_dict()
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"the config of {path} makes no model: {error} {ANEW}") from error
-    wrong = [f"{name} is missing" for name in wanted if name not in tensors]
+    required = wanted.keys() - set(getattr(model, "optional_tensors", ()))
+    wrong = [f"{name} is missing" for name in wanted if name in required and name not in tensors]
     wrong += [f"{name} is unknown" for name in tensors if name not in wanted]
     for name, tensor in tensors.items():
         like = wanted.get(name, tensor)

@@ -33,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     model = load_model(args.model)
     assert isinstance(model, DEQAttention)
-    data = FrameDataset(read_frames(args.frames), model.cutoff)
+    data = FrameDataset(read_frames(args.frames), model.edge_cutoff)
     batches = data.sampler(batch_atoms=2000, seed=0).ordered()
     device = torch.device("cpu")
     learn_familiar(model, (data.batch(indices, device=device, dtype=torch.float32).graph for indices in batches))

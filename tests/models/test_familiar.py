@@ -2,12 +2,15 @@
 
 import copy
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from safetensors import safe_open
+from small_models import rattled, small_model
 
 from ase_andersonn import AndersoNN, fields
 from ase_andersonn.inputs.graph import graph_from_atoms
@@ -15,7 +18,6 @@ from ase_andersonn.models.checkpoint import load_model, save_model
 from ase_andersonn.models.committee import Committee
 from ase_andersonn.models.deq_attention import FAMILIAR, DEQAttention
 from ase_andersonn.models.familiar import cloud, learn_familiar
-from tests.small_models import rattled, small_model
 
 
 def scores(calc: AndersoNN, atoms: Atoms) -> np.ndarray:
@@ -141,3 +143,19 @@ def test_training_frames_are_familiar() -> None:
         assert max(scores(calc, frame).mean() for frame in frames) <= 1.001
     with pytest.warns(UserWarning, match="denser than any in training"):
         assert scores(calc, strained(frames[0].copy(), -0.1)).mean() > 2.0
+
+
+def test_files_without_what_was_familiar_load_and_say_nothing(tmp_path: Path) -> None:
+    """As files of earlier versions; a model in which it was not measured is written without it."""
+    model = load_model("mlearn-pbe")
+    known = model.state_dict()
+    assert isinstance(model, DEQAttention)
+    model.whiten.zero_()
+    save_model(model, tmp_path / "m.safetensors")
+    with safe_open(tmp_path / "m.safetensors", "pt") as file:
+        held = set(file.keys())
+    assert known.keys() - held == {"usual", "whiten", "farthest"}
+    calc = AndersoNN(tmp_path / "m.safetensors", compile=False)
+    atoms = bulk("Cu")
+    assert calc.get_potential_energy(atoms) == AndersoNN(compile=False).get_potential_energy(atoms)
+    assert "extrapolation" not in calc.diagnostics
