@@ -184,6 +184,11 @@ class _ProcessSetting:
     def _renew(self) -> None:
         self._lock = threading.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a context is open in any thread."""
+        return self._depth > 0
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         with self._lock:
@@ -268,7 +273,7 @@ def own_torch_state(*, grad: bool | None = True) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 torch.set_autocast_enabled(kind, False)
                 stack.callback(torch.set_autocast_enabled, kind, True)
-        if probe.dtype != torch.float32:
+        if probe.dtype != torch.float32 or _DEFAULT_DTYPE.is_open:  # else another thread would put it back meanwhile
             stack.enter_context(_DEFAULT_DTYPE())
         if probe.device.type != "cpu":
             stack.enter_context(torch.device("cpu"))

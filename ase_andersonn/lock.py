@@ -46,6 +46,7 @@ class Lock:
     def __init__(self, path: Path, what: str, remedy: str) -> None:
         self.path, self.what, self.remedy = path, what, remedy
         self._depth, self._handle, self._process = 0, -1, 0
+        self._made_folder = False
 
     def __enter__(self) -> "Lock":
         if not self._depth or self._process != os.getpid():
@@ -69,6 +70,7 @@ class Lock:
                     pass
 
     def _acquire(self) -> int:
+        self._made_folder = not self.path.parent.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -121,6 +123,8 @@ class Lock:
         with suppress(OSError):  # not even that it cannot be removed is a reason to fail: it is taken over then
             if self._is_ours(self._handle):
                 self.path.unlink()
+                if self._made_folder:
+                    self.path.parent.rmdir()  # fails, as it should, where it holds anything
         _open_in_parent.discard(self._handle)
         os.close(self._handle)
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -322,3 +323,27 @@ def test_a_context_of_nothing_changes_nothing() -> None:
     before = settings()
     with own_torch_state(), nullcontext():
         assert settings() == before
+
+
+def test_a_thread_that_ends_does_not_put_the_default_dtype_back_under_another() -> None:
+    begun, ended = threading.Event(), threading.Event()
+    seen = []
+
+    def other() -> None:
+        with own_torch_state():
+            begun.set()
+            ended.wait(30)
+            seen.append(torch.get_default_dtype())
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        with own_torch_state():
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert begun.wait(30)
+        ended.set()
+        thread.join()
+        assert seen == [torch.float32]
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

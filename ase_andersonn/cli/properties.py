@@ -260,7 +260,7 @@ def phonons(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Phonon bands, density of states, thermal properties. Example: andersonn phonons NaCl.cif --plot bands.png"""
+    """Phonon bands, density of states, thermal properties. Example: andersonn phonons Si.cif --plot bands.png"""
 
     def compute(atoms: Any, calc: Any) -> Any:
         from ase_andersonn.workflows.phonons import phonons as workflow

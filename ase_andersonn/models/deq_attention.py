@@ -77,6 +77,9 @@ class DEQAttentionConfig:
             `cutoff_slope` times the sum of their covalent radii. Distances are seen in units of it, so that large atoms
             have as many neighbours as small ones.
         cutoff_slope: see `cutoff_offset`.
+        contact_onset: times a pair's `closest` distance, below which its atoms repel each other and the distance is
+            clamped. At 1 the network is left to itself a little below the shortest distances of training, to which
+            motion comes; 1 / 0.9 begins at these.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -100,6 +103,7 @@ class DEQAttentionConfig:
     message_limit: float | None = None
     cutoff_offset: float | None = None
     cutoff_slope: float = 0.8
+    contact_onset: float = 1.0
 
     def __post_init__(self) -> None:
         known = len(covalent_radii)
@@ -131,6 +135,8 @@ class DEQAttentionConfig:
                 f"cutoff_offset is {self.cutoff_offset} Å and cutoff_slope {self.cutoff_slope}; the first has to be a "
                 "positive number, the second at least 0."
             )
+        if not 0.5 <= self.contact_onset <= 2.0:
+            raise ValueError(f"contact_onset is {self.contact_onset}; it has to be in 0.5 to 2.")
         if not 0.0 < self.contraction < 1.0:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
@@ -308,8 +314,8 @@ class DEQAttention(EnergyModel):
         return local_density(self.scaled(r, species, neighbor_species), mask, self.cutoff)
 
     def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
-        """Shortest distance learnt of each pair, Å, and how deep it is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
-        shortest = (self.closest * (1.0 / NEARER)).clamp(max=self.cutoff)
+        """Where each pair's repulsion sets in, Å, and how deep that is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
+        shortest = (self.closest * self.config.contact_onset).clamp(max=self.cutoff)
         deep = ((DEEP[0] - shortest / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
         pair = species[:, None], neighbor_species
         return shortest[pair], deep[pair]

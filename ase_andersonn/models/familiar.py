@@ -1,4 +1,4 @@
-"""What was familiar in training: how densely atoms stood, and where their injections lay.
+"""What was familiar in training: the densities of atoms, and the distribution of their injections.
 
 The injections `x = [u_i ; v_i]` of each species' atoms are taken as a cloud with mean `x̄` and covariance `C`, and the
 squared Mahalanobis distance
@@ -19,7 +19,7 @@ from torch import Tensor
 from ase_andersonn.inputs.graph import Graph
 from ase_andersonn.nn.radial import distances
 
-from .deq_attention import DEQAttention
+from .deq_attention import NEVER, DEQAttention
 
 SHARE = 0.99
 """Of the atoms of a species, those nearer than the distance that the species are compared by."""
@@ -29,20 +29,36 @@ ALONE = 2.0
 
 
 @torch.no_grad()
+def learn_density(model: DEQAttention, graphs: Iterable[Graph], *, begun: bool = False) -> None:
+    """Set the highest local density of each species' atoms, above which atoms are pushed apart.
+
+    Args:
+        model: its buffer `densest` is set.
+        graphs: all training structures, in batches: one that is left out might be pushed.
+        begun: whether the model was trained on others before, whose densities stay where they are higher or unknown.
+    """
+    found = torch.zeros_like(model.densest)
+    for graph in graphs:
+        species = model.species(graph.numbers)
+        r = distances(graph.vectors, graph.mask)
+        density = model.local_density(r, species, species[graph.neighbors], graph.mask).to(found)
+        found.scatter_reduce_(0, species, density, "amax")
+    model.densest.copy_(torch.maximum(model.densest, found) if begun else torch.where(found > 0, found, NEVER))
+
+
+@torch.no_grad()
 def learn_familiar(model: DEQAttention, graphs: Iterable[Graph]) -> None:
     """Measure what is familiar to a trained model.
 
     Args:
-        model: its buffers `densest`, `usual`, `whiten` and `farthest` are set, of species with more than two atoms.
+        model: its buffers `usual`, `whiten` and `farthest` are set, of species with more than two atoms.
         graphs: training structures, in batches.
     """
-    rows, kinds, densities, frames, n_frames = [], [], [], [], 0
+    rows, kinds, frames, n_frames = [], [], [], 0
     for graph in graphs:
         species = model.species(graph.numbers)
         u, v, _ = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
         rows.append(model.injected_scalars(u, v).double())
-        r = distances(graph.vectors, graph.mask)
-        densities.append(model.local_density(r, species, species[graph.neighbors], graph.mask))
         kinds.append(species)
         frames.append(graph.system + n_frames)
         n_frames += graph.n_systems
@@ -51,7 +67,6 @@ def learn_familiar(model: DEQAttention, graphs: Iterable[Graph]) -> None:
     shares, clouds = x.new_zeros(len(x)), {}
     for index in species.unique().tolist():
         own = species == index
-        model.densest[index] = torch.cat(densities)[own].max()
         known = x[own & fitted] if int((own & fitted).sum()) > 2 else x[own]
         if len(known) > 2:
             mean, whiten = cloud(known)

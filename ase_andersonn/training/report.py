@@ -23,9 +23,6 @@ KBAR_OF_EV_PER_A3 = 1602.1766208
 QUANTITIES = (("energy", "meV/atom", 1e3), ("forces", "meV/Å", 1e3), ("stress", "GPa", 0.1 * KBAR_OF_EV_PER_A3))
 
 
-EMPTY = hashlib.sha256().hexdigest()
-
-
 class MetricsLog:
     """A file of JSON lines, one a record."""
 
@@ -45,8 +42,8 @@ class MetricsLog:
             return hashlib.sha256(file.read(size)).hexdigest()
 
     def check(self, size: int, sha256: str) -> None:
-        """Raise ValueError where a file is there that does not begin with so many bytes of this SHA-256."""
-        if self.path.exists() and self.sha256(size) != sha256:
+        """Raise ValueError where a file is there that does not begin with so many bytes of this SHA-256, if any."""
+        if sha256 and self.path.exists() and self.sha256(size) != sha256:
             raise ValueError(
                 f"{self.path} is not as the run left it: it was changed or is damaged. Put a copy in its place, or "
                 "remove it to go on without the errors of earlier epochs."

@@ -26,7 +26,7 @@ from ase_andersonn.models.potential import ConvergenceError
 from .element_rows import ElementRows
 from .ema import WeightAverage
 from .interrupt import Interrupt
-from .report import EMPTY, MetricsLog
+from .report import MetricsLog
 from .schedule import learning_rate
 from .soap import SOAP
 from .state import gather, own_random_numbers, random_states, read_checkpoint, scatter, write_checkpoint
@@ -62,7 +62,7 @@ class Position:
         sums: of the training losses of the present epoch.
         counted: steps in these sums.
         metrics_size: bytes of the metrics file that belong to the checkpoint.
-        metrics_sha256: of these bytes.
+        metrics_sha256: of these bytes; empty where an earlier version of the package wrote the checkpoint.
     """
 
     epoch: int = 0
@@ -76,7 +76,7 @@ class Position:
     sums: dict[str, float] = field(default_factory=dict)
     counted: int = 0
     metrics_size: int = 0
-    metrics_sha256: str = EMPTY
+    metrics_sha256: str = ""
 
 
 class Run(ABC):

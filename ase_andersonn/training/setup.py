@@ -17,7 +17,7 @@ from ase_andersonn.inputs.metadata import check_metadata
 from ase_andersonn.models.base import NEARER, EnergyModel
 from ase_andersonn.models.checkpoint import load_model
 from ase_andersonn.models.deq_attention import DEQAttention
-from ase_andersonn.models.familiar import learn_familiar
+from ase_andersonn.models.familiar import learn_density, learn_familiar
 from ase_andersonn.models.files import CHECKPOINT
 from ase_andersonn.models.moments import POOLED_ATOMS
 
@@ -98,6 +98,7 @@ class Experiment:
         known = {pair: NEARER * r for pair, r in found.train.closest().items()}
         model.set_closest(shared_distances(model.elements, known) if config.share_elements else known)
         model.calibrate(lambda: _geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
+        found.learn_density()
         return found
 
     @classmethod
@@ -112,6 +113,7 @@ class Experiment:
         """
         found = cls._of(config, model.train().requires_grad_(True), train, validation)
         model.lower_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
+        found.learn_density(begun=True)
         shifts = _shifts(config, model, train)
         model.move_reference(shifts)
         moved = ", ".join(f"{chemical_symbols[z]} {shift:+.4g}" for z, shift in shifts.items())
@@ -128,7 +130,9 @@ class Experiment:
         """
         train, validation = frames_of(config)
         sizes = read_checkpoint(Path(config.output) / CHECKPOINT)[1].get("sizes", {})
-        return cls._of(config, build_model(config, elements_of(train), sizes), train, validation)
+        found = cls._of(config, build_model(config, elements_of(train), sizes), train, validation)
+        found.learn_density()  # for a checkpoint of before it was measured; of others it is that of the checkpoint
+        return found
 
     @classmethod
     def _of(
@@ -156,6 +160,12 @@ class Experiment:
     def batch(self, dataset: FrameDataset, indices: Sequence[int]) -> LabelledBatch:
         """Frames of a data set as a batch on the model's device."""
         return dataset.batch(indices, device=self.device, dtype=self.dtype)
+
+    def learn_density(self, *, begun: bool = False) -> None:
+        """Set the model's highest local densities by all training frames."""
+        if isinstance(self.model, DEQAttention):
+            batches = self.train.sampler(batch_atoms=2000, seed=0).ordered()
+            learn_density(self.model, (self.batch(self.train, indices).graph for indices in batches), begun=begun)
 
     def learn_familiar(self, model: EnergyModel) -> None:
         """Measure what of a sample of the training frames is familiar to the model as it stands."""

@@ -16,6 +16,7 @@ from ase_andersonn.checksum import BLANK, check_is_file, fill_in, verify
 from ase_andersonn.writing import whole_file
 
 from .ema import WeightAverage
+from .soap import SIDES
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ def scatter(
     for name, value in _under(tensors, "learnt/").items():
         learnt[name].copy_(value)
     moments = _under(tensors, "optimizer/")
+    _check_moments(moments, learnt)
     for name, p in learnt.items():
         found = {key.removesuffix(f"/{name}"): value for key, value in moments.items() if key.split("/", 1)[1] == name}
         if found:
@@ -156,6 +158,17 @@ def scatter(
             optimizer.state[p] = {
                 key: value.to("cpu" if key == "step" else p.device, copy=True) for key, value in found.items()
             }
+
+
+def _check_moments(moments: Mapping[str, Tensor], learnt: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a parameter has some of the optimiser's moments; those without any gather them anew."""
+    found = [key.split("/", 1) for key in moments]
+    needed = {kind for kind, _ in found if not kind.startswith(SIDES)}
+    for name in learnt:
+        own = {kind for kind, of in found if of == name}
+        if own and not needed <= own:
+            missing = ", ".join(sorted(needed - own))
+            raise ValueError(f"the run was written by another version of this package: {name} lacks {missing}.")
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

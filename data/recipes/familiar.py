@@ -11,7 +11,7 @@ import torch
 
 from ase_andersonn.models.checkpoint import load_model, save_model
 from ase_andersonn.models.deq_attention import NEARER, DEQAttention
-from ase_andersonn.models.familiar import learn_familiar
+from ase_andersonn.models.familiar import learn_density, learn_familiar
 from ase_andersonn.models.files import PRETRAINED
 from ase_andersonn.training import read_frames
 from ase_andersonn.training.dataset import FrameDataset
@@ -36,7 +36,9 @@ def main() -> None:
     data = FrameDataset(read_frames(args.frames), model.edge_cutoff)
     batches = data.sampler(batch_atoms=2000, seed=0).ordered()
     device = torch.device("cpu")
-    learn_familiar(model, (data.batch(indices, device=device, dtype=torch.float32).graph for indices in batches))
+    graphs = [data.batch(indices, device=device, dtype=torch.float32).graph for indices in batches]
+    learn_density(model, graphs)
+    learn_familiar(model, graphs)
     if args.sample:
         model.densest.fill_(model.densest.max())
         model.farthest.fill_(model.farthest.max())

@@ -17,7 +17,7 @@ from ase_andersonn.inputs.graph import graph_from_atoms
 from ase_andersonn.models.checkpoint import load_model, save_model
 from ase_andersonn.models.committee import Committee
 from ase_andersonn.models.deq_attention import FAMILIAR, DEQAttention
-from ase_andersonn.models.familiar import cloud, learn_familiar
+from ase_andersonn.models.familiar import cloud, learn_density, learn_familiar
 
 
 def scores(calc: AndersoNN, atoms: Atoms) -> np.ndarray:
@@ -135,6 +135,7 @@ def test_training_frames_are_familiar() -> None:
     assert isinstance(model, DEQAttention)
     frames = [rattled(bulk("Si", cubic=True), 0.08, seed) for seed in range(40)]
     graphs = [graph_from_atoms(f, model.cutoff, dtype=torch.float32, device=torch.device("cpu")) for f in frames]
+    learn_density(model, graphs)
     learn_familiar(model, graphs)
     model.card = {"training": {}}
     calc = AndersoNN(model, compile=False)
@@ -159,3 +160,21 @@ def test_files_without_what_was_familiar_load_and_say_nothing(tmp_path: Path) ->
     atoms = bulk("Cu")
     assert calc.get_potential_energy(atoms) == AndersoNN(compile=False).get_potential_energy(atoms)
     assert "extrapolation" not in calc.diagnostics
+
+
+def test_no_training_structure_is_pushed_whatever_the_clouds_are_sampled_from() -> None:
+    """Sparse ones alone in the sample, dense crystals beside them."""
+    model = small_model()
+    sparse = [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.4]]) for _ in range(4)]
+    dense = [rattled(bulk("Cu", cubic=True), 0.05, seed) for seed in range(4)]
+    graphs = [graph_from_atoms(atoms, model.cutoff, dtype=torch.float64) for atoms in (*sparse, *dense)]
+    learn_density(model, graphs)
+    learn_familiar(model, graphs[:4])
+    for graph in graphs:
+        species = model.species(graph.numbers)
+        r = (graph.vectors.square().sum(-1) + 1e-12).sqrt()
+        density = model.local_density(r, species, species[graph.neighbors], graph.mask)
+        assert bool((density <= model.densest[species] * (1 + 1e-9)).all())
+    before = model.densest.clone()
+    learn_density(model, graphs[:4], begun=True)
+    assert torch.equal(model.densest, before)

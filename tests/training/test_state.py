@@ -205,3 +205,21 @@ def test_the_generator_of_the_gpu_is_seeded_saved_and_restored(monkeypatch: pyte
         assert torch.rand(1).item() == whole[0]
     for generator, state in zip((torch.default_generator, *gpus), before, strict=True):
         assert torch.equal(generator.get_state(), state)
+
+
+def test_moments_that_are_missing_in_part_are_told_of_and_in_whole_gathered_anew() -> None:
+    model = nn.Linear(2, 3)
+    optimizer, average = torch.optim.Adam(model.parameters()), WeightAverage(model, 0.9)
+    model(torch.ones(1, 2)).sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    run = model, dict(model.named_parameters()), optimizer, average
+    tensors = gather(*run)
+    without = {name: tensor for name, tensor in tensors.items() if name != "optimizer/exp_avg/weight"}
+    with pytest.raises(ValueError, match="weight lacks exp_avg"):
+        scatter(without, *run)
+    scatter({name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}, *run)
+
+
+def test_a_checkpoint_that_knows_no_checksum_of_the_metrics(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.check(log.write({"epoch": 1}), "")
