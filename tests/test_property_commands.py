@@ -1,7 +1,12 @@
 """Commands for properties: one line a structure, results as JSON, clear errors, nothing half-written."""
 
+import importlib
 import json
+import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ase.build import bulk, molecule
@@ -19,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("Si.cif", bulk("Si", a=5.5))
     write("Cu.vasp", bulk("Cu", a=3.7))
     Path("bad.cif").write_text("junk")
+    write("in.json", bulk("Si"))
     return tmp_path
 
 
@@ -60,7 +66,9 @@ def test_relaxed_structures_are_written(folder: Path) -> None:
 def test_equation_of_state_and_its_picture(folder: Path) -> None:
     status, out, _ = run("eos", "Cu.vasp", "--plot", "eos.png", "--points", "7")
     assert status == 0
-    assert "B₀ 13" in out  # GPa, 131 to 139
+    found = re.search(r"B₀ ([\d.]+) GPa", out)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(135, abs=4)
     assert Path("eos.png").stat().st_size > 5000
 
 
@@ -75,14 +83,148 @@ def test_equation_of_state_and_its_picture(folder: Path) -> None:
         (("relax", "Si.cif", "--cell", "strange"), "cell is 'strange'"),
         (("relax", "Si.cif", "--fmax", "-1"), "fmax is -1.0"),
         (("relax", "bad.cif"), "bad.cif cannot be read"),
+        (("relax", "bad.cif", "--structures", "x.xyz"), "bad.cif cannot be read"),
+        (("relax", "Si.cif", "--structures", "."), ". cannot be written: it is a folder"),
+        (("relax", "Si.cif", "--steps", "0", "--structures", "nowhere/x.xyz"), "nowhere"),
+        (("relax", "Si.cif", "--structures", "Si.cif"), "Si.cif is one of the files to be read"),
+        (("relax", "Si.cif", "--structures", "x.json", "--out", "./x.json"), "name two files"),
+        (("singlepoint", "Si.cif", "in.json", "--out", "in.json"), "in.json is one of the files to be read"),
         (("neb", "Si.cif", "Cu.vasp"), "both need the same atoms"),
     ],
 )
 def test_wrong_input_is_one_clear_line_and_writes_nothing(folder: Path, arguments: tuple[str, ...], text: str) -> None:
-    before = set(folder.iterdir())
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     status, out, err = run(*arguments)
     assert status == 1
     assert text in err
     assert len(err.splitlines()) == 1
     assert out == ""
-    assert set(folder.iterdir()) == before
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def workflow(name: str) -> Any:
+    return importlib.import_module(f"ase_andersonn.workflows.{name}")
+
+
+def test_outputs_in_a_folder_are_not_read_the_next_time(folder: Path) -> None:
+    Path("bad.cif").unlink()
+    for _ in range(2):
+        status, _, err = run("relax", ".", "--steps", "0", "--fmax", "9", "--structures", "r.xyz", "--out", "r.json")
+        assert (status, err) == (0, "")
+        assert [entry["name"] for entry in json.loads(Path("r.json").read_text())] == ["Cu.vasp", "Si.cif", "in.json"]
+        assert len(read("r.xyz", ":")) == 3
+
+
+def test_structures_that_do_not_converge_keep_geometry_and_energy(folder: Path) -> None:
+    arguments = ("--fmax", "0.002", "--steps", "0", "--out", "found.json", "--structures", "relaxed.xyz")
+    status, out, err = run("relax", "Cu.vasp", "bad.cif", *arguments)
+    assert (status, out) == (1, "")
+    assert "failed: Cu.vasp: not converged after 0 steps: fmax = " in err
+    assert "failed: bad.cif: bad.cif cannot be read" in err
+    copper, bad = json.loads(Path("found.json").read_text())
+    assert copper["atoms"]["symbols"] == ["Cu"]
+    assert copper["energy"] < 0.0
+    assert copper["error"].startswith("not converged after 0 steps: fmax = ")
+    assert bad["error"].startswith("bad.cif cannot be read")
+    assert not Path("relaxed.xyz").exists()
+
+
+def test_one_converged_structure_is_enough(folder: Path) -> None:
+    write("moved.vasp", _moved())
+    status, out, err = run("relax", "Cu.vasp", "moved.vasp", "--cell", "fixed", "--steps", "0", "--json")
+    assert status == 0
+    assert err.startswith("failed: moved.vasp: not converged after 0 steps")
+    assert [entry["converged"] for entry in json.loads(out)] == [True, False]
+
+
+def _moved() -> Any:
+    atoms = bulk("Si", a=5.43)
+    atoms.positions[1] += 0.2
+    return atoms
+
+
+def test_any_error_of_one_structure_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = workflow("singlepoint")
+    original = module.singlepoint
+
+    def broken(atoms: Any, calc: Any) -> Any:
+        if "Si" in atoms.symbols:
+            raise KeyError("space group\nof silicon")
+        return original(atoms, calc)
+
+    monkeypatch.setattr(module, "singlepoint", broken)
+    status, out, err = run("singlepoint", "Si.cif", "Cu.vasp")
+    assert status == 0
+    assert out.startswith("Cu.vasp: ")
+    assert err == "failed: Si.cif: KeyError('space group\\nof silicon')\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_interrupted_single_points_keep_what_was_computed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    module = workflow("singlepoint")
+    original = module.singlepoint
+
+    def interrupted(atoms: Any, calc: Any) -> Any:
+        if "Si" in atoms.symbols:
+            raise KeyboardInterrupt
+        return original(atoms, calc)
+
+    monkeypatch.setattr(module, "singlepoint", interrupted)
+    more = ("--json",) if as_json else ()
+    status, out, err = run("singlepoint", "Cu.vasp", "Si.cif", "--out", "found.json", *more)
+    assert (status, err) == (130, "interrupted.\n")
+    (entry,) = json.loads(Path("found.json").read_text())
+    assert entry["name"] == "Cu.vasp"
+    if as_json:
+        assert json.loads(out) == [entry]
+
+
+def test_interrupted_relaxations_keep_what_was_relaxed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = workflow("relax")
+    original = module.relax_each
+
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield next(original(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "relax_each", interrupted)
+    status, _, err = run("relax", "Cu.vasp", "Si.cif", "--structures", "relaxed.xyz", "--out", "found.json")
+    assert (status, err) == (130, "interrupted.\n")
+    (entry,) = json.loads(Path("found.json").read_text())
+    (atoms,) = read("relaxed.xyz", ":")
+    assert entry["energy"] == pytest.approx(atoms.get_potential_energy())
+
+
+def test_interrupted_before_the_first_result_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow("singlepoint"), "singlepoint", interrupted)
+    assert run("singlepoint", "Cu.vasp", "--json", "--out", "found.json") == (130, "", "interrupted.\n")
+    assert not Path("found.json").exists()
+
+
+def test_results_are_written_where_structures_fail_to_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("ase_andersonn.cli.request._write_structures", full)
+    status, out, err = run("relax", "Cu.vasp", "--structures", "relaxed.xyz", "--out", "found.json", "--json")
+    assert (status, err) == (1, "error: No space left on device\n")
+    assert json.loads(Path("found.json").read_text()) == json.loads(out)
+
+
+def test_a_band_that_does_not_converge_is_told_from_a_barrier(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crystal = bulk("Cu", a=3.63, cubic=True)
+    write("a.xyz", crystal[[1, 2, 3]])
+    crystal.positions[1] = crystal.positions[0]
+    write("b.xyz", crystal[[1, 2, 3]])
+    module = workflow("neb")
+    short = partial(module.nudged_elastic_band, steps=0, relax_ends=False)
+    monkeypatch.setattr(module, "nudged_elastic_band", short)
+    status, out, err = run("neb", "a.xyz", "b.xyz", "--images", "1", "--out", "found.json", "--fmax", "1e-6")
+    assert (status, err) == (1, "")
+    assert re.search(r"barrier [\d.]+ eV, .*, not converged, fmax [\d.e-]+ eV/Å\n$", out)
+    assert json.loads(Path("found.json").read_text())[0]["converged"] is False

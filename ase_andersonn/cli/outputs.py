@@ -23,10 +23,21 @@ def check_table(out: Path | None, given: Iterable[str] = ()) -> str:
         return ""
     if out.suffix.lower() not in TABLES:
         raise ValueError(f"{out} has an unknown ending; tables are written as {', '.join(TABLES)}.")
-    if any(os.path.isfile(text) and out.exists() and out.samefile(text) for text in given):
+    if _is_among(out, given):
         raise ValueError(f"{out} is one of the files to be read; name another one for the table.")
     check_folder(out)
     return why_unwritable(out)
+
+
+def check_output(out: Path | None, given: Iterable[str]) -> None:
+    """Raise ValueError or OSError for a file that is an input, or that cannot be written."""
+    if out is None:
+        return
+    if _is_among(out, given):
+        raise ValueError(f"{out} is one of the files to be read; name another one for what is written.")
+    check_folder(out)
+    if why := why_unwritable(out):
+        raise OSError(f"{out} cannot be written: {why}.")
 
 
 def check_picture(plot: Path | None) -> None:
@@ -38,3 +49,7 @@ def check_picture(plot: Path | None) -> None:
     check_folder(plot)
     if why := why_unwritable(plot):
         raise OSError(f"{plot} cannot be written: {why}.")
+
+
+def _is_among(out: Path, given: Iterable[str]) -> bool:
+    return any(os.path.isfile(text) and out.exists() and out.samefile(text) for text in given)

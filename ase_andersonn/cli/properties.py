@@ -1,18 +1,16 @@
 """Commands for properties: singlepoint, relax, eos, elastic, phonons, qha, vacancy, neb.
 
-Each reads all structures of the files it is given, computes one workflow's result for each, prints a line for each, and
-writes what is asked for. A structure that fails is a line of its own; the exit status is 1 if all fail.
+Each computes one workflow's result for every structure of the files it is given, as `request` describes.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .errors import plain_errors
+from .request import Request, exit_status, run, say, write_results
 
 Files = Annotated[list[str], typer.Argument(help="Structure files, folders or glob patterns.")]
 Model = Annotated[str | None, typer.Option(help="Name or path of a model; the default one if not given.")]
@@ -20,107 +18,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Out = Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw each result; of several structures the files are numbered.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a line for each structure.")]
-Fmax = Annotated[float, typer.Option(help="Largest force at rest, eV/Å.")]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user gave besides the workflow's own options."""
-
-    files: Sequence[str]
-    model: str | None
-    device: str
-    out: Path | None
-    plot: Path | None
-    as_json: bool
-
-    def check(self) -> None:
-        """Refuse files that are not there, and outputs that cannot be written, before anything is loaded."""
-        from ase_andersonn.inputs.paths import expand
-        from ase_andersonn.models.files import model_files
-        from ase_andersonn.writing import check_folder, why_unwritable
-
-        from .outputs import check_picture
-
-        expand(self.files)
-        if self.model is not None:
-            model_files(self.model)
-        if self.out is not None:
-            if self.out.suffix.lower() != ".json":
-                raise ValueError(f"{self.out} has an unknown ending; results are written as .json.")
-            check_folder(self.out)
-            if why := why_unwritable(self.out):
-                raise OSError(f"{self.out} cannot be written: {why}.")
-        check_picture(self.plot)
-
-    def calculator(self) -> Any:
-        from ase_andersonn.calculator import AndersoNN
-
-        return AndersoNN(self.model, device=self.device)
-
-    def structures(self) -> Iterator[tuple[str, Any]]:
-        """Names and structures; an error where one cannot be read."""
-        from ase_andersonn.inputs.files import structures_in
-        from ase_andersonn.inputs.paths import expand
-
-        for path in expand(self.files):
-            yield from structures_in(path)
-
-
-def run(request: Request, compute: Callable[[Any, Any], Any], line: Callable[[Any], str]) -> None:
-    """Compute a result for each structure, and say and write what came out."""
-    with plain_errors():
-        request.check()
-        calc = request.calculator()
-        results: list[tuple[str, Any]] = []
-        for name, atoms in request.structures():
-            found = _result(compute, atoms, calc)
-            results.append((name, found))
-            _say(request, name, found, line)
-        write_results(request, results)
-    exit_status(results)
-
-
-def exit_status(results: list[tuple[str, Any]]) -> None:
-    """Exit status 1 where no structure has a result."""
-    if all(isinstance(found, Exception) for _, found in results):
-        raise typer.Exit(1)
-
-
-def write_results(request: Request, results: list[tuple[str, Any]]) -> None:
-    """Write pictures and the file of results, as far as they are asked for."""
-    good = [(name, found) for name, found in results if not isinstance(found, Exception)]
-    records = [_record(name, found) for name, found in results]
-    if request.as_json:
-        typer.echo(json.dumps(records, indent=1))
-    if request.out is not None:
-        from ase_andersonn.writing import write_whole
-
-        write_whole(request.out, (json.dumps(records, indent=1) + "\n").encode())
-    if request.plot is not None:
-        for k, (_, found) in enumerate(good):
-            numbered = request.plot.with_stem(f"{request.plot.stem}-{k}") if len(good) > 1 else request.plot
-            found.plot(numbered)
-
-
-def _result(compute: Callable[[Any, Any], Any], atoms: Any, calc: Any) -> Any:
-    if isinstance(atoms, Exception):
-        return atoms
-    try:
-        return compute(atoms, calc)
-    except (ValueError, TypeError, RuntimeError, OSError) as error:  # a bad structure is one bad line
-        return error
-
-
-def _say(request: Request, name: str, found: Any, line: Callable[[Any], str]) -> None:
-    if isinstance(found, Exception):
-        typer.echo(f"failed: {name}: {found}", err=True)
-    elif not request.as_json:
-        typer.echo(f"{name}: {line(found)}")
-
-
-def _record(name: str, found: Any) -> dict[str, Any]:
-    return {"name": name} | ({"error": str(found)} if isinstance(found, Exception) else found.to_dict())
+Fmax = Annotated[float, typer.Option(help="Convergence threshold for the forces, eV/Å.")]
 
 
 def singlepoint(
@@ -157,46 +55,30 @@ def relax(
     from ase_andersonn.workflows.relax import relax_each
 
     with plain_errors():
-        request = Request(files, model, device, out, plot, as_json)
+        request = Request(files, model, device, out, plot, as_json, structures)
         request.check()
-        if structures is not None:
-            from ase_andersonn.writing import check_folder
-
-            check_folder(structures)
         names: list[str] = []
 
         def given() -> Iterator[Any]:
-            for name, atoms in request.structures():
+            for name, atoms in request.given():
                 names.append(name)
                 yield atoms
 
         options = {"fmax": fmax, "steps": steps, "cell": cell, "pressure": pressure * units.GPa}
         found: dict[int, Any] = {}
-        for k, result in relax_each(given(), request.calculator(), fix_symmetry=fix_symmetry, **options):
-            found[k] = result if result.converged else RuntimeError(str(result.error).removeprefix("ValueError: "))
-            _say(request, names[k], found[k], _relaxed_line)
-        if structures is not None:
-            _write_structures(structures, [found[k].atoms for k in sorted(found) if hasattr(found[k], "atoms")])
-        results = [(names[k], found[k]) for k in sorted(found)]
-        write_results(request, results)
+        try:
+            for k, result in relax_each(given(), request.calculator(), fix_symmetry=fix_symmetry, **options):
+                found[k] = result
+                say(request, names[k], result, _relaxed_line)
+        finally:
+            results = [(names[k], found[k]) for k in sorted(found)]
+            write_results(request, results)
     exit_status(results)
 
 
 def _relaxed_line(result: Any) -> str:
     n = len(result.atoms)
     return f"{result.energy / n:.6f} eV/atom, {result.volume / n:.4f} Å³/atom after {result.steps} steps"
-
-
-def _write_structures(path: Path, structures: Sequence[Any]) -> None:
-    import io
-
-    from ase.io import write
-
-    from ase_andersonn.writing import write_whole
-
-    text = io.StringIO()
-    write(text, structures, format="extxyz")
-    write_whole(path, text.getvalue().encode())
 
 
 def eos(
@@ -349,8 +231,15 @@ def neb(
             Path(initial), Path(final), request.calculator(), images=images, fmax=fmax, climb=climb
         )
         name = f"{initial} → {final}"
-        _say(request, name, found, lambda r: f"barrier {r.barrier:.4f} eV, reaction energy {r.reaction_energy:.4f} eV")
+        say(request, name, found, _barrier_line)
         write_results(request, [(name, found)])
+    if not found.converged:
+        raise typer.Exit(1)
+
+
+def _barrier_line(result: Any) -> str:
+    text = f"barrier {result.barrier:.4f} eV, reaction energy {result.reaction_energy:.4f} eV"
+    return text if result.converged else f"{text}, not converged, fmax {result.fmax:.4g} eV/Å"
 
 
 COMMANDS = (singlepoint, relax, eos, elastic, phonons, qha, vacancy, neb)

@@ -10,16 +10,21 @@ OTHERS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml
 """Endings of files in folders and archives that are no structures, such as notes and the picture of the last run."""
 
 
-def expand(patterns: Iterable[str]) -> list[Path]:
+def expand(patterns: Iterable[str], skip: Iterable[Path] = ()) -> list[Path]:
     """The files that names, folders and glob patterns stand for, each once, in the order given.
+
+    Args:
+        patterns: names and patterns.
+        skip: files that are left out, as those that are to be written.
 
     Raises:
         FileNotFoundError: for a pattern that stands for no file.
         OSError: for a folder that cannot be read.
     """
     paths: dict[Path, None] = {}
+    left_out = {path.resolve() for path in skip}
     for pattern in patterns:
-        found = files_of(pattern)
+        found = [path for path in files_of(pattern) if not left_out or path.resolve() not in left_out]
         if not found:
             raise FileNotFoundError(f"no file matches {pattern!r}, seen from {Path.cwd()}.")
         paths.update(dict.fromkeys(found))

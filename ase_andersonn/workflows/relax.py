@@ -285,7 +285,7 @@ class _Search:
             if self.converged or stop:
                 self.done, self.last = True, with_results(self.atoms, answer)
                 if not self.converged:
-                    self.error = f"not at rest after {self.options.steps} steps: {self.fmax:.2g} eV/Å are left."
+                    self.error = f"not converged after {self.options.steps} steps: fmax = {self.fmax:.2g} eV/Å."
                 return
             self.optimizer.step()
         except _Exploded as error:

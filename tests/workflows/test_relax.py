@@ -169,7 +169,7 @@ def test_failures_are_results(tmp_path: Path) -> None:
     assert len(found[1].atoms) == 4
     assert found[3].atoms is None
     assert not relax(distorted(), EMT(), steps=2).converged
-    assert "after 2 steps" in relax(distorted(), EMT(), steps=2).error
+    assert relax(distorted(), EMT(), steps=2).error.startswith("not converged after 2 steps: fmax = ")
     with pytest.raises(RuntimeError, match="platinum"):
         relax(distorted("Pt"), Broken())
 
