@@ -150,6 +150,10 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_int, value))
+
+
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
@@ -160,6 +164,7 @@ def _is(kind: type[Any]) -> Callable[[Any], bool]:
 
 CARD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "combinations": (_list_of(_list_of(_is_int)), "a list of lists of atomic numbers"),
+    "pairs": (_list_of(_is_pair), "a list of pairs of atomic numbers"),
     "smallest": (_is_int, "a number of atoms"),
     "periodic": (_list_of(_is(bool)), "a list of true and false"),
     "odd_electrons": (_is(bool), "true or false"),

@@ -253,6 +253,8 @@ ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
         {"card": '{"combinations": 3}'},
         "combinations in the card .* a list of lists of atomic",
     ),
+    "pairs": ({"card": '{"pairs": [[1, 8], [1, 6, 8]]}'}, "pairs in the card .* a list of pairs of atomic numbers"),
+    "pairs of names": ({"card": '{"pairs": [["H", "O"]]}'}, "pairs in the card"),
     "smallest": ({"card": '{"smallest": "two"}'}, "smallest in the card of .* has to be a number of atoms"),
     "periodic": ({"card": '{"periodic": [1, "no"]}'}, "periodic in the card"),
     "lone": ({"card": '{"lone": {"1": 2}}'}, "lone in the card"),
