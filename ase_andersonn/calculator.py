@@ -67,7 +67,7 @@ class AndersoNN(Calculator):
         compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
         tiles: None evaluates structures as a whole; `"on"` as a sum over tiles, whose memory is bounded and in which a
             change costs what it touches; `"auto"` by tiles where the whole would not fit in memory; `Tiles(...)` sets
-            focus and context.
+            focus and context. Tiles give no extrapolation score and no warnings of distances.
 
     Raises:
         FileNotFoundError: if there is no such model.
