@@ -67,7 +67,7 @@ class AndersoNN(Calculator):
         compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
         tiles: None evaluates structures as a whole; `"on"` as a sum over tiles, whose memory is bounded and in which a
             change costs what it touches; `"auto"` by tiles where the whole would not fit in memory; `Tiles(...)` sets
-            focus and context.
+            focus and context. Tiles give no extrapolation score and no warnings of distances.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -124,6 +124,7 @@ class AndersoNN(Calculator):
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._impossible = False
         self._warned: set[str] = set()
+        self._told_pairs: set[frozenset[int]] = set()
         self._turn = _Turn()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
@@ -153,8 +154,8 @@ class AndersoNN(Calculator):
         What changes no result, and so starts no calculation, is told of here.
         """
         check_arrays(atoms)
-        if atoms.info or not self.ignored_changes.isdisjoint(atoms.arrays):
-            self._warn_of_the_unseen(atoms)
+        if (atoms.info or not self.ignored_changes.isdisjoint(atoms.arrays)) and self._knows(atoms):
+            self._warn_once(check_metadata(atoms, reads_magmoms=self.model.reads_magmoms).ignored())
         found: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
         return found
 
@@ -276,10 +277,16 @@ class AndersoNN(Calculator):
 
     def _warn_of_the_unseen(self, atoms: Atoms) -> None:
         """Say once what the training data had nothing of."""
-        if not len(atoms) or not set(atoms.numbers.tolist()) <= set(self.model.elements):  # an error will say so
-            return
-        state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
-        for text in (*unseen(self.model.card, atoms), *state.ignored()):
+        if self._knows(atoms):
+            state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
+            self._warn_once((*unseen(self.model.card, atoms, self._told_pairs), *state.ignored()))
+
+    def _knows(self, atoms: Atoms) -> bool:
+        """Whether there are atoms, all of elements of the model; where not, an error will say so."""
+        return bool(len(atoms)) and set(atoms.numbers.tolist()) <= set(self.model.elements)
+
+    def _warn_once(self, texts: Iterable[str]) -> None:
+        for text in texts:
             if text not in self._warned:
                 self._warned.add(text)
                 warn_caller(text)

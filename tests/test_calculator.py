@@ -29,8 +29,9 @@ from small_models import (
 
 from ase_andersonn import AndersoNN, MetropolisMC, calculator
 from ase_andersonn.fields import RESULTS
+from ase_andersonn.inputs.neighbors import neighbor_edges
 from ase_andersonn.mc import Displacement
-from ase_andersonn.models import whole
+from ase_andersonn.models import unseen, whole
 from ase_andersonn.models.derivatives import evaluate
 from ase_andersonn.models.ednn import GridConfig, GridModel
 from ase_andersonn.testing import check_calculator, computed
@@ -366,6 +367,34 @@ def test_unknown_combinations_are_said_of_batches_too() -> None:
     calc = AndersoNN(model, dtype="float64", compile=False)
     with pytest.warns(UserWarning, match=r"\['Cu', 'O'\] together"):
         calc.evaluate([silicon(), slab()], forces=False)
+
+
+def test_neighbours_are_sought_only_while_a_pair_may_still_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    sought: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        sought.append(len(args[0]))
+        return neighbor_edges(*args)
+
+    monkeypatch.setattr(unseen, "neighbor_edges", counted)
+    model, atoms = small_model(), slab()
+    model.card = {"combinations": [sorted(set(atoms.numbers.tolist()) - {8}), [8]]}
+    atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
+    calc = AndersoNN(model, dtype="float64", compile=False)
+    with pytest.warns(UserWarning, match=r"\['Cu', 'O'\] together"):
+        calc.get_potential_energy(atoms)
+    assert len(sought) == 1
+    calc.get_potential_energy(atoms)
+    calc.get_potential_energy(rattled(atoms, seed=4))
+    assert len(sought) == 1
+
+    apart = Atoms("CuC", [[0.0, 0.0, 0.0], [7.0, 0.0, 0.0]], magmoms=[1.0, 1.0])
+    calc.get_potential_energy(apart)
+    calc.get_potential_energy(apart)
+    assert len(sought) == 2, "that nothing changed is no reason to look"
+    apart.positions[1, 0] = 2.0
+    with pytest.warns(UserWarning, match=r"\['C', 'Cu'\] together"):
+        calc.get_potential_energy(apart)
 
 
 # Copies

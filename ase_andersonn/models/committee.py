@@ -86,7 +86,7 @@ class CommitteeEvaluator(Evaluator):
             eV/atom) and, where they were asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress
             (`stress_spread` [6], eV/Å³); after `calculate_many` a list of each, one entry a structure; the largest
             estimated error of a member's energy (`energy_error`, eV/atom), the largest `extrapolation` of a member of
-            each atom where all have it after `calculate`, how they run (`backend`), and what the
+            each atom where all have it, after `calculate_many` a list of it, how they run (`backend`), and what the
             members say (`members`).
     """
 
@@ -146,9 +146,12 @@ class CommitteeEvaluator(Evaluator):
         found: dict[str, Any] = {"backend": members[0].get("backend", ""), "members": members}
         if errors := [member["energy_error"] for member in members if "energy_error" in member]:
             found["energy_error"] = max(errors)
-        scores = [member["extrapolation"] for member in members if isinstance(member.get("extrapolation"), np.ndarray)]
+        scores = [member["extrapolation"] for member in members if "extrapolation" in member]
         if len(scores) == len(members):
-            found["extrapolation"] = np.max(scores, axis=0)
+            several = isinstance(scores[0], list)
+            found["extrapolation"] = (
+                [np.max(of_one, axis=0) for of_one in zip(*scores, strict=True)] if several else np.max(scores, axis=0)
+            )
         self.diagnostics = {**spreads, **found}
 
 

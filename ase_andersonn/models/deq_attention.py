@@ -365,7 +365,7 @@ class DEQAttention(EnergyModel):
         self.reference = reference.to(self.reference.device)
         return self
 
-    optional_tensors = FAMILIAR
+    optional_tensors = (("densest",), CLOUDS)
 
     def unmeasured(self) -> tuple[str, ...]:
         """See `Potential.unmeasured`: the clouds of familiar environments, before they are measured."""

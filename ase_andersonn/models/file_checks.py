@@ -100,8 +100,14 @@ def check_tensors(path: Path, make: Callable[[], Any], tensors: Mapping[str, Ten
             wanted: dict[str, Tensor] = model.state_dict()
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"the config of {path} makes no model: {error} {ANEW}") from error
-    required = wanted.keys() - set(getattr(model, "optional_tensors", ()))
-    wrong = [f"{name} is missing" for name in wanted if name in required and name not in tensors]
+    groups: tuple[tuple[str, ...], ...] = getattr(model, "optional_tensors", ())
+    optional = {name for group in groups for name in group}
+    wrong = [f"{name} is missing" for name in wanted if name not in optional and name not in tensors]
+    for group in groups:
+        held = [name for name in group if name in tensors]
+        if held and len(held) < len(group):
+            lacking = ", ".join(name for name in group if name not in tensors)
+            wrong.append(f"it holds {', '.join(held)} without {lacking}, which belong together")
     wrong += [f"{name} is unknown" for name in tensors if name not in wanted]
     for name, tensor in tensors.items():
         like = wanted.get(name, tensor)
@@ -144,6 +150,10 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_int, value))
+
+
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
@@ -154,6 +164,7 @@ def _is(kind: type[Any]) -> Callable[[Any], bool]:
 
 CARD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "combinations": (_list_of(_list_of(_is_int)), "a list of lists of atomic numbers"),
+    "pairs": (_list_of(_is_pair), "a list of pairs of atomic numbers"),
     "smallest": (_is_int, "a number of atoms"),
     "periodic": (_list_of(_is(bool)), "a list of true and false"),
     "odd_electrons": (_is(bool), "true or false"),

@@ -52,14 +52,14 @@ class Potential(nn.Module, ABC):
         elements: atomic numbers it knows, ascending.
         card: the model card, where it came from a file.
         reads_magmoms: whether its energy depends on the initial magnetic moments.
-        optional_tensors: names of tensors that a file may lack.
+        optional_tensors: groups of names of tensors; of each a file holds all or none.
     """
 
     config: Any
     elements: tuple[int, ...]
     card: dict[str, Any]
     reads_magmoms = False
-    optional_tensors: tuple[str, ...] = ()
+    optional_tensors: tuple[tuple[str, ...], ...] = ()
 
     def unmeasured(self) -> tuple[str, ...]:
         """Names of the optional tensors that say nothing yet, so that a file need not hold them."""

@@ -26,7 +26,7 @@ NEIGHBORS = 5.0
 """Å: how far apart atoms are neighbours, of pairs of elements that were never learnt."""
 
 
-def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
+def unseen(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]] | None = None) -> Iterator[str]:
     """A sentence for everything that the training data of a model had nothing of; of charges and spins see `metadata`.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), which pairs of elements
@@ -38,8 +38,9 @@ def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
     Args:
         card: the model card.
         atoms: a structure of elements that the model knows.
+        told: pairs of elements that nothing more is said of; those that a sentence names are added.
     """
-    yield from _unmet(card, atoms)
+    yield from _unmet(card, atoms, set() if told is None else told)
     smallest = card.get("smallest")
     if smallest and len(atoms) < smallest and not atoms.pbc.any():
         yield (
@@ -54,7 +55,7 @@ def unseen(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
         yield f"the model was not trained on molecules with an odd number of electrons, radicals: {EXTRAPOLATION}"
 
 
-def _unmet(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
+def _unmet(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]]) -> Iterator[str]:
     """A sentence for an element, or a pair of elements with atoms that are neighbours, that training had nothing of."""
     combinations = card.get("combinations", ())
     met = card.get("pairs") or [pair for known in combinations for pair in combinations_with_replacement(known, 2)]
@@ -62,7 +63,7 @@ def _unmet(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
         return
     met = {frozenset(pair) for pair in met}
     here = sorted(set(atoms.numbers.tolist()))
-    doubted = {frozenset(pair) for pair in combinations_with_replacement(here, 2)} - met
+    doubted = {frozenset(pair) for pair in combinations_with_replacement(here, 2)} - met - told
     if not doubted or not np.isfinite(atoms.positions).all():
         return
     edges = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, NEIGHBORS)
@@ -71,6 +72,7 @@ def _unmet(card: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
     if len(here) == 1:
         near.add(frozenset(here))
     if found := sorted(sorted(pair) for pair in doubted & near):
+        told |= doubted & near
         names = ", ".join("–".join(chemical_symbols[n] for n in (pair[0], pair[-1])) for pair in found)
         symbols = sorted({chemical_symbols[n] for pair in found for n in pair})
         what = f"structures of {symbols[0]}"

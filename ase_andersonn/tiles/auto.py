@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ase_andersonn.inputs.neighbors import Cutoff, PairCutoffs
 from ase_andersonn.models.base import EnergyModel
 from ase_andersonn.models.potential import Evaluator, Settings
 from ase_andersonn.models.whole import Whole
@@ -18,7 +19,7 @@ from .tiled import Tiled
 ALWAYS_FITS = 2000
 """Atoms up to which nothing is estimated."""
 SAMPLES = 8
-"""Atoms whose neighbours are counted for the estimate."""
+"""Atoms whose neighbours are counted for the estimate, of each element where pairs have cutoffs of their own."""
 CROWDED = 1.5
 """The most neighbours of an atom over the mean of those counted."""
 
@@ -95,19 +96,27 @@ class Auto(Evaluator):
             return self._choice
         self._chosen_for, self._used, self._choice = ChosenFor.of(atoms), self.whole, {}
         if len(atoms) > ALWAYS_FITS:
-            need = estimate_memory(self.model, len(atoms), most_neighbors(atoms, self.model.cutoff), forces=True)
+            need = estimate_memory(self.model, len(atoms), most_neighbors(atoms, self.model.edge_cutoff), forces=True)
             free = self.tiles.max_memory or available_memory(self.settings.device)
             self._used = self.tiled if need > free else self.whole
             self._choice = {"tiled": need > free, "memory_estimate": need, "memory_available": free}
         return self._choice
 
 
-def most_neighbors(atoms: Atoms, cutoff: float) -> float:
+def most_neighbors(atoms: Atoms, cutoff: Cutoff) -> float:
     """The most neighbours that an atom of a large structure has, estimated from a few atoms of its middle."""
-    positions = atoms.positions
-    middle = np.argsort(np.square(positions - positions.mean(0)).sum(1))[:SAMPLES]
-    near = [np.count_nonzero(np.square(positions - positions[i]).sum(1) < cutoff**2) - 1 for i in middle]
-    return CROWDED * max(float(np.mean(near)), 1.0)
+    positions, numbers = atoms.positions, atoms.numbers
+    from_middle = np.argsort(np.square(positions - positions.mean(0)).sum(1))
+    if not isinstance(cutoff, PairCutoffs):
+        kinds = [from_middle[:SAMPLES]]
+    else:  # an element with long cutoffs has the most
+        kinds = [from_middle[numbers[from_middle] == number][:SAMPLES] for number in np.unique(numbers)]
+
+    def count(i: int) -> int:
+        limits = cutoff.table[numbers[i], numbers] if isinstance(cutoff, PairCutoffs) else cutoff
+        return int(np.count_nonzero(np.square(positions - positions[i]).sum(1) < limits**2)) - 1
+
+    return CROWDED * max(1.0, *(float(np.mean([count(i) for i in kind])) for kind in kinds))
 
 
 def evaluator_with_tiles(model: EnergyModel, settings: Settings, tiles: str | Tiles) -> Evaluator:

@@ -253,6 +253,8 @@ ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
         {"card": '{"combinations": 3}'},
         "combinations in the card .* a list of lists of atomic",
     ),
+    "pairs": ({"card": '{"pairs": [[1, 8], [1, 6, 8]]}'}, "pairs in the card .* a list of pairs of atomic numbers"),
+    "pairs of names": ({"card": '{"pairs": [["H", "O"]]}'}, "pairs in the card"),
     "smallest": ({"card": '{"smallest": "two"}'}, "smallest in the card of .* has to be a number of atoms"),
     "periodic": ({"card": '{"periodic": [1, "no"]}'}, "periodic in the card"),
     "lone": ({"card": '{"lone": {"1": 2}}'}, "lone in the card"),
@@ -278,6 +280,11 @@ def test_entries_that_are_none_are_refused(saved: Path, case: str) -> None:
 
 TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"output": None}, "output is missing"),
+    "one of the clouds": ({"usual": torch.zeros(5, 24)}, "it holds usual without whiten, farthest, which belong"),
+    "two of the clouds": (
+        {"whiten": torch.ones(5, 24, 24), "farthest": torch.ones(5)},
+        "it holds whiten, farthest without usual, which belong together",
+    ),
     "unknown": ({"more": torch.zeros(2)}, "more is unknown"),
     "shape": ({"output": torch.zeros(3, 3)}, r"output has the shape \(3, 3\) instead of"),
     "integers": ({"output": torch.zeros(5, 12, dtype=torch.int64)}, "output is torch.int64 instead of torch.float32"),

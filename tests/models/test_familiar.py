@@ -81,6 +81,12 @@ def test_the_number_is_in_the_table_of_fields_and_of_batches_and_committees_too(
         np.testing.assert_allclose(scores(AndersoNN("mlearn-pbe", compile=False), atoms), found, rtol=0.02, atol=1e-3)
     several = Committee([load_model("mlearn-pbe"), load_model("mlearn-pbe-large")])
     assert scores(AndersoNN(several, compile=False), frames[1]).shape == (16,)
+    calc = AndersoNN(several, compile=False)
+    calc.evaluate(frames)
+    for each in zip(
+        calc.diagnostics["extrapolation"], *(m["extrapolation"] for m in calc.diagnostics["members"]), strict=True
+    ):
+        np.testing.assert_array_equal(each[0], np.maximum(*each[1:]))
 
 
 def test_pairs_count_and_not_sets_of_elements() -> None:

@@ -11,6 +11,7 @@ from ase.build import bulk
 from small_models import small_model, telling_model
 
 from ase_andersonn import AndersoNN
+from ase_andersonn.inputs.neighbors import PairCutoffs, edges_of
 from ase_andersonn.models import whole
 from ase_andersonn.models.ednn import GridConfig, GridModel
 from ase_andersonn.tiles import Tiles, auto
@@ -144,6 +145,20 @@ def test_lengths_that_were_chosen_stay_while_the_structure_is_alike() -> None:
 def test_neighbours_of_a_crystal_are_not_underestimated() -> None:
     atoms = bulk("Cu", cubic=True).repeat(8)
     assert 54 <= most_neighbors(atoms, 5.5) <= 2.0 * 54
+
+
+def test_neighbours_are_those_within_the_cutoffs_of_pairs() -> None:
+    atoms = bulk("CsCl", "cesiumchloride", a=4.1, cubic=True).repeat(12)
+    table = np.full((119, 119), 3.0)
+    table[17, 55] = table[55, 17] = 4.0
+    cutoffs = PairCutoffs(table)
+    assert 8 <= most_neighbors(atoms, cutoffs) <= 2.0 * 8
+    table[55, 55] = 4.5  # caesium has more neighbours than chlorine then
+    edges = edges_of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoffs)
+    most = int(np.bincount(edges.center).max())
+    assert most == 8 + 6
+    assert most <= most_neighbors(atoms, cutoffs) <= 2.0 * most
+    assert most_neighbors(atoms, 6.0) > 2.0 * most
 
 
 def test_proposed_changes_are_settled_in_tiles() -> None:
