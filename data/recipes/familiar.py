@@ -1,11 +1,13 @@
-"""What of its training is familiar to a packaged model: densities, surroundings, pairs of elements.
+"""What of its training is familiar to a packaged model: densities, environments, pairs of elements.
 
-No weight is changed. `train` does the same by itself for models of one's own.
+No weight is changed. Pairs repel from the shortest distances of training on, which `tests/models/test_short_range.py`
+holds packaged models to. `train` does the same by itself for models of one's own.
 
     python ../familiar.py mlearn-pbe "frames/*_train.extxyz"
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 
@@ -42,6 +44,7 @@ def main() -> None:
     if args.sample:
         model.densest.fill_(model.densest.max())
         model.farthest.fill_(model.farthest.max())
+    model.config = replace(model.config, contact_onset=1.0 / NEARER)  # what is packaged is tested below these distances
     model.set_closest({(int(a), int(b)): NEARER * float(r) for a, b, r in args.shortest})
     card = dict(model.card)
     if not args.sample:  # else the sets of elements that stood together say more
