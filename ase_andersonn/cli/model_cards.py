@@ -22,8 +22,9 @@ from ase_andersonn.models.files import (
     read_header,
 )
 
-ELSEWHERE = ("limits", "training", "validation")
-"""Of a card what has a line of its own, and what only the file beside the weights holds: the training's settings."""
+ELSEWHERE = ("limits", "training", "validation", "pairs")
+"""Of a card what has a line of its own, and what only the file beside the weights holds: the training's settings, and
+which pairs of elements were neighbours."""
 
 
 def model_table() -> str:

@@ -40,7 +40,8 @@ def shared_distances(elements: Sequence[int], known: Mapping[tuple[int, int], fl
     """The distance down to which each pair of elements counts as known, Å; those never seen bonded learn from the rest.
 
     A pair that the frames hold at no less than the sum of its covalent radii, or not at all, takes the median share of
-    that sum of the other pairs: a repulsion from its own shortest distance on would reach into ordinary bonds.
+    that sum of the other pairs; one that they hold seldom, and so never near, at most the upper quartile: a repulsion
+    from its own shortest distance on would reach into ordinary bonds.
 
     Args:
         elements: atomic numbers.
@@ -48,8 +49,9 @@ def shared_distances(elements: Sequence[int], known: Mapping[tuple[int, int], fl
     """
     sums = {(i, j): float(covalent_radii[i] + covalent_radii[j]) for i, j in combinations_with_replacement(elements, 2)}
     bonded = {pair: known[pair] for pair in sums if known.get(pair, np.inf) < sums[pair]}
-    share = float(np.median([r / sums[pair] for pair, r in bonded.items()])) if bonded else 1.0
-    return {pair: bonded.get(pair, share * total) for pair, total in sums.items()}
+    shares = [r / sums[pair] for pair, r in bonded.items()] or [1.0]
+    median, upper = (float(share) for share in np.quantile(shares, (0.5, 0.75)))
+    return {pair: min(bonded.get(pair, median * total), upper * total) for pair, total in sums.items()}
 
 
 class ElementRows:

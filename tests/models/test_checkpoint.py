@@ -401,8 +401,9 @@ def test_packaged_models_load(name: str) -> None:
 
 def test_models_of_elements_are_named() -> None:
     assert "graphene" in models_of([6])
-    assert models_of([29, 14]) == ["mlearn-pbe", "mlearn-pbe-large"]
-    assert models_of([6, 79]) == []
+    assert models_of([29, 14]) == ["mlearn-pbe", "mlearn-pbe-large", "universal"]
+    assert models_of([6, 79]) == ["universal"]
+    assert models_of([6, 84]) == []  # no one knows polonium
 
 
 @pytest.mark.parametrize(
@@ -414,7 +415,8 @@ def test_models_of_elements_are_named() -> None:
             "contains C; this model knows Li, Si, Ni, Cu, Mo. Packaged models .* C: .*graphene",
         ),
         ("graphene", "CuLi", "contains Li, Cu; this model knows C. Packaged models that know Li, Cu: mlearn-pbe"),
-        ("graphene", "CAu", "contains Au; this model knows C. No packaged model knows Au: train one"),
+        ("graphene", "CAu", "contains Au; this model knows C. Packaged models that know Au: universal"),
+        ("graphene", "CPo", "contains Po; this model knows C. No packaged model knows Po: train one"),
     ],
 )
 def test_an_unknown_element_names_the_models_that_know_it(model: str, formula: str, text: str) -> None:
