@@ -88,7 +88,7 @@ WRONG: dict[str, tuple[Callable[[Atoms], None], str]] = {
     "no cell": (no_cell, "pbc is set along c, where the cell vector is zero"),
     "element": (
         unknown_elements,
-        "contains Fe, Au; this model knows H, C, O, Si, Cu. No packaged model",
+        "contains Fe, Au; this model knows H, C, O, Si, Cu. Packaged models that know Fe, Au: universal",
     ),
 }
 
