@@ -1,15 +1,12 @@
 """The ASE calculator."""
 
-import copy
 import math
-import os
-import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -24,19 +21,15 @@ from ase.calculators.calculator import (
 from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
+from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
 from .inputs.arrays import check_arrays
 from .inputs.convert import SameSiteError, to_atoms
 from .inputs.metadata import check_metadata
-from .models.base import EnergyModel
-from .models.checkpoint import load_model
-from .models.committee import Committee
 from .models.files import DEFAULT_MODEL
-from .models.potential import ConvergenceError, Evaluator, Potential, Settings, warn_caller
+from .models.potential import ConvergenceError, Settings, warn_caller
 from .models.unseen import unseen
-from .tiles.auto import evaluator_with_tiles
-from .tiles.settings import Tiles
+from .thread_lock import ThreadLock
 
-ModelSource = str | Path | Potential
 NO_STRUCTURE = (
     "no structure was given, and none was calculated before: give one, as calc.get_potential_energy(atoms), or set "
     "atoms.calc = calc and ask the atoms."
@@ -95,7 +88,7 @@ class AndersoNN(Calculator):
         warm_start: bool = True,
         skin: float = 0.5,
         compile: CompileMode = "auto",
-        tiles: Literal["on", "auto"] | Tiles | None = None,
+        tiles: TilesArgument = None,
     ) -> None:
         if not (_is_number(tol) and tol > 0.0):
             raise ValueError(f"tol is {tol!r}; it is an energy tolerance in eV/atom and has to be positive.")
@@ -115,8 +108,8 @@ class AndersoNN(Calculator):
         )
         if settings.compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
-        self.model = _own(_potential(model), settings)
-        self.evaluator = _evaluator(self.model, settings, tiles)
+        self.model = own_copy(potential_from(model), settings)
+        self.evaluator = evaluator_for(self.model, settings, tiles)
         for name in MANY_MOVES:
             if hasattr(self.evaluator, name):
                 setattr(self, name, partial(self._handed_on, name))
@@ -125,7 +118,7 @@ class AndersoNN(Calculator):
         self._impossible = False
         self._warned: set[str] = set()
         self._told_pairs: set[frozenset[int]] = set()
-        self._turn = _Turn()
+        self._turn = ThreadLock()
         super().__init__(  # type: ignore[no-untyped-call]
             model=DEFAULT_MODEL if model is None else str(model) if isinstance(model, str | Path) else "custom",
             dtype=str(settings.dtype).removeprefix("torch."),
@@ -292,44 +285,6 @@ class AndersoNN(Calculator):
                 warn_caller(text)
 
 
-class _Turn:
-    """A lock that one thread has at a time, as often as it likes; a copy is another lock, also that of a fork."""
-
-    def __init__(self) -> None:
-        self._lock, self._process = threading.RLock(), os.getpid()
-
-    def __enter__(self) -> None:
-        if self._process != os.getpid():  # a thread that this process does not have may hold it
-            self._lock, self._process = threading.RLock(), os.getpid()
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def __reduce__(self) -> tuple[type["_Turn"], tuple[()]]:
-        return _Turn, ()
-
-
-def _potential(model: ModelSource | Sequence[ModelSource] | None) -> Potential:
-    if model is None or isinstance(model, str | Path):
-        return load_model(model)
-    if isinstance(model, Potential):
-        return model
-    if not isinstance(model, Sequence):
-        raise TypeError(f"model is {model!r}; give a name, a path, a model, or a sequence of these.")
-    return Committee([_potential(member) for member in model])
-
-
-def _evaluator(model: Potential, settings: Settings, tiles: Literal["on", "auto"] | Tiles | None) -> Evaluator:
-    if tiles is None:
-        return model.evaluator(settings)
-    if isinstance(model, Committee):
-        return model.evaluator_of(lambda member: _evaluator(member, settings, tiles))
-    if not isinstance(model, EnergyModel):
-        raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
-    return evaluator_with_tiles(model, settings, tiles)
-
-
 def _check_several(structures: Any) -> None:
     """Raise TypeError for one structure, a file's name and whatever else is no list of structures."""
     if isinstance(structures, str | bytes | PathLike):
@@ -366,16 +321,6 @@ def _is_number(value: Any) -> bool:
         return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
     except OverflowError:  # an integer that no float holds
         return False
-
-
-def _own(model: Potential, settings: Settings) -> Potential:
-    """The potential itself where it fits, else a copy: the caller's stays as it is."""
-    wanted = settings.device, settings.dtype
-    fits = all((p.device, p.dtype) == wanted and not p.requires_grad for p in model.parameters())
-    plain = not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
-    if fits and plain and not any(module.training for module in model.modules()):
-        return model
-    return copy.deepcopy(model).to(device=settings.device, dtype=settings.dtype).eval().requires_grad_(False)
 
 
 if AndersoNN.name not in external_calculators:  # ASE's get_calculator_class("andersonn")

@@ -18,11 +18,11 @@ PACKAGE = "ase_andersonn"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
 FLOORS = {
-    1: {"fields", "config", "backends", "labels", "lazy", "mc", "writing", "checksum", "lock"},
+    1: {"fields", "config", "backends", "labels", "lazy", "mc", "writing", "checksum", "lock", "thread_lock"},
     2: {"inputs", "solvers"},
     3: {"nn"},
     4: {"models", "tiles"},
-    5: {"calculator", "classifier", "training"},
+    5: {"calculator", "evaluators", "classifier", "training"},
     6: {"workflows", "testing", "cli", "plugin", "pretrained"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -158,6 +158,63 @@ def room_cycles(package: Mapping[str, list[Import]]) -> list[str]:
         if not entry.typing_only and room(entry.importer) in FLOOR and room(entry.imported) in FLOOR
     }
     return sorted(f"{a} <-> {b}" for a, b in edges if a < b and (b, a) in edges)
+
+
+def file_circles(package: Mapping[str, list[Import]]) -> list[list[str]]:
+    """Strongly connected components of more than one file in the graph of run-time imports (Tarjan, 1972).
+
+    Imports inside functions count. An import of `room.Thing` leads to the room's `__init__`, a file like the others.
+    """
+    graph = {
+        module: {
+            target
+            for entry in imports
+            if not entry.typing_only
+            for target in _loaded_modules(entry.imported, package)[-1:]
+            if target != module
+        }
+        for module, imports in package.items()
+    }
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in sorted(graph.get(node, ())):
+            if target not in index:
+                visit(target)
+            if target in stack:
+                low[node] = min(low[node], low[target])
+        if low[node] == index[node]:
+            component = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for node in sorted(graph):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def test_files_do_not_import_each_other_in_circles() -> None:
+    assert file_circles(read_package(ROOT)) == []
+
+
+def test_a_circle_of_files_is_found() -> None:
+    def entry(importer: str, imported: str, typing_only: bool = False) -> Import:
+        return Import(f"{PACKAGE}.{importer}", f"{PACKAGE}.{imported}", 1, typing_only)
+
+    package = {
+        f"{PACKAGE}.nn.a": [entry("nn.a", "nn.b.Thing")],
+        f"{PACKAGE}.nn.b": [entry("nn.b", "nn.c")],
+        f"{PACKAGE}.nn.c": [entry("nn.c", "nn.a.Other"), entry("nn.c", "nn.d", typing_only=True)],
+        f"{PACKAGE}.nn.d": [entry("nn.d", "nn.c")],
+    }
+    assert file_circles(package) == [[f"{PACKAGE}.nn.{name}" for name in "abc"]]
 
 
 def test_package_keeps_the_rules() -> None:

@@ -12,7 +12,7 @@ from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell
 from ase_andersonn.nn.messages import gathered
 
 from .files import models_of
-from .potential import Evaluator, Potential, Settings
+from .potential import Potential
 
 NEARER = 0.9
 """`closest` of a pair is this share of the shortest distance of the pair among the training frames: atoms in motion
@@ -48,7 +48,6 @@ class EnergyModel(Potential):
         n_gates: numbers that a bond gives to the messages.
         n_told: numbers that an atom tells its neighbours of its own neighbourhood before the equilibrium; 0 for none.
         card: the model card, where the model came from a file.
-        operators: compiled functions, made when first needed; copies and pickles make their own.
     """
 
     def __init__(self, elements: Sequence[int], cutoff: float, n_channels: int) -> None:
@@ -59,7 +58,7 @@ class EnergyModel(Potential):
         self.n_told = 0
         self.card: dict[str, Any] = {}
         self.config: Any = None
-        self.operators: dict[Any, Any] = {}
+        self._compiled: dict[Any, Any] = {}  # see `operators.operators_of`; copies and pickles make their own
         lookup = torch.full((max(self.elements) + 1,), -1)
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.species_of_number: Tensor
@@ -69,13 +68,7 @@ class EnergyModel(Potential):
         self.register_buffer("species_of_number", lookup, persistent=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "operators": {}}
-
-    def evaluator(self, settings: Settings) -> Evaluator:
-        """See `Potential.evaluator`."""
-        from .whole import Whole  # which stands on this file
-
-        return Whole(self, settings)
+        return {**self.__dict__, "_compiled": {}}
 
     @property
     def edge_cutoff(self) -> Cutoff:

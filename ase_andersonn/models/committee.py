@@ -6,7 +6,7 @@ Members trained on the same data from different seeds agree where there were dat
 conservative forces is conservative. With tiles each member chooses lengths that were not given for itself.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from typing import Any, cast
@@ -18,7 +18,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import nn
 
-from .potential import Evaluator, Potential, Settings
+from .potential import Evaluator, Potential
 
 
 class Committee(Potential):
@@ -65,14 +65,6 @@ class Committee(Potential):
             self.card["periodic"] = [
                 kind for kind in (False, True) if all(kind in member.card["periodic"] for member in members)
             ]
-
-    def evaluator(self, settings: Settings) -> Evaluator:
-        """See `Potential.evaluator`."""
-        return self.evaluator_of(lambda member: member.evaluator(settings))
-
-    def evaluator_of(self, made: Callable[[Any], Evaluator]) -> "CommitteeEvaluator":
-        """What applies this committee, from what applies each of its members."""
-        return CommitteeEvaluator([made(member) for member in self.members])
 
 
 class CommitteeEvaluator(Evaluator):

@@ -15,7 +15,7 @@ from ase_andersonn.inputs.lattice import PRIMITIVE, Lattice
 from ase_andersonn.nn.grid import TileGrid
 from ase_andersonn.nn.tile_networks import Convolutional, Equilibrium, FullyConnected, TileNetwork
 
-from .potential import Evaluator, Potential, Settings
+from .potential import Potential
 
 NetworkKind = Literal["fully_connected", "convolutional", "equilibrium"]
 
@@ -81,12 +81,6 @@ class GridModel(Potential):
         self.network = tile_network(
             config.network, config.tiles(()), 1, config.n_hidden, config.n_layers, config.contraction
         )
-
-    def evaluator(self, settings: Settings) -> Evaluator:
-        """See `Potential.evaluator`."""
-        from .lattice_evaluator import LatticeEvaluator  # which stands on this file
-
-        return LatticeEvaluator(self, settings)
 
     def tile_energies(self, values: Tensor, periodic: tuple[bool, ...] = ()) -> Tensor:
         """Energy of every tile [n_systems, *n_tiles], eV, differentiable in the values.

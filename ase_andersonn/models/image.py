@@ -106,10 +106,6 @@ class ImageModel(Potential):
         self.network = tile_network(config.network, grid, 1, config.n_hidden, config.n_layers, config.contraction)
         self.atomic = nn.Parameter(torch.zeros(len(config.elements)))
 
-    def evaluator(self, settings: Settings) -> Evaluator:
-        """See `Potential.evaluator`."""
-        return ImageEvaluator(self, settings)
-
     def n_pixels(self, cell: Tensor, periodic: tuple[bool, ...]) -> tuple[int, ...]:
         """Pixels along each axis of a cell [3, 3], Å.
 

@@ -116,7 +116,7 @@ class Operators:
 def operators_of(model: EnergyModel, device: torch.device, mode: CompileMode) -> Operators:
     """The functions of a model, made once for each device and compile mode, and kept with it."""
     key = (device, mode)
-    if key not in model.operators:
-        model.operators[key] = Operators(model, device, mode)
-    operators: Operators = model.operators[key]
+    if key not in model._compiled:
+        model._compiled[key] = Operators(model, device, mode)
+    operators: Operators = model._compiled[key]
     return operators

@@ -44,7 +44,7 @@ def warn_of_error(error: float, tol: float) -> None:
         )
 
 
-class Potential(nn.Module, ABC):
+class Potential(nn.Module):
     """A network that gives structures an energy.
 
     Attributes:
@@ -64,10 +64,6 @@ class Potential(nn.Module, ABC):
     def unmeasured(self) -> tuple[str, ...]:
         """Names of the optional tensors that say nothing yet, so that a file need not hold them."""
         return ()
-
-    @abstractmethod
-    def evaluator(self, settings: "Settings") -> "Evaluator":
-        """What applies this potential; its weights are already on the settings' device and in their precision."""
 
 
 @dataclass(frozen=True)

@@ -117,18 +117,3 @@ def most_neighbors(atoms: Atoms, cutoff: Cutoff) -> float:
         return int(np.count_nonzero(np.square(positions - positions[i]).sum(1) < limits**2)) - 1
 
     return CROWDED * max(1.0, *(float(np.mean([count(i) for i in kind])) for kind in kinds))
-
-
-def evaluator_with_tiles(model: EnergyModel, settings: Settings, tiles: str | Tiles) -> Evaluator:
-    """The evaluator for the calculator's argument `tiles`.
-
-    Raises:
-        ValueError: for another word than "on" and "auto".
-    """
-    if isinstance(tiles, Tiles):
-        return Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
-    if tiles == "on":
-        return Tiled(model, settings)
-    if tiles == "auto":
-        return Auto(model, settings, Tiles())
-    raise ValueError(f'tiles is {tiles!r}; it is None, "on", "auto", or Tiles(focus=, context=, max_memory=).')

@@ -1,0 +1,84 @@
+"""Which evaluator applies which potential."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from .models.base import EnergyModel
+from .models.checkpoint import load_model
+from .models.committee import Committee, CommitteeEvaluator
+from .models.ednn import GridModel
+from .models.image import ImageEvaluator, ImageModel
+from .models.lattice_evaluator import LatticeEvaluator
+from .models.potential import Evaluator, Potential, Settings
+from .models.whole import Whole
+from .tiles.auto import Auto
+from .tiles.settings import Tiles
+from .tiles.tiled import Tiled
+
+ModelSource = str | Path | Potential
+TilesArgument = Literal["on", "auto"] | Tiles | None
+
+
+def potential_from(model: ModelSource | Sequence[ModelSource] | None) -> Potential:
+    """The potential that a calculator's argument `model` names; a sequence is a committee.
+
+    Raises:
+        TypeError: for what is no model, name, path, or sequence of these.
+        FileNotFoundError, ValueError: see `load_model`.
+    """
+    if model is None or isinstance(model, str | Path):
+        return load_model(model)
+    if isinstance(model, Potential):
+        return model
+    if not isinstance(model, Sequence):
+        raise TypeError(f"model is {model!r}; give a name, a path, a model, or a sequence of these.")
+    return Committee([potential_from(member) for member in model])
+
+
+def own_copy(model: Potential, settings: Settings) -> Potential:
+    """The potential on the settings' device and in their precision: itself where it fits, else a copy."""
+    wanted = settings.device, settings.dtype
+    fits = all((p.device, p.dtype) == wanted and not p.requires_grad for p in model.parameters())
+    plain = not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
+    if fits and plain and not any(module.training for module in model.modules()):
+        return model
+    return copy.deepcopy(model).to(device=settings.device, dtype=settings.dtype).eval().requires_grad_(False)
+
+
+def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = None) -> Evaluator:
+    """The evaluator of a potential whose weights are on the settings' device and in their precision.
+
+    Args:
+        model: the potential.
+        settings: see `AndersoNN`.
+        tiles: see `AndersoNN`.
+
+    Raises:
+        ValueError: for tiles without a meaning, and for tiles of a model that has its own.
+        TypeError: for a potential of a kind that no evaluator knows.
+    """
+    if isinstance(model, Committee):
+        return CommitteeEvaluator([evaluator_for(member, settings, tiles) for member in model.members])  # type: ignore[arg-type]
+    if isinstance(model, EnergyModel):
+        return Whole(model, settings) if tiles is None else _tiled(model, settings, tiles)
+    if tiles is not None:
+        raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
+    if isinstance(model, GridModel):
+        return LatticeEvaluator(model, settings)
+    if isinstance(model, ImageModel):
+        return ImageEvaluator(model, settings)
+    raise TypeError(
+        f"model is a {type(model).__name__}; a potential has to be an EnergyModel, a GridModel or an ImageModel."
+    )
+
+
+def _tiled(model: EnergyModel, settings: Settings, tiles: Literal["on", "auto"] | Tiles) -> Evaluator:
+    if tiles == "auto":
+        return Auto(model, settings, Tiles())
+    if tiles == "on":
+        tiles = Tiles()
+    if not isinstance(tiles, Tiles):
+        raise ValueError(f'tiles is {tiles!r}; it is None, "on", "auto", or Tiles(focus=, context=, max_memory=).')
+    return Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
