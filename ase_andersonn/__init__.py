@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ase_andersonn.calculator import AndersoNN
-    from ase_andersonn.classifier import StructureClassifier
-    from ase_andersonn.mc import MetropolisMC
-    from ase_andersonn.models.checkpoint import load_model, save_model
+    from .calculator import AndersoNN
+    from .checkpoints.checkpoint import load_model, save_model
+    from .classifier import StructureClassifier
+    from .mc import MetropolisMC
 
 __version__ = "0.1.0"
 __all__ = ["AndersoNN", "MetropolisMC", "StructureClassifier", "__version__", "load_model", "save_model"]
@@ -19,8 +19,8 @@ _HOME = {
     "AndersoNN": "ase_andersonn.calculator",
     "MetropolisMC": "ase_andersonn.mc",
     "StructureClassifier": "ase_andersonn.classifier",
-    "load_model": "ase_andersonn.models.checkpoint",
-    "save_model": "ase_andersonn.models.checkpoint",
+    "load_model": "ase_andersonn.checkpoints.checkpoint",
+    "save_model": "ase_andersonn.checkpoints.checkpoint",
 }
 
 

@@ -28,7 +28,7 @@ FEW_ATOMS = 256
 """Atoms up to which a second thread gains little, a fifth at this size.
 
 OpenMP's waiting costs a core all the same, and where another process has that core, several times the work itself.
-`models.whole.SMALL` answers another question, and is the same by chance.
+`engine.evaluator.SMALL` answers another question, and is the same by chance.
 """
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 AUTOCASTS = ("cpu", "cuda")

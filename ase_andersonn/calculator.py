@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
 from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
-from .inputs.arrays import check_arrays
-from .inputs.convert import SameSiteError, to_atoms
-from .inputs.metadata import check_metadata
-from .models.files import DEFAULT_MODEL
-from .models.potential import ConvergenceError, Settings, warn_caller
-from .models.unseen import unseen
+from .potentials.interface import ConvergenceError, Settings, warn_caller
+from .potentials.training_domain import unseen
+from .pretrained.catalog import DEFAULT_MODEL
+from .structures.arrays import check_arrays
+from .structures.convert import SameSiteError, to_atoms
+from .structures.metadata import check_metadata
 from .thread_lock import ThreadLock
 
 NO_STRUCTURE = (
@@ -68,9 +68,9 @@ class AndersoNN(Calculator):
             a meaning.
         RuntimeError: for `compile=True` where there is no compiler.
 
-    What a calculation cost is in `diagnostics`; see the evaluators, `models.whole.Whole` for one. Threads that share a
-    calculator wait for each other, and each change of structures is a new calculation: better give each its own, and
-    each Monte Carlo simulation.
+    `diagnostics` holds what a calculation cost; see the evaluators, `engine.evaluator.Whole` for one. Threads that
+    share a calculator wait for each other, and each change of structures is a new calculation: better give each thread,
+    and each Monte Carlo simulation, a calculator of its own.
     """
 
     name = "andersonn"

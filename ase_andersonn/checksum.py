@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_andersonn.writing import whole_file
+from .atomic_write import whole_file
 
 BLANK = "0" * 64
 """Stands for the checksum until the rest is written."""

@@ -13,13 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .backends import CompileMode, exact_matmul, own_torch_state, resolve_device, resolve_dtype
-from .inputs.metadata import check_metadata
-from .inputs.sources import structure_from
+from .checkpoints.checkpoint import load_classifier
+from .classifiers.base import ClassifierModel
 from .labels import LabelSet, label_set
-from .models.checkpoint import load_classifier
-from .models.classifier_base import ClassifierModel
-from .models.files import CLASSIFIERS, model_files
-from .models.potential import ConvergenceError, warn_caller
+from .potentials.interface import ConvergenceError, warn_caller
+from .pretrained.catalog import CLASSIFIERS, model_files
+from .structures.metadata import check_metadata
+from .structures.reading import structure_from
 
 UNCERTAIN = "uncertain"
 BLOCK_ROWS = 2000

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, g
 
 import yaml
 
-from ase_andersonn.writing import write_whole
+from .atomic_write import write_whole
 
 
 class Config(Protocol):

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from .models.base import EnergyModel
-from .models.checkpoint import load_model
-from .models.committee import Committee, CommitteeEvaluator
-from .models.ednn import GridModel
-from .models.image import ImageEvaluator, ImageModel
-from .models.lattice_evaluator import LatticeEvaluator
-from .models.potential import Evaluator, Potential, Settings
-from .models.whole import Whole
+from .checkpoints.checkpoint import load_model
+from .engine.evaluator import Whole
+from .lattice.density_model import ImageEvaluator, ImageModel
+from .lattice.evaluator import LatticeEvaluator
+from .lattice.model import GridModel
+from .potentials.base import EnergyModel
+from .potentials.committee import Committee, CommitteeEvaluator
+from .potentials.interface import Evaluator, Potential, Settings
 from .tiles.auto import Auto
+from .tiles.evaluator import Tiled
 from .tiles.settings import Tiles
-from .tiles.tiled import Tiled
 
 ModelSource = str | Path | Potential
 TilesArgument = Literal["on", "auto"] | Tiles | None

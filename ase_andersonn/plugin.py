@@ -8,14 +8,14 @@ lives in a private package, so its absence or a change of its interface leaves t
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ase_andersonn.calculator import AndersoNN
+    from .calculator import AndersoNN
 
 NAME = "andersonn"
 
 
 def register() -> type["AndersoNN"]:
     """The calculator's class, whose import makes ``get_calculator_class("andersonn")`` of ASE work."""
-    from ase_andersonn.calculator import AndersoNN
+    from .calculator import AndersoNN
 
     return AndersoNN
 

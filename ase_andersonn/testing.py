@@ -18,7 +18,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from numpy.typing import NDArray
 
-from .fields import RESULTS, check_shapes
+from .properties import RESULTS, check_shapes
 
 Floats = NDArray[np.float64]
 SCALARS = ("energy", "free_energy")

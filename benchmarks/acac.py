@@ -32,8 +32,8 @@ from common import RESULTS, figure, interleaved, machine, markdown_machine, mark
 from training_worker import OURS
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.inputs.files import read_file
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.files import read_file
 from ase_andersonn.training import TrainConfig, evaluate_dataset, train
 
 PUBLISHED = {"MACE": {"300K": (0.9, 5.1), "600K": (4.6, 22.4)}, "NequIP": {"300K": (0.81, 5.90), "600K": (6.04, 27.8)}}

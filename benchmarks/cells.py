@@ -13,12 +13,12 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from ase_andersonn.backends import CompiledFunction, CompileMode, compile_function
-from ase_andersonn.inputs.graph import Graph, graph_from_atoms
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.checkpoint import load_model
-from ase_andersonn.models.operators import operators_of
-from ase_andersonn.nn.deq import CellWeights, Injection, apply_cell, cell_slope, pull, push, reverse_gates
+from ase_andersonn.checkpoints.checkpoint import load_model
+from ase_andersonn.engine.compiled import operators_of
+from ase_andersonn.nn.equilibrium_cell import CellWeights, Injection, apply_cell, cell_slope, pull, push, reverse_gates
+from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers import Segments
+from ase_andersonn.structures.graph import Graph, graph_from_atoms
 
 Map = Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ Map = Callable[[Tensor], Tensor]
 class Cell:
     """One model on one batch of structures: everything that the iteration needs of the geometry, computed once.
 
-    `apply`, `pull_` and `push_` are `nn.deq.apply_cell`, `pull` and `push`, compiled or not.
+    `apply`, `pull_` and `push_` are `nn.equilibrium_cell.apply_cell`, `pull` and `push`, compiled or not.
     """
 
     model: EnergyModel

@@ -54,7 +54,7 @@ def crystal_graph(atoms: Atoms, n_neighbors: int = 12, cutoff: float = 8.0) -> A
     import torch
     from torch_geometric.data import Data
 
-    from ase_andersonn.inputs.neighbors import neighbor_edges
+    from ase_andersonn.structures.neighbors import neighbor_edges
 
     found = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
     r = np.linalg.norm(found.vectors, axis=1)

@@ -25,8 +25,8 @@ from ase.build import bulk
 from cells import Cell, cell_of, model_in, name_of, symbols
 from common import RESULTS, machine, markdown_machine, markdown_table, write_results
 
-from ase_andersonn.inputs.neighbors import neighbor_edges
 from ase_andersonn.solvers import Anderson, solve
+from ase_andersonn.structures.neighbors import neighbor_edges
 
 TOL = 1e-6
 MAX_STEPS = 200

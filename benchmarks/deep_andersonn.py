@@ -31,10 +31,10 @@ import torch
 from common import RESULTS, interleaved, machine, rotated, write_results
 from deep_andersonn_report import draw, report
 
-from ase_andersonn.models.checkpoint import load_classifier
-from ase_andersonn.models.graph_batch import GraphBatch
-from ase_andersonn.models.graph_classifier import GraphClassifier
-from ase_andersonn.nn.implicit import CellSolver, equilibrium
+from ase_andersonn.checkpoints.checkpoint import load_classifier
+from ase_andersonn.classifiers.batch import GraphBatch
+from ase_andersonn.classifiers.graph_classifier import GraphClassifier
+from ase_andersonn.classifiers.layers.implicit_cell import CellSolver, equilibrium
 from ase_andersonn.solvers import Anderson, Picard, Solver
 from ase_andersonn.training.classification import ClassifierTrainConfig, ClassifierTrainer
 from ase_andersonn.training.classification.data import LabelledSamples

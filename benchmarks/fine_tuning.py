@@ -23,7 +23,7 @@ from published import RMD17, SETS, Frames, Pair, errors, frames_of, training_fil
 from training_worker import OURS
 
 from ase_andersonn import load_model
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.training import TrainConfig, evaluate_dataset, train
 
 INITIAL = "organic"

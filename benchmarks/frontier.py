@@ -27,7 +27,7 @@ from training_worker import OURS, SIZES
 from worker import Worker
 
 from ase_andersonn import load_model
-from ase_andersonn.inputs.files import read_file
+from ase_andersonn.structures.files import read_file
 from ase_andersonn.training import train
 
 WARM = 3

@@ -32,10 +32,10 @@ from common import figure, machine, markdown_machine, markdown_table, write_resu
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.backends import CompileMode, resolve_device, resolve_dtype
-from ase_andersonn.inputs.graph import Graph, graph_from_atoms
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers import Anderson, solve
+from ase_andersonn.structures.graph import Graph, graph_from_atoms
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SMALL = (64, 216)

@@ -28,7 +28,7 @@ from common import REPOSITORY, RESULTS, interleaved, machine, markdown_machine, 
 from ising_exact import CRITICAL, finite_energy, onsager_energy, yang_magnetisation
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.inputs.lattice import spin_lattice
+from ase_andersonn.lattice.spins import spin_lattice
 from ase_andersonn.mc import MetropolisMC, SpinFlip, Sublattice, estimate
 
 TEMPERATURES = (1.5, 1.9, 2.3, 2.7, 3.1, 3.5)

@@ -49,9 +49,11 @@ class Area(NamedTuple):
 AREAS = {
     "calibration": Area(("training/classification/calibration.py",), ("tests/training/test_classification.py",), 15),
     "neighbors": Area(
-        ("inputs/neighbors.py",), ("tests/inputs/test_neighbors.py", "tests/inputs/test_neighbor_list.py"), 25
+        ("structures/neighbors.py",),
+        ("tests/structures/test_neighbors.py", "tests/structures/test_neighbor_list.py"),
+        25,
     ),
-    "solvers": Area(("solvers/*.py",), ("tests/solvers", "tests/nn/test_deq.py"), 55),
+    "solvers": Area(("solvers/*.py",), ("tests/solvers", "tests/nn/test_equilibrium_cell.py"), 55),
     "mc": Area(
         ("mc/*.py", "mc/moves/*.py"),
         (
@@ -62,8 +64,8 @@ AREAS = {
         60,
     ),
     "engine": Area(
-        ("models/derivatives.py", "models/equilibrium.py", "models/weight_gradients.py"),
-        ("tests/models/test_derivatives.py", "tests/models/test_at_once.py", "tests/models/test_training_functions.py"),
+        ("engine/energy_forces.py", "engine/equilibrium.py", "engine/weight_gradients.py"),
+        ("tests/engine/test_energy_forces.py", "tests/engine/test_fused.py", "tests/engine/test_training_functions.py"),
         35,
     ),
     "tiles": Area(("tiles/*.py",), ("tests/tiles",), 50),

@@ -44,9 +44,9 @@ from cells import name_of, symbols
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.inputs.files import read_file
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.checkpoint import load_model
+from ase_andersonn.checkpoints.checkpoint import load_model
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.files import read_file
 
 DT = 1.0 * units.fs
 TEMPERATURE = 600.0

@@ -41,9 +41,9 @@ from rdkit.Chem import rdMolTransforms
 from stability import BROKEN, SAVE_SECONDS, Bonds
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.training import evaluate_dataset
-from ase_andersonn.training.frames import read_frames
+from ase_andersonn.training.data.labels import read_frames
 
 MOLECULES = {
     "aspirin": "CC(=O)Oc1ccccc1C(=O)O",

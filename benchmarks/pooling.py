@@ -18,7 +18,7 @@ from common import figure, interleaved, machine, markdown_machine, markdown_tabl
 from torch import Tensor, nn
 
 from ase_andersonn.backends import compile_function
-from ase_andersonn.nn.pooling import KINDS, pooling
+from ase_andersonn.classifiers.layers.detail_preserving_pooling import KINDS, pooling
 
 WANTED = 2.5
 MAPS: dict[str, tuple[tuple[int, ...], int]] = {

@@ -21,7 +21,7 @@ from ase.io import read, write
 from common import machine, markdown_machine, markdown_table, write_results
 from scipy.stats import ttest_rel
 
-from ase_andersonn.nn.pooling import KINDS
+from ase_andersonn.classifiers.layers.detail_preserving_pooling import KINDS
 from ase_andersonn.training.classification import ClassifierTrainConfig, train_classifier
 from ase_andersonn.training.classification.trainer import TEST
 

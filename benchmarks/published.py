@@ -36,8 +36,8 @@ from graphene import FAR, residuals
 from training_worker import OURS
 
 from ase_andersonn import load_model
-from ase_andersonn.inputs.files import read_file
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.files import read_file
 from ase_andersonn.training import evaluate_dataset, train
 
 RMD17 = {

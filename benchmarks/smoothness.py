@@ -25,10 +25,10 @@ from ase import Atoms
 from cells import model_in, name_of, rattled_bulk, symbols
 from common import RESULTS, machine, markdown_machine, markdown_table, write_results
 
-from ase_andersonn.inputs.graph import graph_from_atoms
-from ase_andersonn.inputs.neighbors import neighbor_edges
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.graph import graph_from_atoms
+from ase_andersonn.structures.neighbors import neighbor_edges
 
 SPACINGS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 """Å."""

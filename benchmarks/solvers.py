@@ -26,7 +26,7 @@ from cells import cell_of, first_choice, model_in, rattled_bulk
 from common import NOT_MEASURED, figure, machine, markdown_machine, markdown_table, rotated, write_results
 from torch import Tensor
 
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers import Anderson, Broyden, Picard, Segments, Solver, solve
 
 TOLERANCES = (1e-3, 1e-5, 1e-7)

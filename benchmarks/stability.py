@@ -37,7 +37,7 @@ from ase.md.verlet import VelocityVerlet
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.inputs.files import read_file
+from ase_andersonn.structures.files import read_file
 
 EVERY = 20
 """Steps between two samples."""

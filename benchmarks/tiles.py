@@ -41,9 +41,9 @@ from common import RESULTS, machine, single_thread_environment, write_results
 from numpy.typing import NDArray
 from tiles_report import pictures, report
 
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.potential import Evaluator, Settings
-from ase_andersonn.models.whole import Whole
+from ase_andersonn.engine.evaluator import Whole
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.interface import Evaluator, Settings
 from ase_andersonn.tiles import Tiled
 from ase_andersonn.tiles.distributed import connect
 

@@ -34,13 +34,13 @@ from training_worker import COMPILED, MACE, OURS
 from worker import Worker
 
 from ase_andersonn.config import to_dict
-from ase_andersonn.inputs.files import read_file
-from ase_andersonn.inputs.graph import Graph, graph_from_atoms
-from ase_andersonn.models.deq_attention import DEQAttention, DEQAttentionConfig
-from ase_andersonn.models.deq_cartesian import DEQCartesianConfig
-from ase_andersonn.models.derivatives import evaluate, forces_from
-from ase_andersonn.nn.deq import apply_cell
+from ase_andersonn.engine.energy_forces import evaluate, forces_from
+from ase_andersonn.nn.equilibrium_cell import apply_cell
+from ase_andersonn.potentials.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.potentials.deq_cartesian import DEQCartesianConfig
 from ase_andersonn.solvers.picard import Picard
+from ase_andersonn.structures.files import read_file
+from ase_andersonn.structures.graph import Graph, graph_from_atoms
 
 PARTS = ("step", "error", "memory")
 TOLERANCES = (1e-1, 1e-3, 1e-6, 1e-12, 1e-24)

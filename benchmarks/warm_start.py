@@ -25,9 +25,9 @@ from ase.md.verlet import VelocityVerlet
 from common import figure, machine, markdown_machine, markdown_table, write_results
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.inputs.files import read_file
-from ase_andersonn.models import whole
-from ase_andersonn.models.base import EnergyModel
+from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.files import read_file
 
 KINDS = ("cold", "the rule", "always warm")
 EQUILIBRATION = 300

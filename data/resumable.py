@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.io import read, write
 from tqdm import tqdm
 
+from ase_andersonn.atomic_write import write_whole
 from ase_andersonn.lock import Lock
-from ase_andersonn.writing import write_whole
 
 SECONDS = 1.0
 """Between two writings of the checksum; what was made since the last one is made again after an interruption."""

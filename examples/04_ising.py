@@ -14,7 +14,7 @@ from ase import units
 from scipy.special import ellipk
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.inputs.lattice import spin_lattice
+from ase_andersonn.lattice.spins import spin_lattice
 from ase_andersonn.mc import MetropolisMC, SpinFlip, Sublattice, estimate
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"

@@ -24,8 +24,8 @@ from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from ase.io import write
 from pymatgen.core import Element
 
+from ase_andersonn.classifiers.graph_classifier import GraphClassifier
 from ase_andersonn.labels import LabelSet
-from ase_andersonn.models.graph_classifier import GraphClassifier
 from ase_andersonn.solvers import Anderson, Picard, Solver
 from ase_andersonn.training.classification import ClassifierTrainConfig, ClassifierTrainer
 

@@ -25,8 +25,8 @@ from laws import results, same
 from small_models import ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.models import whole
-from ase_andersonn.models.files import packaged_models
+from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.pretrained.catalog import packaged_models
 
 
 def make(**options: Any) -> AndersoNN:

@@ -28,12 +28,13 @@ from small_models import (
 )
 
 from ase_andersonn import AndersoNN, MetropolisMC, calculator
-from ase_andersonn.fields import RESULTS
-from ase_andersonn.inputs.neighbors import neighbor_edges
+from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.mc import Displacement
-from ase_andersonn.models import unseen, whole
-from ase_andersonn.models.derivatives import evaluate
-from ase_andersonn.models.ednn import GridConfig, GridModel
+from ase_andersonn.potentials import training_domain as unseen
+from ase_andersonn.properties import RESULTS
+from ase_andersonn.structures.neighbors import neighbor_edges
 from ase_andersonn.testing import check_calculator, computed
 from ase_andersonn.tiles import Tiles
 

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Molecule, Structure
 from small_models import ethanol, rattled, silicon, small_calculator, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.models.ednn import GridConfig, GridModel
+from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.tiles import Tiles
 
 NAN = float("nan")

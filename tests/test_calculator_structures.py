@@ -12,8 +12,8 @@ from laws import results, same
 from small_models import STRUCTURES, silicon, small_calculator
 
 from ase_andersonn.calculator import ConvergenceError
-from ase_andersonn.models import whole
-from ase_andersonn.models.derivatives import evaluate
+from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine.energy_forces import evaluate
 
 NAN, INF = float("nan"), float("inf")
 

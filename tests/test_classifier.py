@@ -22,14 +22,14 @@ from pymatgen.core.structure import Structure
 from typer.testing import CliRunner
 
 from ase_andersonn import StructureClassifier
+from ase_andersonn.checkpoints.checkpoint import load_classifier, save_model
 from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.cli import app
 from ase_andersonn.cli.label_picture import write_picture
 from ase_andersonn.cli.label_table import named_structures, write_answers
 from ase_andersonn.labels import ELECTRONIC, POLARITY
-from ase_andersonn.models.checkpoint import load_classifier, save_model
-from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
-from ase_andersonn.models.potential import ConvergenceError
+from ase_andersonn.potentials.interface import ConvergenceError
 
 SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
 SMALLER = {"n_hidden": 16, "n_pooled": 8, "n_features": 8}

@@ -14,7 +14,7 @@ from ase.io import write
 from typer.testing import CliRunner
 
 from ase_andersonn.cli import app
-from ase_andersonn.models.files import packaged_classifiers, packaged_models
+from ase_andersonn.pretrained.catalog import packaged_classifiers, packaged_models
 
 CONFIG = """
 train: [{data}]

@@ -19,10 +19,10 @@ from ase.units import Debye
 from damage import accidents
 
 from ase_andersonn import StructureClassifier
-from ase_andersonn.inputs.voids import void_features
+from ase_andersonn.classifiers.features.pores import void_features
+from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.labels import POLARITY, PORE_SIZE, LabelSet
 from ase_andersonn.lock import InUseError
-from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.training import read_frames
 from ase_andersonn.training.classification import ClassifierTrainConfig, train_classifier
 from ase_andersonn.training.classification.table import read_entries

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ase_andersonn.models.files import CLASSIFIERS, DEFAULT_MODEL, packaged_models
+from ase_andersonn.pretrained.catalog import CLASSIFIERS, DEFAULT_MODEL, packaged_models
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 needs_default_model = pytest.mark.skipif(

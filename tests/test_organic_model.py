@@ -12,7 +12,7 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.inputs.files import read_file
+from ase_andersonn.structures.files import read_file
 from ase_andersonn.training import evaluate_dataset
 
 GEOMETRIES = Path(__file__).parents[1] / "data" / "organic" / "geometries.extxyz"

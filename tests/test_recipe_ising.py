@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.inputs.lattice import spin_lattice
+from ase_andersonn.lattice.spins import spin_lattice
 
 RECIPE = Path(__file__).parents[1] / "data" / "recipes" / "ising"
 

@@ -18,13 +18,13 @@ from small_models import ethanol, rattled, silicon, small_calculator, small_mode
 
 from ase_andersonn import AndersoNN, MetropolisMC, StructureClassifier, load_model, save_model
 from ase_andersonn.backends import FEW_ATOMS, own_torch_state
-from ase_andersonn.inputs.graph import graph_from_atoms
+from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphClassifierConfig
+from ase_andersonn.classifiers.image_classifier import ImageClassifier, ImageClassifierConfig
+from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.lattice.density_model import ImageConfig, ImageModel
+from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.mc import Displacement
-from ase_andersonn.models.derivatives import evaluate
-from ase_andersonn.models.ednn import GridConfig, GridModel
-from ase_andersonn.models.graph_classifier import GraphClassifier, GraphClassifierConfig
-from ase_andersonn.models.image import ImageConfig, ImageModel
-from ase_andersonn.models.image_classifier import ImageClassifier, ImageClassifierConfig
+from ase_andersonn.structures.graph import graph_from_atoms
 from ase_andersonn.tiles import Tiles
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset
 from ase_andersonn.training.setup import Experiment

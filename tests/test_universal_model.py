@@ -7,7 +7,7 @@ from ase.build import bulk
 from ase.data import chemical_symbols
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.models.files import PRETRAINED, packaged_models
+from ase_andersonn.pretrained.catalog import PRETRAINED, packaged_models
 
 pytestmark = [
     pytest.mark.skipif("universal" not in packaged_models(), reason="the universal potential is not packaged"),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ase_andersonn.atomic_write import write_whole
 from ase_andersonn.classifier import UNCERTAIN, Label
 from ase_andersonn.labels import LabelSet
-from ase_andersonn.writing import write_whole
 
 from .label_table import Answer
 

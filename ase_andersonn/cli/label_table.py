@@ -11,12 +11,12 @@ from typing import Any
 
 from ase.db import connect
 
+from ase_andersonn.atomic_write import write_whole
 from ase_andersonn.classifier import UNCERTAIN, Label
-from ase_andersonn.inputs.files import structures_in
-from ase_andersonn.inputs.paths import files_of, printable
-from ase_andersonn.inputs.sources import structure_from
 from ase_andersonn.labels import LabelSet
-from ase_andersonn.writing import write_whole
+from ase_andersonn.structures.files import structures_in
+from ase_andersonn.structures.paths import files_of, printable
+from ase_andersonn.structures.reading import structure_from
 
 from .outputs import check_table
 

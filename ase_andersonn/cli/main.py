@@ -109,9 +109,9 @@ def classify(
 ) -> None:
     """Label structures: metal, semiconductor or insulator; polarity; pore size."""
     with plain_errors():
-        from ase_andersonn.inputs.paths import check_sources
         from ase_andersonn.labels import label_set
-        from ase_andersonn.models.files import CLASSIFIERS, model_files
+        from ase_andersonn.pretrained.catalog import CLASSIFIERS, model_files
+        from ase_andersonn.structures.paths import check_sources
 
         from .outputs import check_picture, check_table
 
@@ -164,8 +164,8 @@ def evaluate(
 ) -> None:
     """Errors of a model on labelled frames."""
     with plain_errors():
-        from ase_andersonn.inputs.paths import expand
-        from ase_andersonn.models.files import model_files
+        from ase_andersonn.pretrained.catalog import model_files
+        from ase_andersonn.structures.paths import expand
 
         from .outputs import check_picture
 
@@ -174,9 +174,9 @@ def evaluate(
         expand(data)
 
         from ase_andersonn.backends import resolve_device
-        from ase_andersonn.models.base import EnergyModel
-        from ase_andersonn.models.checkpoint import load_model
-        from ase_andersonn.models.committee import Committee
+        from ase_andersonn.checkpoints.checkpoint import load_model
+        from ase_andersonn.potentials.base import EnergyModel
+        from ase_andersonn.potentials.committee import Committee
         from ase_andersonn.training import (
             LabelKeys,
             check_names,
@@ -216,7 +216,7 @@ def info(
 ) -> None:
     """What a model is: elements or labels, size, limits, config, card."""
     with plain_errors():
-        from ase_andersonn.models.files import CLASSIFIERS, model_files, packaged_classifiers
+        from ase_andersonn.pretrained.catalog import CLASSIFIERS, model_files, packaged_classifiers
 
         model_files(model, CLASSIFIERS) if model in packaged_classifiers() else model_files(model)
 
@@ -232,8 +232,8 @@ def _check_resume(resume: bool, fresh: bool) -> None:
 
 def _check_files(output: str, *patterns: Iterable[str]) -> None:
     """Refuse files of a run that are not there, and an output that cannot be written, before anything is loaded."""
-    from ase_andersonn.inputs.paths import expand
-    from ase_andersonn.writing import check_new_folder
+    from ase_andersonn.atomic_write import check_new_folder
+    from ase_andersonn.structures.paths import expand
 
     for files in patterns:
         expand(files)

@@ -8,12 +8,11 @@ from typing import Any
 import yaml
 from ase.data import chemical_symbols
 
+from ase_andersonn.checkpoints.checkpoint import load_classifier, load_model
 from ase_andersonn.config import to_dict
-from ase_andersonn.fields import RESULTS
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.checkpoint import load_classifier, load_model
-from ase_andersonn.models.committee import Committee
-from ase_andersonn.models.files import (
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.committee import Committee
+from ase_andersonn.pretrained.catalog import (
     CLASSIFIERS,
     DEFAULT_MODEL,
     model_files,
@@ -21,6 +20,7 @@ from ase_andersonn.models.files import (
     packaged_models,
     read_header,
 )
+from ase_andersonn.properties import RESULTS
 
 ELSEWHERE = ("limits", "training", "validation", "pairs")
 """Of a card what has a line of its own, and what only the file beside the weights holds: the training's settings, and

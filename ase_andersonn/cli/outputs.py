@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ase_andersonn.writing import check_folder, why_unwritable
+from ase_andersonn.atomic_write import check_folder, why_unwritable
 
 TABLES = (".csv", ".json", ".db")
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp")

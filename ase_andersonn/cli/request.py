@@ -32,7 +32,7 @@ class Request:
 
     def check(self) -> None:
         """Refuse files that are not there, and outputs that cannot be written, before anything is loaded."""
-        from ase_andersonn.models.files import model_files
+        from ase_andersonn.pretrained.catalog import model_files
 
         from .outputs import check_output, check_picture
 
@@ -54,13 +54,13 @@ class Request:
 
     def paths(self) -> list[Path]:
         """The files to be read; what is to be written is none of them."""
-        from ase_andersonn.inputs.paths import expand
+        from ase_andersonn.structures.paths import expand
 
         return expand(self.files, skip=[path for path in (self.out, self.structures) if path is not None])
 
     def given(self) -> Iterator[tuple[str, Any]]:
         """Names and structures; an error where one cannot be read."""
-        from ase_andersonn.inputs.files import structures_in
+        from ase_andersonn.structures.files import structures_in
 
         for path in self.paths():
             yield from structures_in(path)
@@ -123,7 +123,7 @@ def write_results(request: Request, results: Results) -> None:
 
 
 def _write_text(path: Path | None, text: str) -> None:
-    from ase_andersonn.writing import write_whole
+    from ase_andersonn.atomic_write import write_whole
 
     if path is not None:
         write_whole(path, text.encode())

@@ -29,7 +29,7 @@ from .moves import (
     Trial,
     VolumeChange,
 )
-from .resumable import EnergyMismatchError
+from .simulation import EnergyMismatchError
 from .statistics import (
     Blocking,
     Estimate,

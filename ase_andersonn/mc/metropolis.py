@@ -16,15 +16,15 @@ from typing import IO, Any
 import numpy as np
 from ase import Atoms
 
-from .arguments import check_numbers, check_seed, check_temperature, check_weights
 from .context import Context
-from .dynamics import write_image
+from .driver import write_image
 from .local_energy import check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
-from .restart import StateFile
-from .resumable import Resumable
+from .simulation import Resumable
+from .state_file import StateFile
 from .statistics import Blocking, Estimate, MoveRecord
 from .sublattice import Sublattice
+from .validation import check_numbers, check_seed, check_temperature, check_weights
 
 ADAPT_EVERY = 100
 """Attempts of a move between two adaptations of its step."""

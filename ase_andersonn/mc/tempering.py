@@ -14,12 +14,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from .arguments import check_seed
-from .dynamics import Dynamics
+from .driver import Dynamics
 from .local_energy import LocalEnergies
 from .metropolis import MetropolisMC
-from .restart import Arrays, StateFile, check_same, save
+from .state_file import Arrays, StateFile, check_same, save
 from .statistics import MoveRecord
+from .validation import check_seed
 
 
 class ParallelTempering(Dynamics):

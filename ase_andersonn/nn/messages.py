@@ -9,7 +9,7 @@ with `s'` a second set of scalars, which get `Σ_k α_k e_k0 p_k`. Ranks mix fre
 of two contractions with `Y`. For each bond and channel `max_l |w_l| ≤ σ`, `|e| ≤ 1 − σ` and `|r| ≤ 1`, so that the
 operator's norm is at most 1; `Σ_k α_k ≤ 1` bounds the sum.
 
-Rows of features are those of `ranks.py`, here with `n_scalars + n_tensors` scalars. The *gates* hold the coefficients:
+Rows of features are those of `irreps.py`, here with `n_scalars + n_tensors` scalars. The *gates* hold the coefficients:
 `[a | w₁ … | e₀ e₁ … | r₀ r₁ … | Y₁ …]`, everything but `r` and `Y` with its `α`. Reversed, the sum over neighbours is
 the same with `e` and `r` exchanged, by the gates of the reversed pairs.
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ranks import join, split
+from .irreps import join, split
 
 
 class Shape(NamedTuple):

@@ -3,10 +3,10 @@
 from .anderson import Anderson
 from .base import Counters, Safeguards, Segments, Solution, Solver, solve
 from .broyden import Broyden
+from .extrapolation import Predictor
 from .gmres import gmres, solve_linear
 from .implicit import fixed_point
 from .picard import Picard
-from .predictor import Predictor
 
 __all__ = [
     "Anderson",

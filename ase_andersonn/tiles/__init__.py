@@ -1,9 +1,9 @@
 """Energies as sums over tiles of space: memory bounded by a tile, changes that cost what they touch."""
 
 from .accuracy import choose_tiles, context_for, decay
+from .evaluator import Tiled
 from .memory import available_memory, estimate_memory
 from .settings import Tiles
-from .tiled import Tiled
 
 __all__ = [
     "Tiled",

@@ -1,7 +1,8 @@
 """How far the tiled energy is from the untiled one, and the tiles for a wanted accuracy.
 
-A bound. With the cell's contraction γ in the norm `max_i |z_i|₂` (see `nn.deq`), leaving out the messages of atoms
-that a tile does not solve for changes the features of an atom `n` cutoffs inside of them by at most `γⁿ max |z|`, so
+A bound. With the cell's contraction γ in the norm `max_i |z_i|₂` (see `nn.equilibrium_cell`), leaving out the messages
+of atoms that a tile does not solve for changes the features of an atom `n` cutoffs inside of them by at most
+`γⁿ max |z|`, so
 
     |E_tiled − E_untiled| / n_atoms ≤ γ^(1 + ⌊(context − reach) / cutoff⌋) · max_i |z_i|₂ · max_i |∂e_i/∂z_i|₂
 
@@ -21,15 +22,15 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.equilibrium import SolveOptions
-from ase_andersonn.models.operators import operators_of
+from ase_andersonn.engine.compiled import operators_of
+from ase_andersonn.engine.equilibrium import SolveOptions
+from ase_andersonn.potentials.base import EnergyModel
 
 from .cluster import gather
+from .grid import Bins, Floats, cut, frame
 from .memory import available_memory, row_bytes
-from .partition import Bins, Floats, cut, frame
 from .settings import Tiles
-from .solve import solve_tiles
+from .tile_solver import solve_tiles
 
 ACCURACY = 1e-5
 """eV/atom, where tiles are chosen without being asked for more."""

@@ -7,14 +7,14 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_andersonn.inputs.neighbors import Cutoff, PairCutoffs
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.potential import Evaluator, Settings
-from ase_andersonn.models.whole import Whole
+from ase_andersonn.engine.evaluator import Whole
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.interface import Evaluator, Settings
+from ase_andersonn.structures.neighbors import Cutoff, PairCutoffs
 
+from .evaluator import Tiled
 from .memory import available_memory, estimate_memory
 from .settings import ChosenFor, Tiles
-from .tiled import Tiled
 
 ALWAYS_FITS = 2000
 """Atoms up to which nothing is estimated."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .partition import TIE, Bins, Floats, Grid, Ints, flat_index, spans
+from .grid import TIE, Bins, Floats, Grid, Ints, flat_index, spans
 
 Bools = NDArray[np.bool_]
 WIDE = 1000.0

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.potential import Settings
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.interface import Settings
 
+from .batches import Batch, Job, Stream
 from .cluster import Cluster
-from .partition import Bins, Floats, Grid, Ints
-from .solve import Solved
-from .stream import Batch, Job, Stream
+from .grid import Bins, Floats, Grid, Ints
+from .tile_solver import Solved
 
 T = TypeVar("T")
 Part = tuple[int, Cluster, int]

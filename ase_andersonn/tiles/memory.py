@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.encoder import KEPT_ATOMS
+from ase_andersonn.engine.encoding import KEPT_ATOMS
+from ase_andersonn.potentials.base import EnergyModel
 
 GATE_ARRAYS = 4
 """Arrays of the size of the message gates that live at the same time: gates, those of the tiles, reversed, products."""

@@ -6,10 +6,10 @@ from ase_andersonn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .config import LabelKeys, TrainConfig
-    from .frames import check_names, read_frames
+    from .data.labels import check_names, read_frames
     from .metrics import EvaluationReport, evaluate_dataset
+    from .potential_trainer import Trainer, train, train_committee
     from .report import error_text, largest_text, parity_plot, spread_text
-    from .trainer import Trainer, train, train_committee
 
 __all__ = [
     "EvaluationReport",
@@ -29,9 +29,9 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("LabelKeys", "TrainConfig"), ".config"),
-    **dict.fromkeys(("check_names", "read_frames"), ".frames"),
+    **dict.fromkeys(("check_names", "read_frames"), ".data.labels"),
     **dict.fromkeys(("EvaluationReport", "evaluate_dataset"), ".metrics"),
     **dict.fromkeys(("error_text", "largest_text", "parity_plot", "spread_text"), ".report"),
-    **dict.fromkeys(("Trainer", "train", "train_committee"), ".trainer"),
+    **dict.fromkeys(("Trainer", "train", "train_committee"), ".potential_trainer"),
 }
 __getattr__ = lazy_names(__name__, _HOMES)

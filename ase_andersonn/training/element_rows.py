@@ -17,7 +17,7 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
-from ase_andersonn.inputs.elements import element_properties, group, period
+from ase_andersonn.structures.elements import element_properties, group, period
 
 ROWS = ("center", "other", "factor", "gain", "bias", "output", "linear_output")
 """Names of the parameters that have one row for each element."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ase_andersonn.writing import write_whole
+from ase_andersonn.atomic_write import write_whole
 
-from .run import Run, folder_lock
+from .loop import Run, folder_lock
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .targets import Systems, Targets
+from .data.targets import Systems, Targets
 
 
 @dataclass(frozen=True)

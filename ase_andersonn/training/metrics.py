@@ -10,14 +10,14 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from ase_andersonn.backends import CompileMode, own_torch_state
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.committee import Committee
-from ase_andersonn.models.derivatives import evaluate
-from ase_andersonn.models.potential import ConvergenceError
+from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.committee import Committee
+from ase_andersonn.potentials.interface import ConvergenceError
 
-from .dataset import FrameDataset, LabelledBatch
-from .frames import LabelKeys
-from .targets import Systems, Targets, concatenate
+from .data.dataset import FrameDataset, LabelledBatch
+from .data.labels import LabelKeys
+from .data.targets import Systems, Targets, concatenate
 
 ALL = "all"
 
@@ -102,7 +102,7 @@ def evaluate_dataset(
 
 
 def _mean(reports: Sequence[EvaluationReport]) -> EvaluationReport:
-    """Of the mean of the members' predictions, as `models.committee.mean`."""
+    """Of the mean of the members' predictions, as `potentials.committee.mean`."""
     said = [(r.predicted.energy, r.predicted.forces, r.predicted.stress) for r in reports]
     predicted = Targets(*(torch.stack(values).mean(0) for values in zip(*said, strict=True)))
     labelled, systems = reports[0].labelled, reports[0].systems

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
-from .frames import LabelKeys, labels_of
+from .data.labels import LabelKeys, labels_of
 
 RIDGE = 1e-6
 SMALLEST_SCALE = 0.02

@@ -12,27 +12,27 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
+from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.config import from_dict, subclass_named
-from ase_andersonn.inputs.metadata import check_metadata
-from ase_andersonn.models.base import NEARER, EnergyModel
-from ase_andersonn.models.checkpoint import load_model
-from ase_andersonn.models.deq_attention import DEQAttention
-from ase_andersonn.models.familiar import learn_density, learn_familiar
-from ase_andersonn.models.files import CHECKPOINT
-from ase_andersonn.models.moments import POOLED_ATOMS
+from ase_andersonn.potentials.base import NEARER, EnergyModel
+from ase_andersonn.potentials.deq_attention import DEQAttention
+from ase_andersonn.potentials.extrapolation import learn_density, learn_familiar
+from ase_andersonn.potentials.moments import POOLED_ATOMS
+from ase_andersonn.pretrained.catalog import CHECKPOINT
+from ase_andersonn.structures.metadata import check_metadata
 
-from .balance import warn_of_imbalance
+from .checks.energy_forces import warn_of_contradictions
+from .checks.energy_stress import warn_of_stresses
+from .checks.net_force import warn_of_imbalance
+from .checks.outliers import warn_of_clashes, warn_of_unlike
+from .checks.units import check_lengths_of, warn_of_units
 from .config import TrainConfig
-from .contradictions import warn_of_contradictions
-from .dataset import FrameDataset, LabelledBatch, split
-from .doubts import warn_of_clashes, warn_of_unlike
+from .data.dataset import FrameDataset, LabelledBatch, split
+from .data.labels import LabelKeys, check_names, read_frames, warn_of_names
 from .element_rows import ElementRows, shared_distances
-from .frames import LabelKeys, check_names, read_frames, warn_of_names
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
-from .state import read_checkpoint
-from .stress_contradictions import warn_of_stresses
-from .units import check_lengths_of, warn_of_units
+from .run_checkpoint import read_checkpoint
 
 logger = logging.getLogger(__name__)
 

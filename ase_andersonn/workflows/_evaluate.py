@@ -74,15 +74,15 @@ def read_structure(source: Any, *, periodic: bool = False) -> Atoms:
     """A structure of one's own from ASE, pymatgen, phonopy, or a path.
 
     Args:
-        source: see `inputs.sources.structure_from`.
+        source: see `structures.reading.structure_from`.
         periodic: whether it has to repeat in three directions.
 
     Raises:
-        FileNotFoundError, TypeError: see `inputs.sources.structure_from`.
+        FileNotFoundError, TypeError: see `structures.reading.structure_from`.
         ValueError: for what has no energy (empty, not finite, two atoms on one site), or is not periodic.
     """
-    from ase_andersonn.inputs.convert import check_atoms  # loads torch
-    from ase_andersonn.inputs.sources import structure_from
+    from ase_andersonn.structures.convert import check_atoms  # loads torch
+    from ase_andersonn.structures.reading import structure_from
 
     atoms: Atoms = structure_from(source).copy()
     atoms.calc = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from ase_andersonn.writing import check_folder, write_whole
+from ase_andersonn.atomic_write import check_folder, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
 """What of its training is familiar to a packaged model: densities, environments, pairs of elements.
 
-No weight is changed. Pairs repel from the shortest distances of training on, which `tests/models/test_short_range.py`
-holds packaged models to. `train` does the same by itself for models of one's own.
+No weight is changed. Pairs repel from the shortest distances of training on, to which
+`tests/potentials/test_short_range.py` holds packaged models. `train` does the same by itself for other models.
 
     python ../familiar.py mlearn-pbe "frames/*_train.extxyz"
 """
@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import torch
 
-from ase_andersonn.models.checkpoint import load_model, save_model
-from ase_andersonn.models.deq_attention import NEARER, DEQAttention
-from ase_andersonn.models.familiar import learn_density, learn_familiar
-from ase_andersonn.models.files import PRETRAINED
+from ase_andersonn.checkpoints.checkpoint import load_model, save_model
+from ase_andersonn.potentials.deq_attention import NEARER, DEQAttention
+from ase_andersonn.potentials.extrapolation import learn_density, learn_familiar
+from ase_andersonn.pretrained.catalog import PRETRAINED
 from ase_andersonn.training import read_frames
-from ase_andersonn.training.dataset import FrameDataset
+from ase_andersonn.training.data.dataset import FrameDataset
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from ase.units import GPa
 
-from ase_andersonn.models.checkpoint import load_model, save_model
-from ase_andersonn.models.files import PRETRAINED
+from ase_andersonn.checkpoints.checkpoint import load_model, save_model
+from ase_andersonn.pretrained.catalog import PRETRAINED
 from ase_andersonn.training import evaluate_dataset, read_frames
 from ase_andersonn.training.metrics import ErrorRow
 

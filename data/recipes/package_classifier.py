@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from ase_andersonn.models.checkpoint import load_classifier, save_model
-from ase_andersonn.models.files import CLASSIFIERS
+from ase_andersonn.checkpoints.checkpoint import load_classifier, save_model
+from ase_andersonn.pretrained.catalog import CLASSIFIERS
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -11,10 +11,10 @@ from ase.md.verlet import VelocityVerlet
 from small_models import STRUCTURES, rattled, silicon, small_model, stiff_model, telling_model
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.inputs import NeighborList, graph_from_atoms
-from ase_andersonn.models.derivatives import evaluate
-from ase_andersonn.nn.deq import apply_cell
+from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.nn.equilibrium_cell import apply_cell
 from ase_andersonn.solvers import Anderson, Segments, solve
+from ase_andersonn.structures import NeighborList, graph_from_atoms
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"

@@ -13,14 +13,14 @@ from small_models import silicon, slab, small_model, telling_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ase_andersonn.inputs import graph_from_atoms
-from ase_andersonn.models.derivatives import forces_from, stresses_from
-from ase_andersonn.models.equilibrium import per_system
-from ase_andersonn.models.operators import Linearized, operators_of
-from ase_andersonn.models.training_functions import Solved, Topology
-from ase_andersonn.nn.deq import reverse_gates, send
+from ase_andersonn.engine.compiled import Linearized, operators_of
+from ase_andersonn.engine.energy_forces import forces_from, stresses_from
+from ase_andersonn.engine.equilibrium import per_system
+from ase_andersonn.engine.training_functions import Solved, Topology
+from ase_andersonn.nn.equilibrium_cell import reverse_gates, send
 from ase_andersonn.solvers import Anderson, Broyden, Picard, Predictor, Segments
 from ase_andersonn.solvers.base import Point
+from ase_andersonn.structures import graph_from_atoms
 
 META = torch.device("meta")
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from ase_andersonn.nn.angular import harmonics
 from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.spherical_harmonics import harmonics
 
 SCALARS, TENSORS = 4, 2
 RANKS = [0, 1, 2, 3]

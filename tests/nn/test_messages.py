@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ase_andersonn.nn.angular import harmonics
+from ase_andersonn.nn.irreps import join, split, width
 from ase_andersonn.nn.messages import Shape, aggregate
-from ase_andersonn.nn.ranks import join, split, width
+from ase_andersonn.nn.spherical_harmonics import harmonics
 
 seeds = st.integers(0, 2**31)
 

@@ -11,9 +11,9 @@ from ase.build import bulk
 from small_models import small_model, telling_model
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.inputs.neighbors import PairCutoffs, edges_of
-from ase_andersonn.models import whole
-from ase_andersonn.models.ednn import GridConfig, GridModel
+from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.lattice.model import GridConfig, GridModel
+from ase_andersonn.structures.neighbors import PairCutoffs, edges_of
 from ase_andersonn.tiles import Tiles, auto
 from ase_andersonn.tiles.accuracy import context_for
 from ase_andersonn.tiles.auto import most_neighbors

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiled_models import CASES, results, tiled
 
-from ase_andersonn.tiles import stream
+from ase_andersonn.tiles import batches as stream
 
 distributed = pytest.importorskip("distributed")
 

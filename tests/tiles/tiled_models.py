@@ -7,9 +7,9 @@ import torch
 from ase import Atoms
 from small_models import rattled, silicon, skewed, slab, small_model, wire
 
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.potential import Evaluator, Settings
-from ase_andersonn.models.whole import Whole
+from ase_andersonn.engine.evaluator import Whole
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.interface import Evaluator, Settings
 from ase_andersonn.tiles import Tiled
 
 MODEL = small_model()

@@ -16,11 +16,11 @@ from ase.io import write
 from torch import Tensor
 from typer.testing import CliRunner
 
+from ase_andersonn.checkpoints.checkpoint import load_classifier
 from ase_andersonn.classifier import Label, StructureClassifier
 from ase_andersonn.cli import app
 from ase_andersonn.config import write_config
 from ase_andersonn.labels import ELECTRONIC, LabelSet
-from ase_andersonn.models.checkpoint import load_classifier
 from ase_andersonn.training.classification import (
     ClassifierTrainConfig,
     ClassifierTrainer,
@@ -34,7 +34,7 @@ from ase_andersonn.training.classification.data import ShuffledBatches, split
 from ase_andersonn.training.classification.metrics import area_under_curve, calibration_error
 from ase_andersonn.training.classification.table import Entry, read_entries
 from ase_andersonn.training.classification.trainer import build_model, class_weights
-from ase_andersonn.training.state import read_checkpoint
+from ase_andersonn.training.run_checkpoint import read_checkpoint
 
 SMALL = {
     "cutoff": 3.5, "n_radial": 4, "l_max": 1, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2,

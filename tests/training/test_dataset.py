@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.training.dataset import FrameDataset, split
+from ase_andersonn.training.data.dataset import FrameDataset, split
 
 CPU = torch.device("cpu")
 

@@ -14,10 +14,10 @@ from ase.io import write
 
 from ase_andersonn import load_model, save_model
 from ase_andersonn.backends import resolve_dtype
-from ase_andersonn.models.deq_attention import DEQAttention
-from ase_andersonn.models.potential import ConvergenceError
+from ase_andersonn.potentials.deq_attention import DEQAttention
+from ase_andersonn.potentials.interface import ConvergenceError
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train, train_committee
-from ase_andersonn.training import run as run_module
+from ase_andersonn.training import loop as run_module
 from ase_andersonn.training.setup import Experiment, frames_of
 
 SHIFTS = {7: 300.0, 28: -200.0, 29: 100.0}

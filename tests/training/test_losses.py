@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ase_andersonn.training.data.targets import Systems, Targets
 from ase_andersonn.training.losses import LossWeights, huber, loss_terms
-from ase_andersonn.training.targets import Systems, Targets
 
 DELTA = 0.1
 SCALES = torch.ones(119, dtype=torch.float64)

@@ -11,9 +11,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import nn
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.models.base import EnergyModel
-from ase_andersonn.models.committee import Committee
-from ase_andersonn.models.ednn import GridConfig, GridModel
+from ase_andersonn.lattice.model import GridConfig, GridModel
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, largest_text, parity_plot
 from ase_andersonn.training.setup import build_model
 

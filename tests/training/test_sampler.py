@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.training.sampler import BucketSampler
+from ase_andersonn.training.data.sampler import BucketSampler
 
 sizes = st.lists(st.tuples(st.integers(1, 60), st.sampled_from([8, 16, 24, 64])), min_size=1, max_size=60)
 

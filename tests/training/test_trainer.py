@@ -23,14 +23,16 @@ from ase.io import write
 
 from ase_andersonn import load_model
 from ase_andersonn.config import write_config
-from ase_andersonn.models.deq_attention import DEQAttention
 from ase_andersonn.nn.radial import floored
-from ase_andersonn.training import LabelKeys, TrainConfig, Trainer, evaluate_dataset, read_frames, run, train, trainer
+from ase_andersonn.potentials.deq_attention import DEQAttention
+from ase_andersonn.training import LabelKeys, TrainConfig, Trainer, evaluate_dataset, read_frames, train
+from ase_andersonn.training import loop as run
+from ase_andersonn.training import potential_trainer as trainer
+from ase_andersonn.training.data.targets import Targets
 from ase_andersonn.training.losses import LossTerms
+from ase_andersonn.training.potential_trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
+from ase_andersonn.training.run_checkpoint import read_checkpoint
 from ase_andersonn.training.setup import Experiment, build_model, frames_of
-from ase_andersonn.training.state import read_checkpoint
-from ase_andersonn.training.targets import Targets
-from ase_andersonn.training.trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
 
 CLOCK = ("minutes", "seconds", "metrics_sha256")
 
@@ -208,7 +210,7 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(
     trainer.step(batches[0])
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr("ase_andersonn.training.trainer.loss_terms", broken_loss)
+        patch.setattr("ase_andersonn.training.potential_trainer.loss_terms", broken_loss)
         trainer.step(batches[1])
         assert (trainer.position.step, trainer.position.skipped, trainer.average.updates) == (2, 1, 1)
         assert "gradient not finite" in caplog.text

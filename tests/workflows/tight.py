@@ -3,7 +3,7 @@
 import pytest
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.models.files import DEFAULT_MODEL, packaged_models
+from ase_andersonn.pretrained.catalog import DEFAULT_MODEL, packaged_models
 
 needs_default_model = pytest.mark.skipif(
     DEFAULT_MODEL not in packaged_models(), reason=f"the default model {DEFAULT_MODEL!r} is not packaged"

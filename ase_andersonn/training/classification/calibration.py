@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ase_andersonn.models.classifier_base import ClassifierModel
+from ase_andersonn.classifiers.base import ClassifierModel
 
 SHRINKAGE = 0.01
 """Share of the mean variance added to every direction of the covariance."""

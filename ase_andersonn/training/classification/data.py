@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ase_andersonn.models.classifier_base import ClassifierModel
-from ase_andersonn.training.fingerprint import fingerprint
+from ase_andersonn.classifiers.base import ClassifierModel
+from ase_andersonn.training.data.fingerprint import fingerprint
 
 from .table import Entry
 

@@ -10,10 +10,10 @@ from typing import Any
 from ase import Atoms
 from ase.db import connect
 
-from ase_andersonn.inputs.files import read_file
-from ase_andersonn.inputs.metadata import check_order
-from ase_andersonn.inputs.paths import expand
 from ase_andersonn.labels import LabelSet
+from ase_andersonn.structures.files import read_file
+from ase_andersonn.structures.metadata import check_order
+from ase_andersonn.structures.paths import expand
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
+from ase_andersonn.atomic_write import write_whole
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
+from ase_andersonn.checkpoints.checkpoint import load_classifier, save_model
+from ase_andersonn.classifiers.base import ClassifierModel
 from ase_andersonn.config import from_dict, subclass_named, to_dict
-from ase_andersonn.models.checkpoint import load_classifier, save_model
-from ase_andersonn.models.classifier_base import ClassifierModel
-from ase_andersonn.models.files import CHECKPOINT
+from ase_andersonn.pretrained.catalog import CHECKPOINT
 from ase_andersonn.training.ensemble import train_from_seeds
+from ase_andersonn.training.loop import BEST, CURVE, Run, folder_lock, may_start
 from ase_andersonn.training.report import finite_json
-from ase_andersonn.training.run import BEST, CURVE, Run, folder_lock, may_start
-from ase_andersonn.writing import write_whole
 
 from .calibration import fit_novelty, fit_temperature
 from .config import MAY_CHANGE_ON_RESUME, ClassifierTrainConfig

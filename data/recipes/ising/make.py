@@ -14,10 +14,10 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from ase_andersonn.inputs.lattice import spin_lattice
-from ase_andersonn.models.checkpoint import save_model
-from ase_andersonn.models.ednn import GridConfig, GridModel
-from ase_andersonn.models.files import PRETRAINED
+from ase_andersonn.checkpoints.checkpoint import save_model
+from ase_andersonn.lattice.model import GridConfig, GridModel
+from ase_andersonn.lattice.spins import spin_lattice
+from ase_andersonn.pretrained.catalog import PRETRAINED
 
 HERE = Path(__file__).parent
 CONFIG = GridConfig(lattice="square", focus=1, context=1, network="fully_connected", n_hidden=32)

@@ -16,11 +16,11 @@ from ase import Atoms
 from ase.io import read
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.models.base import NEARER
-from ase_andersonn.models.checkpoint import load_model, save_model
-from ase_andersonn.models.deq_attention import DEQAttention
-from ase_andersonn.models.files import PRETRAINED
-from ase_andersonn.training.dataset import FrameDataset
+from ase_andersonn.checkpoints.checkpoint import load_model, save_model
+from ase_andersonn.potentials.base import NEARER
+from ase_andersonn.potentials.deq_attention import DEQAttention
+from ase_andersonn.pretrained.catalog import PRETRAINED
+from ase_andersonn.training.data.dataset import FrameDataset
 from ase_andersonn.training.element_rows import shared_distances
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))

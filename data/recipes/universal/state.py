@@ -10,9 +10,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from ase_andersonn.models.files import CHECKPOINT
-from ase_andersonn.training.run import METRICS
-from ase_andersonn.training.state import read_checkpoint, write_checkpoint
+from ase_andersonn.pretrained.catalog import CHECKPOINT
+from ase_andersonn.training.loop import METRICS
+from ase_andersonn.training.run_checkpoint import read_checkpoint, write_checkpoint
 
 HERE = Path(__file__).parent
 RUN, STATE = HERE / "run", HERE / "state"

@@ -1,0 +1,1 @@
+"""Classifiers of structures: networks, their features and their layers."""

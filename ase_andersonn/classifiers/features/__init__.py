@@ -1,0 +1,1 @@
+"""Inputs of classifiers that a structure has as numbers."""

@@ -1,0 +1,303 @@
+"""A classifier of structures whose atoms' features are at the fixed point of the potential's cell.
+
+    z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x) ; t(x)] + U t(x),    p = softmax(W φ / T)
+
+`h` is what stands for an element: a network of its properties, so that elements that were never seen have an answer
+too, plus a vector learned for each; `c` are composition and density. `t`, where the config asks for them, are what
+tells some labels nearly by itself: the void features of a framework, whose cavities no atom's neighbourhood shows, and
+lengths of dipoles of a molecule. Everything is pooled over atoms without their number, so primitive cell, conventional
+cell and supercell have the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from ase_andersonn.backends import CompileMode, compile_function
+from ase_andersonn.labels import ELECTRONIC, LabelSet
+from ase_andersonn.nn.blocks import silu
+from ase_andersonn.nn.equilibrium_cell import ContractiveCell, Injection, apply_cell, pull
+from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.neighbor_attention import NeighborAttention, Neighborhood, PairSpecies
+from ase_andersonn.nn.radial import distances
+from ase_andersonn.nn.spherical_harmonics import L_MAX
+from ase_andersonn.solvers import Anderson, Solution, Solver
+from ase_andersonn.structures.elements import element_properties
+from ase_andersonn.structures.graph import bucket
+
+from .base import ClassifierModel, SolveStatistics
+from .batch import GraphBatch, GraphSample, collate_graphs, graph_sample
+from .features.composition import n_composition_features
+from .features.pores import n_void_features
+from .layers.atom_pooling import AtomPooling, total
+from .layers.implicit_cell import CellSolver, cotangents, equilibrium, spectral_radius
+from .layers.standardize import Standardize
+
+
+@dataclass(frozen=True)
+class GraphClassifierConfig:
+    """Sizes of a `GraphClassifier`.
+
+    Attributes:
+        labels: names and thresholds.
+        cutoff: Å.
+        n_radial: radial functions.
+        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8.
+        n_channels: width of the equilibrium features.
+        n_element: width of what stands for an element.
+        n_edge: width of a neighbour's radial and species part.
+        n_token: width of a neighbour's token after attention.
+        n_heads: attention heads, of neighbours and of the readout.
+        n_hidden: width of the networks of atoms and of structures.
+        n_pooled: width of the pooled features; a multiple of `n_heads`.
+        n_features: width of the features the head sees.
+        n_dipoles: dipoles, of learned charges and of learned moments of the atoms, that molecules are told by; 0 for
+            none.
+        voids: whether the void features of frameworks are seen.
+        contraction: γ, the bound on the cell's Lipschitz constant.
+        window: of Anderson's method.
+        tolerance: relative residual of the equilibrium.
+        training_tolerance: the same while training.
+        max_steps: evaluations of the cell at most.
+        dropout: of the structures' network, and of the elements' learned vectors, while training.
+
+    Raises:
+        ValueError: for sizes that make no model.
+    """
+
+    labels: LabelSet = field(default_factory=lambda: ELECTRONIC)
+    cutoff: float = 4.5
+    n_radial: int = 8
+    l_max: int = 2
+    n_channels: int = 32
+    n_element: int = 32
+    n_edge: int = 16
+    n_token: int = 32
+    n_heads: int = 4
+    n_hidden: int = 128
+    n_pooled: int = 64
+    n_features: int = 64
+    n_dipoles: int = 0
+    voids: bool = False
+    contraction: float = 0.7
+    window: int = 5
+    tolerance: float = 1e-5
+    training_tolerance: float = 1e-3
+    max_steps: int = 60
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.cutoff < math.inf:
+            raise ValueError(f"cutoff is {self.cutoff} Å; it has to be a positive number.")
+        sizes = ("n_radial", "n_channels", "n_element", "n_edge", "n_token", "n_heads", "n_hidden", "n_pooled")
+        for name in (*sizes, "n_features", "max_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
+        for name in ("n_edge", "n_token", "n_pooled"):
+            if getattr(self, name) % self.n_heads:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it has to be a multiple of n_heads, {self.n_heads}."
+                )
+        if not 0 <= self.l_max <= L_MAX:
+            raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
+        if self.n_dipoles < 0 or not 0.0 <= self.dropout < 1.0:
+            raise ValueError(
+                f"n_dipoles is {self.n_dipoles}, dropout {self.dropout}; they have to be at least 0 and in [0, 1)."
+            )
+        if not min(self.tolerance, self.training_tolerance) > 0.0:
+            raise ValueError(
+                f"tolerance is {self.tolerance}, {self.training_tolerance} in training; give positive ones."
+            )
+
+
+class GraphClassifier(ClassifierModel):
+    """See the module.
+
+    Args:
+        config: sizes and labels.
+        solver: of the fixed point and its adjoint; Anderson's method with the config's window where not given, and
+            whenever a model is read from a file.
+
+    Attributes:
+        solver: the same; may be replaced at any time.
+        adjoint_statistics: of the last backward pass; None before it.
+    """
+
+    def __init__(self, config: GraphClassifierConfig, solver: Solver | None = None) -> None:
+        super().__init__(config, config.n_features)
+        self.solver: Solver = Anderson(config.window) if solver is None else solver
+        self.adjoint_statistics: SolveStatistics | None = None
+        c, n_element, n_hidden = config.n_channels, config.n_element, config.n_hidden
+        properties = torch.tensor(element_properties(), dtype=torch.float32)
+        self.properties: Tensor
+        self.register_buffer("properties", properties, persistent=False)
+        self.describe = nn.Sequential(
+            nn.Linear(properties.shape[1], 64), nn.SiLU(), nn.Linear(64, n_element), nn.SiLU()
+        )
+        self.learned = nn.Parameter(torch.zeros(len(properties), n_element))
+        self.center = nn.Linear(n_element, config.n_edge)
+        self.other = nn.Linear(n_element, config.n_edge)
+        self.attention = NeighborAttention(
+            n_species=0,
+            cutoff=config.cutoff,
+            n_radial=config.n_radial,
+            l_max=config.l_max,
+            n_edge=config.n_edge,
+            n_token=config.n_token,
+            n_heads=config.n_heads,
+            n_channels=c,
+        )
+        self.first = nn.Linear(self.attention.n_features + n_element, n_hidden)
+        self.inject = nn.Linear(n_hidden, 2 * c)
+        self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
+        self.pool = AtomPooling(c + n_element, config.n_pooled, config.n_heads)
+        self.charges = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
+        self.moments = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
+        n_composition = n_composition_features()
+        n_voids = n_void_features() if config.voids else 0
+        n_telling = config.n_dipoles + n_voids
+        n_in = self.pool.n_features + n_composition + n_telling
+        self.readout = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(n_in, n_hidden),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(n_hidden, config.n_features),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+        )
+        self.direct = nn.Linear(n_telling, config.n_features, bias=False) if n_telling else None
+        self.seen = Standardize(self.attention.n_features)
+        self.composition = Standardize(n_composition)
+        self.voids = Standardize(n_voids) if config.voids else None
+        self.accelerate(False)
+
+    def accelerate(self, mode: CompileMode) -> None:
+        """Compile the atoms' networks and the cell; for all sizes at once."""
+        device = self.properties.device
+        self._encode = compile_function(self.encode, device=device, mode=mode, dynamic=True)
+        self._cell = compile_function(apply_cell, device=device, mode=mode, dynamic=True)
+        self._pull = compile_function(pull, device=device, mode=mode, dynamic=True)
+        self._cotangents = compile_function(cotangents, device=device, mode=mode, dynamic=True)
+
+    # Structures as tensors
+
+    def sample(self, structure: Atoms) -> GraphSample:
+        """See `ClassifierModel.sample`."""
+        return graph_sample(structure, self.config.cutoff, voids=self.config.voids)
+
+    def size(self, sample: GraphSample) -> tuple[int, int]:
+        """See `ClassifierModel.size`."""
+        n_atoms = len(sample.numbers)
+        return n_atoms, bucket(int(torch.bincount(sample.center, minlength=n_atoms).max()))
+
+    def collate(self, samples: Sequence[GraphSample]) -> GraphBatch:
+        """See `ClassifierModel.collate`."""
+        return collate_graphs(samples, self.learned.device, self.learned.dtype)
+
+    @torch.no_grad()
+    def calibrate(self, samples: Sequence[GraphSample]) -> None:
+        """Measure mean and standard deviation of the inputs of the networks."""
+        features = []
+        for start in range(0, len(samples), 32):
+            batch = self.collate(samples[start : start + 32])
+            features.append(self.neighborhood(*self.edge_inputs(batch)[:-1], batch.mask).features)
+        self.seen.fit(torch.cat(features))
+        self.composition.fit(torch.stack([s.composition for s in samples]).to(self.learned))
+        if self.voids is not None:
+            self.voids.fit(torch.stack([s.voids for s in samples]).to(self.learned))
+
+    # The network
+
+    def elements(self) -> Tensor:
+        """What stands for each element [n_elements + 1, n_element]."""
+        learned = self.learned
+        if self.training and self.config.dropout:  # so that the properties learn to do alone
+            kept = torch.rand(len(learned), 1, device=learned.device) >= self.config.dropout
+            learned = learned * kept
+        found: Tensor = self.describe(self.properties) + learned
+        return found
+
+    def edge_inputs(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vectors, the elements' part for the atoms and for their neighbours, and each atom's element vector."""
+        elements = self.elements()
+        center, other = self.center(elements), self.other(elements)
+        others = other[batch.numbers][batch.neighbors]
+        return batch.vectors, center[batch.numbers], others, elements[batch.numbers]
+
+    def neighborhood(self, vectors: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
+        """What the attention sees of each atom's surroundings."""
+        r = distances(vectors, mask)
+        return self.attention.of_pairs(r, vectors / r[..., None], PairSpecies(center[:, None], other), mask)
+
+    def encode(self, vectors: Tensor, center: Tensor, other: Tensor, own: Tensor, mask: Tensor) -> Injection:
+        """The geometry's part of the cell."""
+        features, gates = self.neighborhood(vectors, center, other, mask)
+        u, v = self.inject(silu(self.first(torch.cat([self.seen(features), own], -1)))).chunk(2, -1)
+        return Injection(u, v, gates)
+
+    def embed(self, batch: GraphBatch) -> Tensor:
+        """See `ClassifierModel.embed`."""
+        z, own, injection = self.equilibrium(batch)
+        system, n_per_system = batch.segments.index, batch.segments.lengths
+        telling = []
+        if self.config.n_dipoles:
+            telling.append(self.dipoles(z, injection.gates, batch))
+        if self.voids is not None:
+            telling.append(self.voids(batch.voids))
+        pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
+        features: Tensor = self.readout(torch.cat([pooled, self.composition(batch.composition), *telling], -1))
+        return features if self.direct is None else features + self.direct(torch.cat(telling, -1))
+
+    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Injection]:
+        """`z*` [n_atoms, n_channels], the elements' vectors of the atoms [n_atoms, n_element], the geometry's part."""
+        inputs = self.edge_inputs(batch)
+        injection = self._encode(*inputs, batch.mask)
+        solver = CellSolver(
+            self.solver,
+            self.config.training_tolerance if self.training else self.config.tolerance,
+            self.config.max_steps,
+            cell=self._cell,
+            pull=self._pull,
+            cotangents=self._cotangents,
+            adjoint_solved=self._adjoint_solved,
+        )
+        z = equilibrium(injection, self.cell.weights(), batch.neighbors, batch.reverse, batch.segments, solver)
+        assert solver.forward is not None
+        self.statistics = _statistics(solver.forward)
+        return z, inputs[-1], injection
+
+    def _adjoint_solved(self, found: Solution) -> None:
+        self.adjoint_statistics = _statistics(found)
+
+    @torch.no_grad()
+    def spectral_radius(self, batch: GraphBatch) -> Tensor:
+        """`ρ(∂f/∂z)` at the equilibrium of each structure [n_systems]; what is below 1 converges by plain iteration."""
+        z, _, injection = self.equilibrium(batch)
+        return spectral_radius(z, injection, self.cell.weights(), batch.neighbors, batch.segments)
+
+    def dipoles(self, z: Tensor, gates: Tensor, batch: GraphBatch) -> Tensor:
+        """`|Σ_i (q_i − q̄) r_i + m_i|` [n_systems, n_dipoles], `q = C z`, `m_i = M Σ_j (g_ij ∘ z_j) d_ij`.
+
+        In units of the charges times Å; 0 for what repeats.
+        """
+        assert self.charges is not None
+        assert self.moments is not None
+        system, n = batch.segments.index, batch.segments.n
+        charges = self.charges(z)
+        mean = total(charges, system, n) / batch.segments.lengths[:, None]
+        messages = batch.vectors.transpose(1, 2) @ (gates * z[batch.neighbors])
+        moments = batch.positions[:, :, None] * (charges - mean[system])[:, None] + self.moments(messages)
+        alone = total(batch.positions.abs(), system, n).sum(-1) > 0.0
+        sums = total(moments.flatten(1), system, n).view(n, 3, -1) * alone[:, None, None]
+        return (sums.square().sum(1) + 1e-6).sqrt()
+
+
+def _statistics(found: Solution) -> SolveStatistics:
+    return SolveStatistics(found.steps, found.residual, found.converged, found.evaluations)

@@ -1,0 +1,57 @@
+"""Features of a structure from those of its atoms, the same for a cell and for its repetitions.
+
+    mean ȳ, spread √(Σ (y − ȳ)² / N), weighted mean Σ e^{s_i} y_i / Σ e^{s_i}, smooth maximum ln(Σ e^{βy_i} / N) / β
+
+Each divides by the number of atoms, so repeating the cell changes nothing.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ase_andersonn.nn.blocks import silu, squashed
+
+LIMIT = 8.0
+"""Features level off here, so that the smooth maximum's exponentials stay finite in float32."""
+SHARPNESS = 2.0
+"""β of the smooth maximum."""
+
+
+def total(x: Tensor, system: Tensor, n_systems: int) -> Tensor:
+    """Sum over the atoms of each structure, [n_atoms, n] -> [n_systems, n]."""
+    return x.new_zeros(n_systems, x.shape[1]).index_add(0, system, x)
+
+
+class AtomPooling(nn.Module):
+    """Four views of a structure's atoms.
+
+    Args:
+        n_in: features of an atom.
+        n_out: features pooled; a multiple of `n_heads`.
+        n_heads: softmax weights.
+    """
+
+    def __init__(self, n_in: int, n_out: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.n_features = 4 * n_out
+        self.value = nn.Linear(n_in, n_out)
+        self.score = nn.Linear(n_in, n_heads)
+
+    def forward(self, x: Tensor, system: Tensor, n_per_system: Tensor) -> Tensor:
+        """Pooled features [n_systems, n_features].
+
+        Args:
+            x: [n_atoms, n_in].
+            system: structure of each atom [n_atoms].
+            n_per_system: atoms of each structure [n_systems].
+        """
+        n = len(n_per_system)
+        share = (1.0 / n_per_system.to(x.dtype))[:, None]
+        y = squashed(silu(self.value(x)), LIMIT)
+        mean = total(y, system, n) * share
+        spread = (total((y - mean[system]).square(), system, n) * share + 1e-4).sqrt()
+        weight = squashed(self.score(x), LIMIT).exp()
+        heads = (y.view(len(y), self.n_heads, -1) * weight[..., None]).flatten(1)
+        norm = total(weight, system, n).repeat_interleave(y.shape[1] // self.n_heads, 1)
+        highest = (total((SHARPNESS * y).exp(), system, n) * share).log() / SHARPNESS
+        return torch.cat([mean, spread, total(heads, system, n) / norm, highest], -1)

@@ -1,0 +1,158 @@
+"""The contractive cell's fixed point as one differentiable function of what the geometry gives and of its weights.
+
+    z* = f(z*; u, v, a, W),    λ = (∂f/∂z)ᵀ λ + ∂l/∂z*,    dl = ⟨λ, df at fixed z*⟩
+
+With `x = v + W₁ [m ; z*]` and `s = φ'(x) ∘ (W₂ᵀ λ)`, `∂l/∂u = λ`, `∂l/∂v = s`, `∂l/∂a_ik = (W₁ᵀ s)_i ∘ (W₀ z)_k`, and
+the matrices have outer products. Sums over neighbours are transposed with the reversed gates, so nothing is scattered;
+memory does not grow with iterations. First derivatives only. Bai, Kolter and Koltun, arXiv 1909.01377.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.nn.blocks import lipschitz_silu
+from ase_andersonn.nn.equilibrium_cell import (
+    CellWeights,
+    Injection,
+    apply_cell,
+    cell_slope,
+    gate_cotangent,
+    message_cotangent,
+    preactivation,
+    pull,
+    push,
+    reverse_gates,
+    send,
+)
+from ase_andersonn.nn.messages import aggregate
+from ase_andersonn.solvers import Segments, Solution, Solver, solve
+
+
+@dataclass
+class CellSolver:
+    """How a cell's fixed point and its adjoint are found.
+
+    Args:
+        solver: fixed-point method.
+        tol: relative residual of each structure.
+        max_steps: evaluations at most.
+        cell, pull, cotangents: functions of `nn.equilibrium_cell` and of this file, or compiled ones.
+        adjoint_solved: told the solution of the adjoint.
+
+    Attributes:
+        forward, backward: the last solutions of the fixed point and of the adjoint.
+    """
+
+    solver: Solver
+    tol: float
+    max_steps: int = 60
+    cell: Callable[..., Tensor] = apply_cell
+    pull: Callable[..., Tensor] = pull
+    cotangents: Callable[..., tuple[Tensor, ...]] | None = None
+    adjoint_solved: Callable[[Solution], None] | None = None
+    forward: Solution | None = None
+    backward: Solution | None = None
+
+    def find(self, f: Callable[[Tensor], Tensor], start: Tensor, segments: Segments) -> Solution:
+        """The fixed point of a map."""
+        return solve(f, start, solver=self.solver, tol=self.tol, max_steps=self.max_steps, segments=segments)
+
+
+def equilibrium(
+    injection: Injection,
+    weights: CellWeights,
+    neighbors: Tensor,
+    reverse: Tensor,
+    segments: Segments,
+    solver: CellSolver,
+) -> Tensor:
+    """`z* = f(z*)` [n_atoms, n_channels] of scalar features, differentiable once in `injection` and `weights`.
+
+    Args:
+        injection: what the geometry gives.
+        weights: matrices of the cell, of scalars alone.
+        neighbors, reverse: [n_atoms, n_neighbors], as in `structures.graph.Graph`.
+        segments: structure of each atom.
+        solver: how it is solved; holds what the last solve did.
+    """
+    matrices = (matrix for (matrix,) in weights)
+    z: Tensor = _Equilibrium.apply(solver, segments, neighbors, reverse, *injection, *matrices)  # type: ignore[no-untyped-call]
+    return z
+
+
+class _Equilibrium(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, solver: CellSolver, segments: Segments, neighbors: Tensor, reverse: Tensor, *given: Tensor
+    ) -> Tensor:
+        injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
+        solver.forward = solver.find(lambda z: solver.cell(z, injection, neighbors, weights), injection.u, segments)
+        ctx.solver, ctx.segments = solver, segments
+        ctx.save_for_backward(solver.forward.value, neighbors, reverse, *given)
+        return solver.forward.value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        z, neighbors, reverse, *given = ctx.saved_tensors
+        injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
+        solver: CellSolver = ctx.solver
+        slope = cell_slope(z, injection, neighbors, weights)
+        backward = reverse_gates(injection.gates, reverse)
+        solver.backward = solver.find(
+            lambda y: gradient + solver.pull(y, slope, backward, neighbors, weights), gradient, ctx.segments
+        )
+        if solver.adjoint_solved is not None:
+            solver.adjoint_solved(solver.backward)
+        found = solver.cotangents or cotangents
+        adjoint = solver.backward.value
+        return (None, None, None, None, *found(z, adjoint, slope, injection, backward, neighbors, weights))
+
+
+def cotangents(
+    z: Tensor,
+    adjoint: Tensor,
+    slope: Tensor,
+    injection: Injection,
+    backward: Tensor,
+    neighbors: Tensor,
+    weights: CellWeights,
+) -> tuple[Tensor, ...]:
+    """Derivatives in `u`, `v`, gates, `W₀`, `W₁` and `W₂`; arguments as in `_Equilibrium.backward`."""
+    sent, shape = send(z, weights), weights.shape
+    messages = aggregate(injection.gates, sent, neighbors, shape)
+    active = lipschitz_silu(preactivation(z, messages, injection.v, weights))
+    inner, to_messages, _ = message_cotangent(adjoint, slope, weights)
+    gates = gate_cotangent(to_messages, sent, injection.gates, neighbors, weights)
+    to_send = aggregate(backward, to_messages, neighbors, shape).T @ z
+    return adjoint, inner, gates, to_send, inner.T @ torch.cat([messages, z], -1), adjoint.T @ active
+
+
+@torch.no_grad()
+def spectral_radius(
+    z: Tensor, injection: Injection, weights: CellWeights, neighbors: Tensor, segments: Segments, steps: int = 120
+) -> Tensor:
+    """`ρ(∂f/∂z)` of each problem at `z`, float64 [n], by power iteration.
+
+    Complex pairs of eigenvalues let the growth of the vector swing, so its logarithm is averaged over the last third.
+
+    Args:
+        z: [n_atoms, n_channels].
+        injection, weights, neighbors, segments: as in `equilibrium`.
+        steps: products with the Jacobian.
+    """
+    slope = cell_slope(z, injection, neighbors, weights)
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
+    growth = []
+    for _ in range(steps):
+        v = push(v, slope, injection.gates, neighbors, weights)
+        norm = segments.total(v.square().sum(1, keepdim=True)).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
+        v = v / segments.spread(norm).to(v)
+        growth.append(norm[:, 0].log())
+    return torch.stack(growth[-(steps // 3) :]).mean(0).exp()

@@ -1,0 +1,1 @@
+"""Solving and differentiating an equilibrium potential: energies, forces, stress and gradients of weights."""

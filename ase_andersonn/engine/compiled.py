@@ -1,0 +1,122 @@
+"""The functions of an equilibrium model, each compiled where a compiler exists, and what is put together from them."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.backends import CompileMode, compile_function
+from ase_andersonn.nn.equilibrium_cell import (
+    CellWeights,
+    Injection,
+    apply_cell,
+    gate_cotangent,
+    message_cotangent,
+    pull,
+    push,
+)
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.graph import Graph
+
+from .encoding import Encoder, Encoding
+from .encoding_gradients import CompiledEncoding, Encoded
+from .functions import Functions
+from .training_functions import TrainingFunctions
+
+
+class Linearized(NamedTuple):
+    """The cell at its solution.
+
+    Attributes:
+        sent: `W₀ z` [n_atoms, width of a message].
+        slope: of the nonlinearity, see `ranks.activation_slope` [n_atoms, n_channels].
+        weights: the cell's matrices.
+    """
+
+    sent: Tensor
+    slope: Tensor
+    weights: CellWeights
+
+
+class Operators:
+    """The functions of one model on one device, and what is put together from them.
+
+    Args:
+        model: the model; its weights are read at every call.
+        device: where it lives.
+        mode: `"auto"`, `True` or `False`, as in `backends.compile_function`.
+    """
+
+    def __init__(self, model: EnergyModel, device: torch.device, mode: CompileMode) -> None:
+        def compiled(function: Any, dynamic: bool | None = None) -> Any:
+            return compile_function(function, device=device, mode=mode, dynamic=dynamic)
+
+        self.functions = functions = Functions(model)
+        self.encoder = Encoder(functions, compiled, device)
+        self.linearize = compiled(functions.linearize)
+        self.sweep = compiled(functions.sweep)
+        self.at_once = compiled(functions.at_once)
+        self.training = TrainingFunctions(model)
+        # The largest functions by far: batches differ in size, so compile them once for all sizes.
+        once = partial(compiled, dynamic=True)
+        self.tangents = once(self.training.tangents)
+        self.weight_gradient = once(self.training.weight_gradient)
+        eager = self.tangents.backend == "eager"
+        self.encode: Callable[..., Encoded] = functions.encode if eager else CompiledEncoding(model, once)
+        self.gate_cotangent = compiled(gate_cotangent)
+        self.cell = compiled(apply_cell)
+        self.push = compiled(push)
+        self.pull = compiled(pull)
+        self._model, self._modules = model, tuple(model.modules())
+        self._weights: tuple[Any, CellWeights | None] = (None, None)
+
+    @torch.no_grad()
+    def cell_weights(self) -> CellWeights:
+        """The cell's bounded matrices, made anew where a weight of the model has changed."""
+        # As `model.parameters()`, whose walk over the modules takes as long as a few steps of a small structure.
+        weights = (p for module in self._modules for p in module._parameters.values() if p is not None)
+        version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in weights]
+        unknown = any(count is None for _, count in version)  # weights made inside inference mode count no changes
+        if unknown or self._weights[0] != version:
+            self._weights = version, self._model.cell_weights()
+        bounded = self._weights[1]
+        assert bounded is not None
+        return bounded
+
+    def edge_gradient(
+        self, graph: Graph, species: Tensor, encoding: Encoding, state: Linearized, adjoint: Tensor
+    ) -> Tensor:
+        """`∂L/∂d = λ · ∂f/∂d + ∂E_pair/∂d` [n_atoms, n_neighbors, 3], eV/Å, block by block.
+
+        `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s` and what
+        `message_cotangent` and `gate_cotangent` say.
+        """
+        inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
+
+        def of_cell(b: slice) -> tuple[Tensor, Tensor]:
+            return adjoint[b], inner[b]
+
+        def of_rest(b: slice) -> tuple[Tensor, Tensor]:
+            gates = self.gate_cotangent(
+                messages[b], state.sent, encoding.injection.gates[b], graph.neighbors[b], state.weights
+            )
+            return gates, torch.ones_like(encoding.pair[b])
+
+        return self.encoder.pull(graph, species, encoding, of_cell, of_rest)
+
+    def injection_cotangent(self, graph: Graph, injection: Injection, state: Linearized, adjoint: Tensor) -> Injection:
+        """`∂L/∂x` of the injection `x` at the solution; see `edge_gradient`."""
+        inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
+        gates = self.gate_cotangent(messages, state.sent, injection.gates, graph.neighbors, state.weights)
+        return Injection(adjoint, inner, gates)
+
+
+def operators_of(model: EnergyModel, device: torch.device, mode: CompileMode) -> Operators:
+    """The functions of a model, made once for each device and compile mode, and kept with it."""
+    key = (device, mode)
+    if key not in model._compiled:
+        model._compiled[key] = Operators(model, device, mode)
+    operators: Operators = model._compiled[key]
+    return operators

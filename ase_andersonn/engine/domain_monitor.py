@@ -1,0 +1,146 @@
+"""Warnings of geometries outside of a model's training data, and how far outside each atom is."""
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from ase_andersonn.nn.radial import distances
+from ase_andersonn.potentials.base import NEARER, EnergyModel
+from ase_andersonn.potentials.interface import warn_caller
+from ase_andersonn.potentials.training_domain import EXTRAPOLATION
+from ase_andersonn.structures.graph import Graph
+
+from .equilibrium import Equilibrium, per_system
+
+EVERY = 10
+MOST = 0.7
+"""Share of a structure's atoms: in a thin slab half of them stand at a surface, which no thick one of training has."""
+
+
+class DomainMonitor:
+    """Says once what the training data of a model had no distances of, as far as the model's card tells.
+
+    Structures that are summed over tiles are not looked at.
+
+    - Atoms nearer than the model's `closest` distance of their elements, where it adds the repulsion of the nuclei.
+    - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
+    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `lone` of the card
+      are the atomic numbers of which some were.
+
+    Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: EnergyModel) -> None:
+        self.model = model
+        self.left = {"near", "unlike"} if model.card else set()
+        self.left |= {"lone"} & set(model.card)
+        self.rebuilds = self.calls = 0
+
+    def follow(self, graph: Graph, rebuilds: int) -> None:
+        """As `check`, of the next step of a trajectory whose neighbour list was made so many times."""
+        self.calls += 1
+        if rebuilds != self.rebuilds or self.calls % EVERY == 0:
+            self.rebuilds = rebuilds
+            self.check(graph)
+
+    def check(self, graph: Graph) -> None:
+        """Warn of the atoms of a batch of structures.
+
+        Raises:
+            ValueError: if an element is not one of the model's.
+        """
+        if not self.left:
+            return
+        species = self.model.species(graph.numbers)
+        if "near" in self.left and (text := self._near(graph, species)):
+            self.left.remove("near")
+            warn_caller(text)
+        if "lone" in self.left and (text := self._lone(graph)):
+            self.left.remove("lone")
+            warn_caller(text)
+
+    def extrapolation(self, graph: Graph, found: Equilibrium) -> Tensor | None:
+        """How far each atom is from what was learnt [n_atoms]; None where the model does not know.
+
+        That of `EnergyModel.extrapolation` of its surroundings, and of its nearest neighbour `(d/r − 1) / (1/0.9 − 1)`,
+        where r is below the shortest distance d that was learnt of the pair.
+        """
+        species = self.model.species(graph.numbers)
+        u, v, _ = found.encoding.injection
+        scores = self.model.extrapolation(u, v, species)
+        if scores is None:
+            return None
+        shortest = self.model.closest[species[:, None], species[graph.neighbors]] / NEARER
+        nearer = (shortest / distances(graph.vectors, graph.mask) - 1.0) / (1.0 / NEARER - 1.0)
+        return scores + nearer.masked_fill(~graph.mask, 0.0).clamp(min=0.0).amax(1)
+
+    def check_unlike(self, graph: Graph, scores: Tensor | None) -> None:
+        """Warn of a structure most atoms of which are farther out than those of any in training are in the mean, or of
+        an atom that is much farther out than any in training.
+        """
+        if scores is None or "unlike" not in self.left:
+            return
+        species = self.model.species(graph.numbers)
+        out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
+        shares = scores / self.model.farthest[species]
+        atom, system = int(shares.argmax()), int(out.argmax())
+        if float(out[system]) > MOST:
+            own = graph.system == system
+            whose, score = "its atoms", f"{float(scores[own].mean()):.3g} in the mean"
+        elif float(shares[atom]) > 1.0:
+            own = torch.arange(graph.n_atoms, device=species.device) == atom
+            whose, score = f"atom {_named(graph, atom)}", f"{float(scores[atom]):.3g}"
+        else:
+            return
+        self.left.remove("unlike")
+        r = distances(graph.vectors, graph.mask)
+        density = (
+            self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.densest[species]
+        )
+        how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
+        near = float(r.masked_fill(~graph.mask, self.model.cutoff)[own].amin(1).mean())
+        warn_caller(
+            f"the structure is outside of the training data: the surroundings of {whose} are {how} in training, with "
+            f"the nearest neighbour at {near:.3g} Å (diagnostics['extrapolation'] is {score}; 1 is the training "
+            f"structure farthest out); {EXTRAPOLATION.replace('them', 'it')}"
+        )
+
+    def _near(self, graph: Graph, species: Tensor) -> str:
+        shares = (
+            graph.vectors.square().sum(-1) / self.model.closest[species[:, None], species[graph.neighbors]].square()
+        )
+        shares = shares.masked_fill(~graph.mask, 1.0)
+        slot = int(shares.argmin())
+        share = float(shares.flatten()[slot])
+        if share >= 1.0:
+            return ""
+        i = slot // graph.n_neighbors
+        j = int(graph.neighbors.flatten()[slot])
+        length = float(graph.vectors.flatten(0, 1)[slot].norm())
+        who = "and its own image" if i == j else f"and {_named(graph, j)}"
+        return (
+            f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart; nearer than {length / share**0.5:.3g} Å the "
+            "model was not trained on such pairs, and what it says of them is the repulsion of their nuclei."
+        )
+
+    def _lone(self, graph: Graph) -> str:
+        lone = ~graph.mask.any(1)
+        if not bool(lone.any()):
+            return ""
+        learnt = self.model.card["lone"]
+        found = [i for i in lone.nonzero().flatten().tolist() if int(graph.numbers[i]) not in learnt]
+        if not found:
+            return ""
+        return (
+            f"atom {_named(graph, found[0])} has no neighbour within {self.model.cutoff:g} Å, and the model was not "
+            f"trained on such atoms of its element: {EXTRAPOLATION}"
+        )
+
+
+def _named(graph: Graph, atom: int) -> str:
+    """Its index in its structure, and its element."""
+    first = int((graph.system < graph.system[atom]).sum())
+    return f"{atom - first} ({chemical_symbols[int(graph.numbers[atom])]})"

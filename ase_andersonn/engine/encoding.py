@@ -1,0 +1,168 @@
+"""From the geometry to its part of the cell, and derivatives back, block by block.
+
+Blocks of atoms stay in the cache. In small systems what a block's derivatives need is kept from the encoding to the
+forces; in large ones it is computed again, so that memory grows with the message gates alone, and with what is told and
+heard. Where atoms tell their neighbours what they see, all have told before the first one hears.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.nn.equilibrium_cell import Injection
+from ase_andersonn.nn.messages import gathered
+from ase_andersonn.structures.graph import Graph
+
+from .functions import Functions, told_cotangent
+
+BLOCK = 256
+"""Atoms in a block on the CPU."""
+BLOCK_CUDA = 16384
+"""Atoms in a block on a GPU."""
+KEPT_ATOMS = 16384
+"""Larger systems encode their neighbourhoods again for the forces instead of keeping what the derivatives need."""
+
+
+class Step(NamedTuple):
+    """A function of a block of atoms, with its derivatives.
+
+    Attributes:
+        inputs: edge vectors and, of what is heard, also what the atoms keep for themselves and hear.
+        outputs: of `Functions`.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def pull(self, cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The derivatives in the inputs."""
+        return torch.autograd.grad(self.outputs, self.inputs, cotangents)
+
+
+class Encoding(NamedTuple):
+    """What the geometry gives, and how it was computed where its derivatives are wanted.
+
+    Attributes:
+        injection: the geometry's part of the cell; `u` and `v` of those that hear.
+        pair: energies that depend on the geometry alone [n_atoms], eV.
+        tape: of the first blocks and of those that hear their steps, or None where they are computed anew.
+        own: what the atoms keep for themselves [n_atoms, any], where they tell.
+        told: what they tell [n_members, n_told].
+    """
+
+    injection: Injection
+    pair: Tensor
+    tape: tuple[list[Step], list[Step]] | None = None
+    own: Tensor | None = None
+    told: Tensor | None = None
+
+
+class Encoder:
+    """The encoding of one model on one device.
+
+    Args:
+        functions: the model's.
+        compiled: what compiles a function.
+        device: where it lives.
+    """
+
+    def __init__(self, functions: Functions, compiled: Callable[[Any], Any], device: torch.device) -> None:
+        self.tells = bool(functions.model.n_told)
+        self.first = compiled(functions.tell if self.tells else functions.encode_block)
+        self.second = compiled(functions.hear)
+        self.block = BLOCK if device.type == "cpu" else BLOCK_CUDA
+
+    def blocks(self, n_atoms: int) -> Iterator[slice]:
+        """Slices of at most `block` atoms that cover all."""
+        return (slice(start, min(start + self.block, n_atoms)) for start in range(0, n_atoms, self.block))
+
+    def encode(self, graph: Graph, species: Tensor, *, keep: bool, n_hearing: int | None = None) -> Encoding:
+        """The geometry's part of the cell.
+
+        Args:
+            graph: structures.
+            species: [n_members]; there may be more members than rows in the graph, which are then neighbours only, and
+                tell nothing.
+            keep: whether derivatives in the edge vectors will be asked for.
+            n_hearing: number of the first rows alone whose `u` and `v` are wanted, all neighbours of which are rows;
+                None for all.
+        """
+        keep = keep and graph.n_atoms <= KEPT_ATOMS
+        first = [self._first(graph, species, b, keep) for b in self.blocks(graph.n_atoms)]
+        if not self.tells:
+            u, v, gates, pair = _joined(first)
+            return Encoding(Injection(u, v, gates), pair, (first, []) if keep else None)
+        own, told, gates, pair = _joined(first)
+        told = _padded(told, len(species))
+        hearing = self.blocks(graph.n_atoms if n_hearing is None else n_hearing)
+        second = [self._second(graph, species, b, own, told, keep) for b in hearing]
+        u, v = _joined(second)
+        return Encoding(Injection(u, v, gates), pair, (first, second) if keep else None, own, told)
+
+    def pull(
+        self,
+        graph: Graph,
+        species: Tensor,
+        encoding: Encoding,
+        of_cell: Callable[[slice], tuple[Tensor, Tensor]],
+        of_rest: Callable[[slice], tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """Derivatives in the edge vectors [n_atoms, n_neighbors, 3].
+
+        Args:
+            graph, species: as in `encode`.
+            encoding: what came out of it.
+            of_cell: cotangents of `u` and `v` of a block of those that hear.
+            of_rest: cotangents of the gates and the pair energies of a block.
+        """
+        first, second = encoding.tape or (None, None)
+        of_first, gradient = of_cell, None
+        if encoding.own is not None and encoding.told is not None:
+            pulled = []
+            for k, b in enumerate(self.blocks(len(encoding.injection.u))):
+                step = second[k] if second else self._second(graph, species, b, encoding.own, encoding.told, True)
+                pulled.append(step.pull(of_cell(b)))
+            gradient, of_own, of_heard = (_padded(torch.cat(x), graph.n_atoms) for x in zip(*pulled, strict=True))
+            del pulled
+            of_told = told_cotangent(of_heard, graph.reverse)
+
+            def of_first(b: slice) -> tuple[Tensor, Tensor]:
+                return of_own[b], of_told[b]
+
+        direct = []
+        for k, b in enumerate(self.blocks(graph.n_atoms)):
+            step = first[k] if first else self._first(graph, species, b, True)
+            direct.append(step.pull((*of_first(b), *of_rest(b)))[0])
+        found = torch.cat(direct)
+        return found if gradient is None else found + gradient
+
+    def _first(self, graph: Graph, species: Tensor, b: slice, keep: bool) -> Step:
+        """What a block's own neighbourhoods give."""
+        with torch.set_grad_enabled(keep):
+            vectors = graph.vectors[b].detach().requires_grad_(keep)
+            outputs = self.first(vectors, species[b], species[graph.neighbors[b]], graph.mask[b])
+            return Step((vectors,), outputs)
+
+    def _second(self, graph: Graph, species: Tensor, b: slice, own: Tensor, told: Tensor, keep: bool) -> Step:
+        """What a block hears."""
+        near = graph.neighbors[b]
+        inputs = tuple(x.detach().requires_grad_(keep) for x in (graph.vectors[b], own[b], gathered(told, near)))
+        with torch.set_grad_enabled(keep):
+            vectors, *others = inputs
+            outputs = self.second(vectors, species[b], species[near], graph.mask[b], *others)
+            return Step(inputs, outputs)
+
+
+def _joined(steps: list[Step]) -> list[Tensor]:
+    """The outputs of all blocks, without their derivatives."""
+    parts = zip(*(step.outputs for step in steps), strict=True)
+    return [(blocks[0] if len(blocks) == 1 else torch.cat(blocks)).detach() for blocks in parts]
+
+
+def _padded(rows: Tensor, n_rows: int) -> Tensor:
+    """With zeros for the rows that are missing at the end."""
+    if len(rows) == n_rows:
+        return rows
+    return torch.cat([rows, rows.new_zeros(n_rows - len(rows), *rows.shape[1:])])

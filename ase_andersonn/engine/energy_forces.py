@@ -1,0 +1,183 @@
+"""Energy, forces and stress of an equilibrium model.
+
+The equilibrium energy `L` is stationary in the features `z` and the adjoint `λ`, so the force is `−∂L/∂x` at fixed `z`
+and `λ`: one backward pass through one application of the cell. Everything is written in the edge vectors `d_ij = r_j −
+r_i`: forces and stress are sums of `∂L/∂d`. Their exact gradients in the weights are in `weight_gradients.py`.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.backends import CompileMode, own_torch_state
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.solvers.base import Solver
+from ase_andersonn.structures.graph import Graph
+
+from .compiled import operators_of
+from .equilibrium import (
+    ANDERSON,
+    MAX_STEPS,
+    Equilibrium,
+    SolveOptions,
+    Start,
+    cold_start,
+    find_equilibrium,
+    per_system,
+)
+from .weight_gradients import differentiable
+
+ROUNDINGS = 3.0
+"""Of the estimated rounding of an energy; see `rounding`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says of a graph.
+
+    Attributes:
+        energy: [n_systems], eV, float64.
+        energies: of the atoms [n_atoms], eV, float64.
+        forces: [n_atoms, 3], eV/Å, or None.
+        stress: `(1/V) ∂E/∂ε` [n_systems, 3, 3], eV/Å³, or None; nan where there is no volume.
+        stresses: each atom's part of the stress [n_atoms, 3, 3], eV/Å³, or None.
+        n_per_system: atoms of each structure [n_systems].
+        equilibrium: the solution and its statistics.
+        round_off: how far the precision's rounding may move the energy, see `rounding` [n_systems], eV/atom; None where
+            neither forces nor stress are wanted, and where they are differentiable.
+    """
+
+    energy: Tensor
+    energies: Tensor
+    forces: Tensor | None
+    stress: Tensor | None
+    stresses: Tensor | None
+    n_per_system: Tensor
+    equilibrium: Equilibrium
+    round_off: Tensor | None = None
+
+
+@own_torch_state(grad=None)
+def evaluate(
+    model: EnergyModel,
+    graph: Graph,
+    *,
+    forces: bool = False,
+    stress: bool = False,
+    tol: float = 1e-6,
+    solver: Solver = ANDERSON,
+    max_steps: int = MAX_STEPS,
+    begin: Callable[[Tensor], Start] = cold_start,
+    sweep: bool = False,
+    compile: CompileMode = False,
+) -> Evaluation:
+    """Energy, forces and stress of every structure in a graph.
+
+    Where gradients are enabled and the model's weights require them, `energy`, `forces`, `stress` and `stresses` are
+    differentiable in the weights, exactly and once. The atoms' `energies` are not: only their sum is stationary.
+
+    Args:
+        model: an equilibrium model.
+        graph: structures.
+        forces: whether forces are wanted.
+        stress: whether stress is wanted.
+        tol: energy tolerance, eV/atom. The relative residuals are solved to `√tol`, since the energy's error is
+            quadratic in them, and further while the estimated error `|⟨λ, f(z) − z⟩|` is above `tol`.
+        solver: fixed-point solver of features and adjoint.
+        max_steps: most applications of the cell in one solve.
+        begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
+        sweep: whether to take plain steps first, see `SolveOptions`.
+        compile: whether the model's functions are compiled, as in `backends.compile_function`.
+
+    Raises:
+        ValueError: for elements that the model does not know.
+    """
+    if next(model.parameters()).is_inference():  # made inside inference mode, where autograd may not read them
+        model = copy.deepcopy(model)
+    species = model.species(graph.numbers)
+    operators = operators_of(model, graph.vectors.device, compile)
+    options = SolveOptions(tol, solver, max_steps, begin, sweep)
+
+    wanted = forces or stress
+    if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
+        found, lagrangian, gradient = differentiable(model, graph, species, operators, options, derivatives=wanted)
+    else:
+        with torch.no_grad():
+            found = find_equilibrium(graph, species, operators, options, derivatives=wanted)
+            gradient = None
+            if wanted:
+                gradient = operators.edge_gradient(graph, species, found.encoding, found.linearized(), found.adjoint)
+        lagrangian = found.lagrangian
+    return evaluation_of(model, graph, species, found, lagrangian, gradient, forces=forces, stress=stress)
+
+
+def forces_from(gradient: Tensor, graph: Graph) -> Tensor:
+    """`F_i = Σ_k (∂L/∂d_ik − ∂L/∂d_ki)` [n_atoms, 3], eV/Å.
+
+    Args:
+        gradient: `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å; zero in padded places.
+        graph: structures.
+    """
+    return (gradient - gradient.flatten(0, 1)[graph.reverse]).sum(1)
+
+
+def stresses_from(gradient: Tensor, graph: Graph) -> Tensor:
+    """`σ_i = (1/V) sym Σ_k d_ik ⊗ ∂L/∂d_ik` [n_atoms, 3, 3], eV/Å³; their sum is the stress, nan without a volume."""
+    virial = graph.vectors.transpose(1, 2) @ gradient
+    volume = graph.volume[graph.system][:, None, None]
+    known = volume.isfinite()  # selected last, so that derivatives of the others are 0 and not nan
+    return torch.where(known, 0.5 * (virial + virial.transpose(1, 2)) / torch.where(known, volume, 1.0), torch.nan)
+
+
+def rounding(gradient: Tensor, graph: Graph) -> Tensor:
+    """`3 ε √(Σ_ikα (d_ikα ∂L/∂d_ikα)²) / n_atoms` [n_systems], eV/atom; ε is the machine precision.
+
+    Rounding moves what is computed from an edge about as much as rounding of the edge itself does, independently of the
+    other edges. The factor is such that hardly one energy in a hundred of hot structures is further off. It may be too
+    small by three in cells of two to four atoms, in which periodic images round alike.
+
+    Args:
+        gradient: `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å; zero in padded places.
+        graph: structures.
+    """
+    squares = (gradient * graph.vectors).double().square().sum((1, 2))
+    return ROUNDINGS * torch.finfo(gradient.dtype).eps * per_system(squares, graph).sqrt() / graph.n_per_system
+
+
+def evaluation_of(
+    model: EnergyModel,
+    graph: Graph,
+    species: Tensor,
+    equilibrium: Equilibrium,
+    lagrangian: Tensor,
+    gradient: Tensor | None,
+    *,
+    forces: bool,
+    stress: bool,
+) -> Evaluation:
+    """What follows from a solution: energies and, where `∂L/∂d` is given, forces and stress as far as wanted.
+
+    Args:
+        model: the model.
+        graph: structures.
+        species: [n_atoms].
+        equilibrium: the solution.
+        lagrangian: `L` of each atom, less its reference energy [n_atoms], eV.
+        gradient: `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None.
+        forces, stress: what is wanted of it.
+    """
+    energies = lagrangian.double() + model.reference_energies(species)
+    stresses = stresses_from(gradient, graph) if stress and gradient is not None else None
+    return Evaluation(
+        energy=per_system(energies, graph),
+        energies=energies.detach(),
+        forces=forces_from(gradient, graph) if forces and gradient is not None else None,
+        stress=None if stresses is None else per_system(stresses, graph),
+        stresses=stresses,
+        n_per_system=graph.n_per_system,
+        equilibrium=equilibrium,
+        round_off=None if gradient is None or gradient.requires_grad else rounding(gradient, graph),
+    )

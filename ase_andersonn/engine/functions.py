@@ -1,0 +1,201 @@
+"""The tensor functions of one equilibrium model, each of them one piece for a compiler."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.nn.equilibrium_cell import (
+    CellWeights,
+    Injection,
+    apply_cell,
+    gate_cotangent,
+    linearize,
+    message_cotangent,
+    pull,
+    reverse_gates,
+    send,
+)
+from ase_andersonn.nn.messages import gathered
+from ase_andersonn.potentials.base import EnergyModel
+
+
+class Swept(NamedTuple):
+    """What some plain steps for the features, and then for the adjoint, arrive at; names as in `Equilibrium`.
+
+    Attributes:
+        z: features [n_atoms, n_channels].
+        adjoint: λ [n_atoms, n_channels], eV.
+        slope: of the cell at `z` [n_atoms, n_channels].
+        lagrangian: `e_i + λ_i · (f(z) − z)_i` [n_atoms], eV.
+        norms: of each atom `|f − z|²`, `|f|²`, `|Δλ|²`, `|λ|²` and `λ · (f − z)` [n_atoms, 5].
+    """
+
+    z: Tensor
+    adjoint: Tensor
+    slope: Tensor
+    lagrangian: Tensor
+    norms: Tensor
+
+
+class Functions:
+    """The functions of one model that are compiled as they stand.
+
+    Args:
+        model: the model; its weights are read at every call.
+    """
+
+    def __init__(self, model: EnergyModel) -> None:
+        self.model = model
+
+    def encode(
+        self, vectors: Tensor, species: Tensor, neighbors: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`u`, `v`, gates and pair energies of all atoms."""
+        u, v, gates = self.model.encode(vectors, species, neighbors, mask)
+        return u, v, gates, self.model.pair_energies(vectors, species, species[neighbors], mask)
+
+    def encode_block(
+        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of a block of atoms whose neighbours tell nothing."""
+        own, _, gates, pair = self.tell(vectors, species, neighbor_species, mask)
+        u, v = self.hear(vectors, species, neighbor_species, mask, own, None)
+        return u, v, gates, pair
+
+    def tell(
+        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a block of atoms knows for itself, what it tells, gates and pair energies."""
+        args = vectors, species, neighbor_species, mask
+        own, told, gates = self.model.tell(*args)
+        return own, told, gates, self.model.pair_energies(*args)
+
+    def hear(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbor_species: Tensor,
+        mask: Tensor,
+        own: Tensor,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """`u` and `v` of a block of atoms."""
+        return self.model.hear(vectors, species, neighbor_species, mask, own, heard)
+
+    def linearize(
+        self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`f(z) − z`, the slope of the cell, `∂E/∂z` [n_atoms, n_channels], and `E` of each atom [n_atoms]."""
+
+        def readout(y: Tensor) -> tuple[Tensor, Tensor]:
+            energies = self.model.readout(y, species)
+            return energies.sum(), energies
+
+        f, slope = linearize(z, injection, neighbors, weights)
+        source, energies = torch.func.grad(readout, has_aux=True)(z)
+        return f - z, slope, source, energies
+
+    def sweep(
+        self,
+        z: Tensor,
+        injection: Injection,
+        neighbors: Tensor,
+        reverse: Tensor,
+        weights: CellWeights,
+        species: Tensor,
+        focus: Tensor | None,
+        steps: tuple[int, int],
+    ) -> Swept:
+        """Plain steps `z ← f(z)`, then `λ ← ∂E/∂z + (∂f/∂z)ᵀ λ` at the last `z`, all in one function.
+
+        Args:
+            z: where to start [n_atoms, n_channels].
+            injection: the geometry's part of the cell.
+            neighbors: [n_atoms, n_neighbors].
+            reverse: place of the reversed edges [n_atoms, n_neighbors].
+            weights: the cell's matrices.
+            species: [n_atoms].
+            focus: 1 for atoms whose readout is part of the energy, 0 for the others [n_atoms]; None for all.
+            steps: numbers of both, at least 1.
+        """
+        for _ in range(steps[0]):
+            z = apply_cell(z, injection, neighbors, weights)
+        residual, slope, source, energies = self.linearize(z, injection, neighbors, weights, species)
+        if focus is not None:
+            source, energies = source * focus[:, None], energies * focus
+        gates = reverse_gates(injection.gates, reverse)
+        adjoint = before = source
+        for _ in range(steps[1]):
+            before, adjoint = adjoint, source + pull(adjoint, slope, gates, neighbors, weights)
+        correction = (adjoint * residual).sum(-1)
+        squares = [x.square().sum(-1) for x in (residual, z + residual, adjoint - before, adjoint)]
+        return Swept(z, adjoint, slope, energies + correction, torch.stack((*squares, correction), -1))
+
+    def at_once(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbors: Tensor,
+        mask: Tensor,
+        reverse: Tensor,
+        weights: CellWeights,
+        steps: tuple[int, int],
+        derivatives: bool,
+    ) -> tuple[Swept, Injection, Tensor, Tensor | None]:
+        """`encode`, `sweep` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
+
+        Returns:
+            what the steps arrive at, the geometry's part of the cell, the pair energies [n_atoms], eV, and `∂L/∂d`
+            [n_atoms, n_neighbors, 3], eV/Å, or None.
+        """
+        (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
+        injection = Injection(u, v, gates)
+        swept = self.sweep(u, injection, neighbors, reverse, weights, species, None, steps)
+        if pull_back is None:
+            return swept, injection, pair, None
+        inner, messages, _ = message_cotangent(swept.adjoint, swept.slope, weights)
+        of_gates = gate_cotangent(messages, send(swept.z, weights), gates, neighbors, weights)
+        return swept, injection, pair, pull_back(swept.adjoint, inner, of_gates, torch.ones_like(pair))
+
+    def encoded(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbors: Tensor,
+        mask: Tensor,
+        reverse: Tensor,
+        derivatives: bool,
+    ) -> tuple[tuple[Tensor, ...], Callable[..., Tensor] | None]:
+        """`encode`, and where wanted what pulls cotangents of its outputs back to the edge vectors."""
+        if not derivatives:
+            return self.encode(vectors, species, neighbors, mask), None
+        near = species[neighbors]
+        vjp: Any = torch.func.vjp
+        if not self.model.n_told:
+            outputs, back = vjp(lambda d: self.encode_block(d, species, near, mask), vectors)
+            return outputs, lambda *cotangents: back(cotangents)[0]
+        (own, told, *others), tell_back = vjp(lambda d: self.tell(d, species, near, mask), vectors)
+        inputs = vectors, own, gathered(told, neighbors)
+        injected, hear_back = vjp(lambda d, x, heard: self.hear(d, species, near, mask, x, heard), *inputs)
+
+        def pull_back(u: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
+            gradient, of_own, of_heard = hear_back((u, v))
+            total: Tensor = gradient + tell_back((of_own, told_cotangent(of_heard, reverse), *rest))[0]
+            return total
+
+        return (*injected, *others), pull_back
+
+
+def told_cotangent(of_heard: Tensor, reverse: Tensor) -> Tensor:
+    """The derivative in what atoms tell [n_atoms, n_told], from that in what their neighbours hear.
+
+    As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions. An
+    edge that leads to itself, as those to atoms without a list do, is to have no cotangent.
+
+    Args:
+        of_heard: [n_atoms, n_neighbors, n_told].
+        reverse: place of the reversed edges [n_atoms, n_neighbors].
+    """
+    return gathered(of_heard.flatten(0, 1), reverse).sum(1)

@@ -1,0 +1,60 @@
+"""Small structures in one function, from the geometry to the gradient, with a few plain steps from a cold start.
+
+In a structure of some dozen atoms, calling functions takes longer than what they compute.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.backends import CompileMode
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.graph import Graph
+
+from .compiled import Operators, operators_of
+from .encoding import Encoding
+from .energy_forces import Evaluation, evaluation_of
+from .equilibrium import Equilibrium, swept_equilibrium
+
+SMALL_STEPS = (8, 7)
+"""Plain steps for the features and for the adjoint: a step is cheap in a structure this small, and a miss is not."""
+
+
+@torch.no_grad()
+def evaluate_at_once(
+    model: EnergyModel, graph: Graph, *, forces: bool, stress: bool, tol: float, compile: CompileMode
+) -> Evaluation | None:
+    """`evaluate` of one structure; None where the steps do not reach the tolerance.
+
+    Args:
+        model: an equilibrium model.
+        graph: one structure.
+        forces: whether forces are wanted.
+        stress: whether stress is wanted.
+        tol: energy tolerance, eV/atom, as in `evaluate`.
+        compile: whether the function is compiled, as in `backends.compile_function`.
+
+    Raises:
+        ValueError: for elements that the model does not know.
+    """
+    species = model.species(graph.numbers)
+    operators = operators_of(model, graph.vectors.device, compile)
+    found, gradient = _find(graph, species, operators, tol, derivatives=forces or stress)
+    if not found.within(tol):
+        return None
+    return evaluation_of(model, graph, species, found, found.lagrangian, gradient, forces=forces, stress=stress)
+
+
+def _find(
+    graph: Graph, species: Tensor, operators: Operators, tol: float, *, derivatives: bool
+) -> tuple[Equilibrium, Tensor | None]:
+    """Features and adjoint, converged or not, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None."""
+    weights = operators.cell_weights()
+    topology = graph.neighbors, graph.mask, graph.reverse
+    swept, injection, pair, gradient = operators.at_once(
+        graph.vectors, species, *topology, weights, SMALL_STEPS, derivatives
+    )
+    encoding = Encoding(injection, pair)
+    backend = operators.at_once.backend
+    return swept_equilibrium(swept, graph, encoding, weights, SMALL_STEPS, math.sqrt(tol), backend), gradient

@@ -1,0 +1,1 @@
+"""Networks of atoms whose features are at a fixed point; they know neither solver nor evaluator."""

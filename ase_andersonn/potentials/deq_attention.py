@@ -1,0 +1,450 @@
+"""The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
+from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell
+from ase_andersonn.nn.message_density import Hearing
+from ase_andersonn.nn.messages import Shape, gathered
+from ase_andersonn.nn.neighbor_attention import NeighborAttention, Seen
+from ase_andersonn.nn.radial import BLIND, distances, floored, local_density
+from ase_andersonn.nn.spherical_harmonics import L_MAX
+from ase_andersonn.nn.zbl import zbl_energy
+from ase_andersonn.structures.neighbors import Cutoff, PairCutoffs
+
+from .base import NEARER, EnergyModel, Told
+from .moments import Moments, moments_of
+
+UNUSUAL = 10.0
+"""Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
+UNMET = 0.8
+"""Share of the sum of the covalent radii that stands for the shortest distance of a pair of elements never learnt."""
+DEEP = (0.85, 0.75)
+"""Shortest distances in shares of the sum of the covalent radii: from the first one on, where thermal motion comes
+nearer at times and a network continues well, the repulsion sets in gently; down to the second one, where no motion
+comes and networks were seen to pull with 140 eV/Å (H–H in NH3), at once."""
+BLIND_DEEP = 0.97
+"""As `BLIND`, of the pairs where it sets in at once."""
+PUSH = 3.0
+"""See `zbl_energy`, of these pairs."""
+DENSER = 1.8
+"""Times the highest local density learnt, from where on an atom is pushed out of its surroundings: crystals at half
+their volume. Beyond, where all neighbours come to where few ever were, what a network says levels off."""
+CRUSH = 5.0
+"""eV: strength of this push; a network's pull was seen to need 2."""
+NEVER = 1e6
+"""Stands for a local density that is not known."""
+
+
+@dataclass(frozen=True)
+class DEQAttentionConfig:
+    """Sizes of a DEQ-attention potential.
+
+    Attributes:
+        elements: atomic numbers, ascending.
+        cutoff: Å.
+        n_radial: radial functions.
+        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8; also highest degree of what is
+            heard.
+        n_channels: width of the equilibrium features.
+        n_edge: width of a neighbour's radial and species part.
+        n_token: width of a neighbour's token after attention.
+        n_heads: attention heads.
+        n_hidden: width of the atoms' injection network.
+        contraction: γ, the bound on the cell's Lipschitz constant.
+        n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
+            cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair. The same of the density
+            of what is heard, of which `n_told // 2 + 1` is every pair.
+        n_bispectrum: channels of the bispectrum, the products of three densities, of either density; none where this is
+            0 or `l_max` below 2.
+        separable: whether the value that is weighted by the attention is in each channel a radial function times a
+            number of the neighbour's species, instead of any function of its distance and both species.
+        n_told: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
+        linear: whether what an atom sees goes to its energy on a linear path too, past the injection network and the
+            readout's: what a network learns of unknown surroundings is anything, what a linear map does continues.
+        message_limit: bound of what an atom tells its neighbours, `t / √(1 + (t / limit)²)`: in a long training nothing
+            else keeps it near where the spread of what is heard was measured. None for no bound.
+        cutoff_offset: Å; where given, a pair of elements has a cutoff of its own, at most `cutoff`: this plus
+            `cutoff_slope` times the sum of their covalent radii. Distances are seen in units of it, so that large atoms
+            have as many neighbours as small ones.
+        cutoff_slope: see `cutoff_offset`.
+        contact_onset: times a pair's `closest` distance, below which its atoms repel each other and the distance is
+            clamped. At 1 the network is left to itself a little below the shortest distances of training, to which
+            motion comes; 1 / 0.9 begins at these.
+
+    Raises:
+        ValueError: for elements and sizes that make no model.
+    """
+
+    elements: tuple[int, ...]
+    cutoff: float = 5.0
+    n_radial: int = 6
+    l_max: int = 4
+    n_channels: int = 64
+    n_edge: int = 32
+    n_token: int = 64
+    n_heads: int = 4
+    n_hidden: int = 128
+    contraction: float = 0.7
+    n_pairs: int = 2
+    n_bispectrum: int = 16
+    separable: bool = True
+    n_told: int = 32
+    linear: bool = True
+    message_limit: float | None = None
+    cutoff_offset: float | None = None
+    cutoff_slope: float = 0.8
+    contact_onset: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = len(covalent_radii)
+        if not self.elements or list(self.elements) != sorted({z for z in self.elements if 0 < z < known}):
+            raise ValueError(f"elements is {self.elements}; give different atomic numbers in ascending order.")
+        if not 0.0 < self.cutoff < math.inf:
+            raise ValueError(f"cutoff is {self.cutoff} Å; it has to be a positive number.")
+        for name in ("n_radial", "n_channels", "n_edge", "n_token", "n_heads", "n_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
+        for name in ("n_edge", "n_token"):
+            if getattr(self, name) % self.n_heads:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it has to be a multiple of n_heads, {self.n_heads}."
+                )
+        if not 1 <= self.n_pairs <= self.n_edge // 2 + 1:
+            raise ValueError(
+                f"n_pairs is {self.n_pairs}; it has to be in 1 to {self.n_edge // 2 + 1}, n_edge // 2 + 1."
+            )
+        for name in ("n_bispectrum", "n_told"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 0, for none.")
+        if not 0 <= self.l_max <= L_MAX:
+            raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
+        if self.message_limit is not None and not 0.0 < self.message_limit < math.inf:
+            raise ValueError(f"message_limit is {self.message_limit}; it has to be a positive number, or None.")
+        if self.cutoff_offset is not None and not (0.0 < self.cutoff_offset < math.inf and self.cutoff_slope >= 0.0):
+            raise ValueError(
+                f"cutoff_offset is {self.cutoff_offset} Å and cutoff_slope {self.cutoff_slope}; the first has to be a "
+                "positive number, the second at least 0."
+            )
+        if not 0.5 <= self.contact_onset <= 2.0:
+            raise ValueError(f"contact_onset is {self.contact_onset}; it has to be in 0.5 to 2.")
+        if not 0.0 < self.contraction < 1.0:
+            raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
+
+
+CLOUDS = ("usual", "whiten", "farthest")
+"""Buffers of the environments that were familiar in training, see `potentials/extrapolation.py`."""
+FAMILIAR = ("densest", *CLOUDS)
+"""These, and the highest local density."""
+
+
+class DEQAttention(EnergyModel):
+    """`E = Σ_i [E_Z + s_Z readout(z_i) + ZBL_i]` with `z = f(z, x)`.
+
+    Args:
+        config: sizes and elements.
+    """
+
+    def __init__(self, config: DEQAttentionConfig) -> None:
+        super().__init__(config.elements, config.cutoff, config.n_channels)
+        self.config = config
+        n_species, c = len(config.elements), config.n_channels
+        self.attention = NeighborAttention(
+            n_species=n_species,
+            cutoff=config.cutoff,
+            n_radial=config.n_radial,
+            l_max=config.l_max,
+            n_edge=config.n_edge,
+            n_token=config.n_token,
+            n_heads=config.n_heads,
+            n_channels=c,
+            n_pairs=config.n_pairs,
+            n_bispectrum=config.n_bispectrum,
+            separable=config.separable,
+        )
+        self.inject = nn.ModuleList(
+            [
+                SpeciesLinear(self.attention.n_features, config.n_hidden, n_species),
+                SpeciesLinear(config.n_hidden, config.n_hidden, n_species),
+                SpeciesLinear(config.n_hidden, 2 * c, n_species),
+            ]
+        )
+        self.n_told = config.n_told
+        if config.n_told:
+            self.telling = SpeciesLinear(config.n_hidden, config.n_told, n_species)
+            nn.init.normal_(self.telling.bias)  # so that at first mainly its species is heard of a neighbour
+            self.hearing = Hearing(
+                cutoff=config.cutoff,
+                n_radial=config.n_radial,
+                l_max=config.l_max,
+                n_told=config.n_told,
+                n_pairs=min(config.n_pairs, config.n_told // 2 + 1),
+                n_bispectrum=config.n_bispectrum,
+            )
+            self.inject_heard = nn.Linear(self.hearing.n_features, config.n_hidden, bias=False)
+        self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
+        self.hidden = SpeciesLinear(c, c, n_species)
+        self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
+        self.linear = config.linear
+        if config.linear:
+            self.linear_inject = SpeciesLinear(config.n_hidden, c, n_species)
+            self.linear_output = nn.Parameter(0.1 * torch.randn(n_species, c))
+        numbers = torch.tensor(config.elements)
+        self.reference: Tensor
+        self.scale: Tensor
+        self.charge: Tensor
+        self.closest: Tensor
+        self.bond: Tensor
+        self.typical: Tensor
+        self.spread: Tensor
+        self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_species))
+        self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
+        radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
+        self.register_buffer("bond", radius[:, None] + radius, persistent=False)
+        self.register_buffer("closest", NEARER * UNMET * self.bond)
+        self.cutoff_ratio: Tensor
+        cutoffs = torch.full((n_species, n_species), config.cutoff)
+        if config.cutoff_offset is not None:
+            cutoffs = config.cutoff_offset + config.cutoff_slope * self.bond
+        self.register_buffer("cutoff_ratio", config.cutoff / cutoffs.clamp(max=config.cutoff), persistent=False)
+        self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
+        self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
+        self.densest: Tensor
+        self.usual: Tensor
+        self.whiten: Tensor
+        self.farthest: Tensor
+        self.register_buffer("densest", torch.full((n_species,), NEVER))
+        self.register_buffer("usual", torch.zeros(n_species, 2 * c))
+        self.register_buffer("whiten", torch.zeros(n_species, 2 * c, 2 * c))
+        self.register_buffer("farthest", torch.ones(n_species))
+        self.typical_heard: Tensor
+        self.spread_heard: Tensor
+        if config.n_told:
+            self.register_buffer("typical_heard", torch.zeros(n_species, self.hearing.n_features))
+            self.register_buffer("spread_heard", torch.ones(n_species, self.hearing.n_features))
+
+    @cached_property
+    def edge_cutoff(self) -> Cutoff:
+        """See `EnergyModel.edge_cutoff`."""
+        if self.config.cutoff_offset is None:
+            return self.cutoff
+        table = np.full((len(covalent_radii), len(covalent_radii)), self.cutoff)
+        rows = np.array(self.elements)
+        table[rows[:, None], rows] = (self.cutoff / self.cutoff_ratio).cpu().double().numpy()
+        return PairCutoffs(table)
+
+    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
+        """See `EnergyModel.tell`."""
+        seen = self.look(vectors, species, neighbor_species, mask)
+        own = self.inject[0](in_units(seen.features, self.typical[species], self.spread[species]), species)
+        told = self.telling(silu(own), species) if self.n_told else own[:, :0]
+        if self.config.message_limit is not None:
+            told = squashed(told, self.config.message_limit)
+        return Told(own, told, self.attention.message_gates(seen.token, seen.inside))
+
+    def hear(
+        self,
+        vectors: Tensor,
+        species: Tensor,
+        neighbor_species: Tensor,
+        mask: Tensor,
+        own: Tensor,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `EnergyModel.hear`."""
+        if heard is not None:
+            features = self.listen(vectors, species, neighbor_species, mask, heard)
+            own = own + self.inject_heard(in_units(features, self.typical_heard[species], self.spread_heard[species]))
+        _, u, v = self.injected(own, species)
+        return u, v
+
+    def injected(self, own: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The injection network's features [n_rows, n_hidden], the scalars of `u` and of `v` [n_rows, n_channels].
+
+        Args:
+            own: what the atoms see and hear, mapped to the network's width [n_rows, n_hidden].
+            species: [n_rows].
+        """
+        x = silu(own)
+        x = x + silu(self.inject[1](x, species))
+        u, v = self.inject[2](x, species).chunk(2, -1)
+        if self.linear:
+            u = u + self.linear_inject(own, species)
+        return x, u, v
+
+    def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
+        """What the attention sees of each atom's surroundings; arguments as in `tell`."""
+        r, near = self.lengths(vectors, species, neighbor_species, mask)
+        return self.attention.look(
+            near, vectors / r[..., None], self.attention.pair_species(species, neighbor_species), mask
+        )
+
+    def listen(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, heard: Tensor) -> Tensor:
+        """Features of what the neighbours tell [n_rows, n_features]; arguments as in `hear`."""
+        r, near = self.lengths(vectors, species, neighbor_species, mask)
+        features: Tensor = self.hearing(near, vectors / r[..., None], heard, mask)
+        return features
+
+    def lengths(
+        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Distances, and those that the network is given, scaled to the one `cutoff` [n_rows, n_neighbors], Å."""
+        r = distances(vectors, mask)
+        shortest, deep = self.limits(species, neighbor_species)
+        return r, self.scaled(floored(r, shortest, BLIND + (BLIND_DEEP - BLIND) * deep), species, neighbor_species)
+
+    def scaled(self, r: Tensor, species: Tensor, neighbor_species: Tensor) -> Tensor:
+        """Distances in units in which every pair's cutoff is `cutoff` [n_rows, n_neighbors], Å."""
+        if self.config.cutoff_offset is None:
+            return r
+        return r * self.cutoff_ratio[species[:, None], neighbor_species]
+
+    def local_density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """See `EnergyModel.local_density`: `local_density`, in units of each pair's cutoff."""
+        return local_density(self.scaled(r, species, neighbor_species), mask, self.cutoff)
+
+    def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each pair's repulsion sets in, Å, and how deep that is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
+        shortest = (self.closest * self.config.contact_onset).clamp(max=self.cutoff)
+        deep = ((DEEP[0] - shortest / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
+        pair = species[:, None], neighbor_species
+        return shortest[pair], deep[pair]
+
+    def cell_weights(self) -> CellWeights:
+        """See `EnergyModel.cell_weights`."""
+        return self.cell.weights()
+
+    def readout(self, z: Tensor, species: Tensor) -> Tensor:
+        """`s_Z (w_Z · silu(W z) + w'_Z · z)` [n_rows], eV."""
+        return self.read(self.hidden(z, species), z, species)
+
+    def read(self, x: Tensor, scalars: Tensor, species: Tensor) -> Tensor:
+        """`s_Z (w_Z · silu(x) + w'_Z · z₀)` [n_rows], eV.
+
+        Args:
+            x: `W z`, see `readout` [n_rows, n_channels].
+            scalars: `z₀`, the features that are no tensors [n_rows, n_channels].
+            species: [n_rows].
+        """
+        energies = self.output[species] * silu(x)
+        if self.linear:
+            energies = energies + self.linear_output[species] * scalars
+        return self.scale[species] * energies.sum(-1)
+
+    def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+        """Nuclear repulsion below the shortest distances learnt, `C (ρ/ρ₀ − 1)³` at densities `ρ > ρ₀` [n_rows], eV.
+
+        `C` is `CRUSH`, `ρ₀` is `DENSER` times the highest local density learnt.
+        """
+        shortest, deep = self.limits(species, neighbor_species)
+        charges = self.charge[species][:, None], self.charge[neighbor_species]
+        blind = BLIND + (BLIND_DEEP - BLIND) * deep
+        r = distances(vectors, mask)
+        crushed = self.local_density(r, species, neighbor_species, mask) / (DENSER * self.densest[species]) - 1.0
+        repulsion = zbl_energy(r, *charges, shortest, mask, blind, PUSH * deep)
+        return repulsion + CRUSH * crushed.clamp(min=0.0).pow(3)
+
+    def reference_energies(self, species: Tensor) -> Tensor:
+        """See `EnergyModel.reference_energies`."""
+        return self.reference[species]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "DEQAttention":
+        """Keep the reference energies in float64, whatever the precision of the rest."""
+        reference = self.reference.double()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.reference = reference.to(self.reference.device)
+        return self
+
+    optional_tensors = (("densest",), CLOUDS)
+
+    def unmeasured(self) -> tuple[str, ...]:
+        """See `Potential.unmeasured`: the clouds of familiar environments, before they are measured."""
+        return () if bool(self.whiten.any()) else CLOUDS
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of every module; what earlier versions did not measure stays unknown."""
+        unknown = {name: getattr(self, name) for name in FAMILIAR if name not in state_dict}
+        return super().load_state_dict({**state_dict, **unknown}, strict, assign)
+
+    def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
+        """What of the injection no rotation changes [n_atoms, 2 n_channels], by which surroundings are compared."""
+        return torch.cat([u[:, : self.config.n_channels], v[:, : self.config.n_channels]], -1)
+
+    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:
+        """See `EnergyModel.extrapolation`: `|W_Z (x − x̄_Z)|²` of the scalars `x` of `u` and `v`."""
+        if not bool(self.whiten.any()):
+            return None
+        away = self.injected_scalars(u, v) - self.usual[species]
+        found = torch.zeros_like(away[:, 0])
+        for index in species.unique().tolist():
+            own = species == index
+            found[own] = (away[own] @ self.whiten[index]).square().sum(-1)
+        return found
+
+    def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
+        """See `EnergyModel.set_reference`."""
+        for index, number in enumerate(self.elements):
+            self.reference[index] = energies[number]
+            self.scale[index] = scales[number]
+
+    def move_reference(self, shifts: dict[int, float]) -> None:
+        """See `EnergyModel.move_reference`."""
+        for number, shift in shifts.items():
+            self.reference[self.elements.index(number)] += shift
+
+    @torch.no_grad()
+    def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
+        """Measure mean and standard deviation of each species' features, so that the network sees them in these units.
+
+        In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
+        unscaled, training is slow.
+        """
+        n = len(self.elements)
+        measured = (
+            (species, self.measured(d, species, species[near], mask)) for d, species, near, mask in geometries()
+        )
+        self.set_units(*moments_of(measured, n))
+        if not self.n_told:
+            return
+        heard = (
+            (species, (self.listen(*geometry, gathered(self.tell(*geometry).told, near)),))
+            for vectors, species, near, mask in geometries()
+            for geometry in [(vectors, species, species[near], mask)]
+        )
+        (features,) = moments_of(heard, n)
+        self.typical_heard.copy_(features.mean), self.spread_heard.copy_(features.spread)
+
+    def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """What is to be seen in units of its spread, a row for each atom; arguments as in `tell`."""
+        return (self.look(vectors, species, neighbor_species, mask).features,)
+
+    def set_units(self, features: Moments) -> None:
+        """Set the units of the features by what was measured of each species' atoms."""
+        self.typical.copy_(features.mean), self.spread.copy_(features.spread)
+
+    def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
+        """See `EnergyModel.set_closest`."""
+        for (first, second), distance in distances.items():
+            i, j = self.elements.index(first), self.elements.index(second)
+            self.closest[i, j] = self.closest[j, i] = distance
+
+    def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
+        """See `EnergyModel.lower_closest`."""
+        for (first, second), distance in distances.items():
+            known = float(self.closest[self.elements.index(first), self.elements.index(second)])
+            self.set_closest({(first, second): min(distance, known)})
+
+
+def in_units(features: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
+    """Features as the network sees them: in units of their spread, and within bounds; all [n_atoms, n_features]."""
+    return squashed((features - typical) / spread, UNUSUAL)

@@ -1,0 +1,1 @@
+"""The packaged models: weights, model cards, and their catalog."""

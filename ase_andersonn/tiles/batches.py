@@ -1,0 +1,237 @@
+"""Tiles solved batch by batch, as many at a time as the memory holds."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase.calculators.calculator import CalculationFailed
+
+from ase_andersonn.backends import EAGER_SECONDS, CompileMode, exact_matmul
+from ase_andersonn.engine.compiled import operators_of
+from ase_andersonn.engine.equilibrium import SolveOptions
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.interface import ConvergenceError, Settings, warn_of_error
+
+from .cluster import Cluster, gather
+from .grid import Bins, Floats, Grid, Ints
+from .memory import row_bytes, tape_bytes
+from .tile_solver import Solved, solve_tiles
+
+MOST_ROWS = {"cpu": 2048, "cuda": 1 << 19}
+"""Solved atoms in a batch: more of them are no faster."""
+TAPE_SHARE = 0.3
+"""Share of the memory that may be taken to keep derivatives of the encoding."""
+FIRST_NEIGHBORS = 32
+"""Neighbours of an atom before any were counted."""
+
+
+class Batch(NamedTuple):
+    """Tiles that were solved together.
+
+    Attributes:
+        first: place of the first one in the list of tiles.
+        last: place after the last one.
+        cluster: the tiles' atoms.
+        solved: what was found.
+        size: number of tiles that the next batch would have.
+    """
+
+    first: int
+    last: int
+    cluster: Cluster
+    solved: Solved
+    size: int
+
+
+@dataclass
+class Statistics:
+    """What a stream of batches took."""
+
+    tiles: int = 0
+    batches: int = 0
+    rows: int = 0
+    pairs: int = 0
+    evaluations: dict[str, int] = field(default_factory=lambda: {"cell": 0, "transposed": 0})
+    residual: float = 0.0
+    adjoint_residual: float = 0.0
+    energy_error: float = 0.0
+    backend: str = ""
+    seconds: dict[str, float] = field(default_factory=lambda: {"gather": 0.0, "solve": 0.0})
+
+    def add(self, cluster: Cluster, solved: Solved) -> None:
+        found = solved.found
+        self.tiles += cluster.n_tiles
+        self.batches += 1
+        self.rows += cluster.n_rows
+        self.pairs += cluster.n_pairs
+        self.evaluations["cell"] += found.evaluations[0]
+        self.evaluations["transposed"] += found.evaluations[1]
+        self.residual = max(self.residual, found.residual)
+        self.adjoint_residual = max(self.adjoint_residual, found.adjoint_residual)
+        self.energy_error = max(self.energy_error, found.energy_error)
+        self.backend = found.backend
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a cluster is solved.
+
+    Attributes:
+        settings: see `AndersoNN`.
+        compile: as in `backends.compile_function`.
+        forces: whether forces are wanted.
+        keep: whether to keep what their derivatives need, in place of computing it again.
+    """
+
+    settings: Settings
+    compile: CompileMode
+    forces: bool
+    keep: bool
+
+    def run(self, model: EnergyModel, cluster: Cluster, numbers: Any) -> Solved:
+        """Solve the tiles of a cluster whose members have these atomic numbers."""
+        device = self.settings.device
+        with exact_matmul():
+            return solve_tiles(
+                model,
+                operators_of(model, device, self.compile),
+                cluster,
+                numbers,
+                SolveOptions(self.settings.tol, sweep=True),
+                forces=self.forces,
+                keep=self.keep,
+                dtype=self.settings.dtype,
+                device=device,
+            )
+
+
+class Stream:
+    """Solves tiles of structures with one model.
+
+    Args:
+        model: an equilibrium model, on the settings' device and in their precision.
+        settings: see `AndersoNN`.
+    """
+
+    def __init__(self, model: EnergyModel, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self.statistics = Statistics()
+        self.n_neighbors = FIRST_NEIGHBORS
+        self._worked = 0.0
+
+    def solve(
+        self,
+        grid: Grid,
+        bins: Bins,
+        structure: tuple[Floats, Any],
+        tiles: Ints,
+        context: float,
+        *,
+        memory: float,
+        forces: bool = False,
+        size: int = 0,
+    ) -> Iterator[Batch]:
+        """The batches of a list of tiles, one after another.
+
+        Args:
+            grid: how space is cut.
+            bins: the atoms' bins.
+            structure: positions [n_atoms, 3], Å, and atomic numbers [n_atoms].
+            tiles: numbers along each axis [n_tiles, 3]; none of them empty.
+            context: Å.
+            memory: bytes that a batch may take.
+            forces: whether forces are wanted.
+            size: tiles in the first batch; 0 to find it.
+
+        Raises:
+            ValueError: where one tile does not fit into the memory.
+            ConvergenceError: if a fixed point is not reached.
+        """
+        for first, cluster, fitting in self._clusters(grid, bins, structure[0], tiles, context, memory, forces, size):
+            solved = self._solve(cluster, structure[1][cluster.atom], forces, memory)
+            self._take(cluster, solved)
+            yield Batch(first, first + cluster.n_tiles, cluster, solved, fitting)
+
+    def _clusters(
+        self,
+        grid: Grid,
+        bins: Bins,
+        positions: Floats,
+        tiles: Ints,
+        context: float,
+        memory: float,
+        forces: bool,
+        size: int,
+    ) -> Iterator[tuple[int, Cluster, int]]:
+        """Clusters of as many tiles as fit; the place of their first tile, and how many the next one would have."""
+        first, size = 0, size or 1
+        while first < len(tiles):
+            begun = time.perf_counter()
+            chosen = tiles[first : first + size]
+            cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff, self.model.reach)
+            self.statistics.seconds["gather"] += time.perf_counter() - begun
+            fitting = self._fitting(cluster, memory, forces)
+            size = max(1, int(fitting))
+            if len(chosen) > 1 and fitting < 0.8 * len(chosen):
+                continue
+            if fitting < 0.5:
+                raise ValueError(self._too_large(cluster, memory, forces))
+            yield first, cluster, size
+            first += len(chosen)
+
+    def _fitting(self, cluster: Cluster, memory: float, forces: bool) -> float:
+        """How many tiles like those of a cluster make a batch."""
+        most = MOST_ROWS["cpu" if self.settings.device.type == "cpu" else "cuda"]
+        solved = max(1, cluster.n_pairs) / cluster.n_tiles
+        held = max(1, cluster.n_pairs, cluster.n_rows) / cluster.n_tiles
+        by_memory = memory / (held * row_bytes(self.model, self.n_neighbors, forces=forces))
+        return min(max(most / solved, 1.0), by_memory)
+
+    def _too_large(self, cluster: Cluster, memory: float, forces: bool) -> str:
+        held = max(cluster.n_pairs, cluster.n_rows)
+        needed = held * row_bytes(self.model, self.n_neighbors, forces=forces)
+        return (
+            f"one tile holds the neighbourhoods of {held} atoms, which takes about {needed / 2**20:,.0f} MiB; a batch "
+            f"may take {memory / 2**20:,.0f} MiB. Choose a smaller focus or context, or allow more memory with "
+            "max_memory."
+        )
+
+    def _solve(self, cluster: Cluster, numbers: Any, forces: bool, memory: float) -> Solved:
+        begun = time.perf_counter()
+        solved = self._job(cluster, forces, memory).run(self.model, cluster, numbers)
+        spent = time.perf_counter() - begun
+        self._worked += spent
+        self.statistics.seconds["solve"] += spent
+        return solved
+
+    def _job(self, cluster: Cluster, forces: bool, memory: float) -> Job:
+        tape = cluster.n_rows * tape_bytes(self.model, self.n_neighbors)
+        return Job(self.settings, self._compile_mode(), forces, tape < TAPE_SHARE * memory)
+
+    def _take(self, cluster: Cluster, solved: Solved) -> None:
+        """Count what was done; raise where there is no result to trust."""
+        self.n_neighbors = max(self.n_neighbors, solved.n_neighbors)
+        self.statistics.add(cluster, solved)
+        found = solved.found
+        if found.failed:
+            raise ConvergenceError(
+                f"the equilibrium of {found.failed} tiles was not reached: residuals {found.residual:.1e} (features) "
+                f"and {found.adjoint_residual:.1e} (adjoint), wanted {self.settings.tol**0.5:.1e}. Ask for a larger "
+                "tol, or for dtype='float64' where tol is below 1e-12."
+            )
+        if not np.isfinite(solved.tile_energies).all():
+            raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+        warn_of_error(found.energy_error, self.settings.tol)
+
+    def _compile_mode(self) -> CompileMode:
+        if self.settings.compile != "auto":
+            return self.settings.compile
+        return "auto" if self._worked > EAGER_SECONDS else False
+
+
+def solved_atoms(batches: Sequence[Batch]) -> tuple[Ints, Floats]:
+    """The focus atoms of all batches and their energies."""
+    atoms = np.concatenate([batch.solved.atom for batch in batches])
+    return atoms, np.concatenate([batch.solved.energies for batch in batches])

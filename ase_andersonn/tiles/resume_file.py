@@ -1,0 +1,136 @@
+"""The sums over tiles that are finished, and the file that keeps them."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_andersonn.atomic_write import check_folder
+from ase_andersonn.checksum import read_arrays, write_arrays
+from ase_andersonn.lock import Lock
+from ase_andersonn.potentials.base import EnergyModel
+
+from .grid import Floats
+
+SECONDS = 60.0
+"""Between two writings of the work file, at least."""
+SHARE = 0.05
+"""Share of the time that may be spent on writing it."""
+
+
+@dataclass
+class Sums:
+    """What the finished tiles add up to.
+
+    Args:
+        tile_energies: [n_tiles], eV.
+        energies: [n_atoms], eV.
+        forces: [n_atoms, 3], eV/Å, or None.
+        virials: [n_atoms, 3, 3], eV, or None.
+        done: number of tiles that are finished, of those that hold atoms, in order.
+        batch: number of tiles that the next batch would have.
+    """
+
+    tile_energies: Floats
+    energies: Floats
+    forces: Floats | None
+    virials: Floats | None
+    done: int = 0
+    batch: int = 0
+
+    @staticmethod
+    def empty(n_tiles: int, n_atoms: int, *, forces: bool, stress: bool) -> "Sums":
+        return Sums(
+            np.zeros(n_tiles),
+            np.zeros(n_atoms),
+            np.zeros((n_atoms, 3)) if forces else None,
+            np.zeros((n_atoms, 3, 3)) if stress else None,
+        )
+
+
+def fingerprint(atoms: Atoms, model: EnergyModel, settings: Any) -> str:
+    """Hash of all that the sums depend on."""
+    about = repr((settings, type(model).__name__, model.config))
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
+    for array in (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc):
+        digest.update(np.ascontiguousarray(array).data)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class WorkFile:
+    """Sums on disk, so that an evaluation that was interrupted goes on where it was.
+
+    Args:
+        path: the file; None keeps nothing.
+        key: hash of all that the sums depend on.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, key: str) -> None:
+        self.path, self.key = None if path is None else Path(path), key
+        self._saved, self._took = time.monotonic(), 0.0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other evaluation uses the file within.
+
+        Raises:
+            InUseError: if another one does.
+        """
+        if self.path is None:
+            yield
+            return
+        check_folder(self.path)
+        remedy = "Wait until that has ended, stop it, or name another work file."
+        with Lock(self.path.with_name(f".{self.path.name}.lock"), f"the work file {self.path}", remedy):
+            yield
+
+    def load(self) -> Sums | None:
+        """The sums kept, where there are any of the same evaluation.
+
+        Raises:
+            ValueError: if the file is that of another evaluation, damaged, or no work file at all.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            found, has_checksum = read_arrays(self.path)
+            if not has_checksum:
+                raise ValueError("it has no checksum: it is damaged, or an earlier version of this package wrote it")
+            if not {"key", "tile_energies", "energies", "done", "batch"} <= found.keys():
+                raise ValueError("it is a file of another kind")
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path} is not a work file of a tiled evaluation that can be read ({error}). Remove it to begin "
+                "anew, or name another work file."
+            ) from error
+        if str(found["key"]) != self.key:
+            raise ValueError(
+                f"{self.path} belongs to another structure, model or setting; remove it, or name another work file."
+            )
+        arrays = {name: found.get(name) for name in ("tile_energies", "energies", "forces", "virials")}
+        return Sums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
+
+    def save(self, sums: Sums, *, now: bool = False) -> None:
+        """Write the sums, all or nothing, when it is time to."""
+        passed = time.monotonic() - self._saved
+        if self.path is None or not (now or passed > max(SECONDS, self._took / SHARE)):
+            return
+        begun = time.monotonic()
+        arrays = {name: np.asarray(value) for name, value in vars(sums).items() if value is not None}
+        write_arrays(self.path, {"key": np.array(self.key), **arrays})
+        self._saved = time.monotonic()
+        self._took = self._saved - begun
+
+    def remove(self) -> None:
+        """The evaluation is finished."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What may be wrong with labels, looked at before training."""

@@ -1,0 +1,1 @@
+"""Labelled frames: reading, tensors of labels, data sets, batches."""

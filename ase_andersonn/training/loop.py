@@ -1,0 +1,401 @@
+"""A training run: the loop over `optimizer.py`, averaged weights, validation, checkpoints that resume exactly.
+
+What is trained, on what and with which loss is said by the classes that derive from `Run`.
+"""
+
+import logging
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ase_andersonn.backends import own_torch_state
+from ase_andersonn.config import from_dict, to_dict, write_config
+from ase_andersonn.lock import Lock
+from ase_andersonn.potentials.interface import ConvergenceError
+from ase_andersonn.pretrained.catalog import CHECKPOINT
+
+from .element_rows import ElementRows
+from .ema import WeightAverage
+from .interrupt import Interrupt
+from .optimizer import SOAP
+from .report import MetricsLog
+from .run_checkpoint import gather, own_random_numbers, random_states, read_checkpoint, scatter, write_checkpoint
+from .schedule import learning_rate
+
+logger = logging.getLogger(__name__)
+
+METRICS, BEST, LAST = "metrics.jsonl", "best.safetensors", "last.safetensors"
+CONFIG, CURVE = "config.yaml", "learning_curve.png"
+LOCK = ".lock"
+MAX_SKIPPED_IN_A_ROW = 50
+
+
+class Batches(Protocol):
+    """Which samples are drawn together."""
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, which depend on nothing but its number."""
+
+
+@dataclass
+class Position:
+    """Where a run stands.
+
+    Attributes:
+        epoch: whole epochs done.
+        batch: batches done of the present epoch.
+        step: batches done in all.
+        seconds: spent in the run.
+        skipped: steps left out because a gradient was not finite.
+        skipped_in_a_row: of these, the last ones without a good step between.
+        best: lowest validation loss; None before the first.
+        best_epoch: when that was.
+        sums: of the training losses of the present epoch.
+        counted: steps in these sums.
+        metrics_size: bytes of the metrics file that belong to the checkpoint.
+        metrics_sha256: of these bytes; empty where an earlier version of the package wrote the checkpoint.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+    metrics_size: int = 0
+    metrics_sha256: str = ""
+
+
+class Run(ABC):
+    """One training run in `config.output`.
+
+    Args:
+        config: the run; a dataclass with the fields of `TrainConfig` that say how long, how fast and where.
+        model: what is trained.
+        batches: which samples are drawn together.
+        may_change: fields of the config that a resumed run may change.
+        rows: the model's per-element parameters as the optimiser is to see them; None for as they are.
+        progress_bar: whether to show one; where not given, only on a terminal.
+
+    Attributes:
+        lock: of the run's folder, held by `fit`.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        model: nn.Module,
+        batches: Batches,
+        *,
+        may_change: tuple[str, ...],
+        rows: ElementRows | None = None,
+        progress_bar: bool | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = Path(config.output)
+        self.model = model
+        self.sampler = batches
+        self.may_change = may_change
+        self.rows = rows
+        self.learnt = dict((model if rows is None else rows).named_parameters())
+        self.optimizer = make_optimizer(self.learnt, config.learning_rate, config.weight_decay)
+        self.average = WeightAverage(model, config.ema_decay)
+        self.position = Position()
+        self.random_states: dict[str, Tensor] = {}
+        self.lock = folder_lock(self.folder)
+        self.log = MetricsLog(self.folder / METRICS)
+        self.progress_bar = progress_bar
+        self._batches = batches.epoch(0)
+        self._tick = self._saved = time.monotonic()
+
+    # What a run is of
+
+    @abstractmethod
+    def backward(self, indices: list[int]) -> dict[str, Tensor]:
+        """Add the gradients of the loss of these samples to the weights; the loss, under that name, and its terms."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, Any] | None:
+        """Errors on the validation samples, with the averaged weights; None without such samples.
+
+        Calls `is_best` with the loss and saves the model where it is.
+        """
+
+    def begin(self) -> dict[str, Any] | None:
+        """As `validate`, before the first step, of a run that does not begin at random; else None."""
+        return None
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Save the last model and draw the pictures."""
+
+    @abstractmethod
+    def fingerprint(self) -> Any:
+        """Hashes of the data."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """The data in one line for the log."""
+
+    @abstractmethod
+    def epoch_text(self, record: Mapping[str, Any]) -> str:
+        """A record of the metrics in one line."""
+
+    # Progress
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        p, n_epochs = self.position, self.config.n_epochs
+        if n_epochs is None:
+            minutes: float = self.config.max_minutes or 0.0
+            return min(p.seconds / (60.0 * minutes), 1.0)
+        return min((p.epoch + p.batch / len(self._batches)) / float(n_epochs), 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has used its epochs or its minutes."""
+        return self.progress >= 1.0
+
+    # The run
+
+    @own_torch_state()
+    def fit(self) -> Position:
+        """Train until the budget is used or an interrupt (Ctrl-C, SIGTERM) asks to stop; both leave a checkpoint.
+
+        Raises:
+            InUseError: if another process trains in the folder; the text names it.
+        """
+        with self.lock:
+            return self._fit()
+
+    def _fit(self) -> Position:
+        write_config(self.config, self.folder / CONFIG)
+        self.log.truncate(self.position.metrics_size)
+        logger.info("%s", self.summary())
+        disable = None if self.progress_bar is None else not self.progress_bar
+        bar = tqdm(total=100.0, disable=disable, bar_format="{desc} {percentage:5.1f}%|{bar}| {elapsed} {postfix}")
+        device = next(self.model.parameters()).device
+        with own_random_numbers(device, self.config.seed, self.random_states), Interrupt() as interrupt, bar:
+            self._tick = self._saved = time.monotonic()
+            self._before_first_step()
+            while not self.finished and not interrupt.asked:
+                self._epoch(interrupt, bar)
+            self.save_checkpoint()
+        self.finish()
+        return self.position
+
+    def _before_first_step(self) -> None:
+        p = self.position
+        validation = self.begin() if p.step == 0 and p.metrics_size == 0 else None
+        if validation is not None:
+            self._tick = time.monotonic()  # the schedule begins with the first step
+            self._write({"epoch": 0, "step": 0, "train": {}, "validation": validation})
+            self.save_checkpoint()
+
+    def _epoch(self, interrupt: Interrupt, bar: "tqdm[Any]") -> None:
+        p = self.position
+        while p.batch < len(self._batches) and not self._out_of_time() and not interrupt.asked:
+            self.step(self._batches[p.batch])
+            self._show(bar)
+            if time.monotonic() - self._saved > 60.0 * self.config.checkpoint_minutes:
+                self.save_checkpoint()
+        if p.batch == len(self._batches) or self._out_of_time():
+            self._end_epoch()
+            self.save_checkpoint()
+
+    def _out_of_time(self) -> bool:
+        return self.config.max_minutes is not None and self.finished
+
+    def step(self, indices: list[int]) -> None:
+        """One step of the optimiser on the samples of these indices."""
+        p, config = self.position, self.config
+        rate = learning_rate(
+            self.progress, peak=config.learning_rate, final=config.learning_rate_final, warmup=config.warmup
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.zero_grad(set_to_none=True)
+        with self._divergence_named():
+            terms = self.backward(indices)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(terms["loss"])):
+            self._move()
+            self.average.update(self.model)
+            p.skipped_in_a_row = 0
+            self._count(terms)
+        else:
+            self._skip(indices, terms["loss"])
+        p.batch += 1
+        p.step += 1
+        self._advance_clock()
+
+    def _move(self) -> None:
+        """One step of the optimiser on the gradients at hand."""
+        if self.rows is not None:
+            self.rows.pass_gradients()
+        self.optimizer.step()
+        if self.rows is not None:
+            self.rows.write()
+
+    @contextmanager
+    def _divergence_named(self) -> Iterator[None]:
+        try:
+            yield
+        except ConvergenceError as error:
+            raise ConvergenceError(
+                f"step {self.position.step}: {error} If the loss rose before this, the run diverged: lower "
+                "learning_rate."
+            ) from error
+
+    def _skip(self, indices: list[int], loss: Tensor) -> None:
+        p = self.position
+        p.skipped += 1
+        p.skipped_in_a_row += 1
+        logger.warning("step %d skipped: gradient not finite (loss %g, samples %s)", p.step, loss.item(), indices)
+        if p.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise RuntimeError(
+                f"{p.skipped_in_a_row} steps in a row had a gradient that is not finite, "
+                f"the last on training samples {indices}. Look at these, or lower learning_rate."
+            )
+
+    def _count(self, terms: Mapping[str, Tensor]) -> None:
+        p = self.position
+        for name, value in terms.items():
+            p.sums[name] = p.sums.get(name, 0.0) + value.item()
+        p.counted += 1
+
+    def _advance_clock(self) -> None:
+        now = time.monotonic()
+        self.position.seconds += now - self._tick
+        self._tick = now
+
+    def _end_epoch(self) -> None:
+        p = self.position
+        progress = 1.0 if self._out_of_time() else (p.epoch + 1) / (self.config.n_epochs or math.inf)
+        p.epoch, p.batch = p.epoch + 1, 0
+        self._batches = self.sampler.epoch(p.epoch)
+        record: dict[str, Any] = {
+            "epoch": p.epoch,
+            "step": p.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "skipped_steps": p.skipped,
+            "train": {name: total / max(p.counted, 1) for name, total in p.sums.items()},
+        }
+        p.sums, p.counted = {}, 0
+        if p.epoch % self.config.validate_every == 0 or progress >= 1.0:
+            with self.average.applied(self.model), self._divergence_named():
+                validation = self.validate()
+            if validation is not None:
+                record["validation"] = validation
+        self._write(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._advance_clock()
+        record["minutes"] = self.position.seconds / 60.0
+        self.position.metrics_size = self.log.write(record)
+        self.position.metrics_sha256 = self.log.sha256(self.position.metrics_size)
+        logger.info("%s", self.epoch_text(record))
+
+    def is_best(self, loss: float) -> bool:
+        """Whether a validation loss is the lowest so far, which it then counts as."""
+        p = self.position
+        if not math.isfinite(loss) or (p.best is not None and loss >= p.best):
+            return False
+        p.best, p.best_epoch = loss, p.epoch
+        return True
+
+    def _show(self, bar: "tqdm[Any]") -> None:
+        p = self.position
+        bar.n = 100.0 * self.progress
+        loss = p.sums.get("loss", math.nan) / max(p.counted, 1)
+        best = "" if p.best is None else f", best {p.best:.4f}"
+        skipped = f", {p.skipped} skipped" if p.skipped else ""
+        bar.set_postfix_str(f"epoch {p.epoch + 1}, loss {loss:.4f}{best}{skipped}", refresh=False)
+        bar.update(0)
+
+    # Checkpoints
+
+    def save_checkpoint(self) -> None:
+        """Write all that the rest of the run depends on."""
+        sizes: Any = self.model.config
+        state = {
+            "position": asdict(self.position),
+            "average_updates": self.average.updates,
+            "config": to_dict(self.config),
+            "data": self.fingerprint(),
+            "sizes": to_dict(sizes),
+        }
+        write_checkpoint(self.folder / CHECKPOINT, gather(self.model, self.learnt, self.optimizer, self.average), state)
+        self._saved = time.monotonic()
+
+    @own_torch_state()
+    def resume(self) -> None:
+        """Go back to where the checkpoint of this run was written.
+
+        Raises:
+            FileNotFoundError: without a checkpoint.
+            ValueError: if config or data are others than those of the checkpoint, or a file is damaged.
+        """
+        path = self.folder / CHECKPOINT
+        tensors, state = read_checkpoint(path)
+        self._check_same_run(path, state)
+        scatter(tensors, self.model, self.learnt, self.optimizer, self.average)
+        self.random_states = random_states(tensors)
+        self.average.updates = state["average_updates"]
+        self.position = from_dict(Position, state["position"])
+        self.log.check(self.position.metrics_size, self.position.metrics_sha256)
+        self._batches = self.sampler.epoch(self.position.epoch)
+
+    def _check_same_run(self, path: Path, state: dict[str, Any]) -> None:
+        then, now = state["config"], to_dict(self.config)
+        changed = [k for k in now if k not in self.may_change and now[k] != then.get(k)]
+        if changed:
+            said = "; ".join(f"{k}: {then.get(k)!r} then, {now[k]!r} now" for k in changed)
+            raise ValueError(f"{path} belongs to a run with another config ({said}). Undo the change or start fresh.")
+        if state["data"] != self.fingerprint():
+            raise ValueError(f"{path} belongs to a run on other data: the samples have changed. Start fresh.")
+
+
+def folder_lock(folder: str | Path) -> Lock:
+    """For who writes into the folder of a run, or of several."""
+    remedy = "Wait until that has ended, stop it, or name another output."
+    return Lock(Path(folder) / LOCK, f"the run folder {folder}", remedy)
+
+
+def make_optimizer(learnt: Mapping[str, nn.Parameter], rate: float, decay: float) -> SOAP:
+    """SOAP that decays the weights of linear maps, and neither biases, gains nor embeddings."""
+    decayed = [p for name, p in learnt.items() if is_decayed(name, p)]
+    free = [p for name, p in learnt.items() if not is_decayed(name, p)]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
+    return SOAP(groups, lr=rate)
+
+
+def is_decayed(name: str, p: Tensor) -> bool:
+    """Whether a parameter is the matrix of a linear map."""
+    return name.rsplit(".", 1)[-1] == "weight" and p.ndim >= 2
+
+
+def may_start(folder: str, *, resume: bool, fresh: bool) -> bool:
+    """Whether a run in this folder goes on from its checkpoint.
+
+    Raises:
+        FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
+    """
+    path = Path(folder) / CHECKPOINT
+    if path.exists() and not resume and not fresh:
+        raise FileExistsError(f"{path} exists; say --resume to go on with this run or --fresh to start anew.")
+    return path.exists() and not fresh
