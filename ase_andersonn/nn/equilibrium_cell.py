@@ -3,8 +3,8 @@
     f(z)_i = u_i + γ W₂ φ(v_i + W₁ [m_i ; z_i]),    m_i = Σ_k A_ik W₀ z_k
 
 `z` holds scalars and, where the model has them, tensors of higher ranks (`irreps.py`), which the matrices keep apart
-and the operators `A_ik` of the bonds turn into one another (`messages.py`). In the norm `max_i |z_i|₂`, which no rotation
-changes: `Σ_k ‖A_ik‖ ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the stacked pair; `φ` expands no
+and the operators `A_ik` of the bonds turn into one another (`messages.py`). In the norm `max_i |z_i|₂`, which rotations
+leave alone: `Σ_k ‖A_ik‖ ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the stacked pair; `φ` expands no
 distance; `‖W₂‖ ≤ 1`. So `|f(z) − f(z')| ≤ γ |z − z'|`, for every geometry: the equilibrium is unique,
 smooth in the geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
 """
