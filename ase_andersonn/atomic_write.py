@@ -9,7 +9,7 @@ from typing import IO
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write into, which takes the place of `path` at the end; an interruption leaves `path` as it was."""
     umask = os.umask(0)
     os.umask(umask)
@@ -26,9 +26,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes) -> None:
     """Replace a file by `data`, or leave it as it is."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(data)
 
 
@@ -41,7 +41,7 @@ def check_folder(path: Path | None) -> None:
 def why_unwritable(path: Path) -> str:
     """Why a file cannot be written, as "Read-only file system"; empty where it can.
 
-    A file is written beside it, as `whole_file` does, and removed.
+    A file is written beside it, as `atomic_file` does, and removed.
     """
     if path.is_dir():
         return "it is a folder"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
 from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
 from .potentials.interface import ConvergenceError, Settings, warn_caller
-from .potentials.training_domain import unseen
+from .potentials.training_domain import domain_warnings
 from .pretrained.catalog import DEFAULT_MODEL
 from .structures.arrays import check_arrays
 from .structures.convert import SameSiteError, to_atoms
@@ -34,7 +34,7 @@ NO_STRUCTURE = (
     "no structure was given, and none was calculated before: give one, as calc.get_potential_energy(atoms), or set "
     "atoms.calc = calc and ask the atoms."
 )
-MANY_MOVES = ("independent_sets", "propose_each", "settle_each")
+MANY_MOVES = ("independent_sets", "trial_energy_changes", "commit_each")
 """Methods of evaluators that judge many Monte Carlo moves at once; the calculator hands them on."""
 
 
@@ -44,7 +44,7 @@ class AndersoNN(Calculator):
     Args:
         model: a packaged model's name, the path of a model file, a model, or None for the packaged default. The path of
             a folder of models, or a sequence of models, is a committee: their mean is the result, and their spread is
-            in `diagnostics`, `energy_spread` in eV/atom and `forces_spread` [n_atoms] in eV/Å.
+            in `diagnostics`, `energy_std` in eV/atom and `forces_std` [n_atoms] in eV/Å.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, `"cuda:0"`.
         dtype: `"float32"` or `"float64"`.
         tol: energy tolerance, eV/atom. Features and adjoint are solved to relative residuals of `√tol`, and further
@@ -68,9 +68,9 @@ class AndersoNN(Calculator):
             a meaning.
         RuntimeError: for `compile=True` where there is no compiler.
 
-    `diagnostics` holds what a calculation cost; see the evaluators, `engine.evaluator.Whole` for one. Threads that
-    share a calculator wait for each other, and each change of structures is a new calculation: better give each thread,
-    and each Monte Carlo simulation, a calculator of its own.
+    `diagnostics` holds what a calculation cost; see the evaluators, `engine.evaluator.DirectEvaluator` for one. Threads
+    that share a calculator wait for each other, and each change of structures is a new calculation: better give each
+    thread, and each Monte Carlo simulation, a calculator of its own.
     """
 
     name = "andersonn"
@@ -218,11 +218,11 @@ class AndersoNN(Calculator):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
     @own_torch_state()
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
-        """Energy of a trial structure of a Monte Carlo move; `settle` says what became of it.
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
+        """Energy of a trial structure of a Monte Carlo move; `commit` says what became of it.
 
         Args:
-            atoms: the structure, which differs from the settled one only in the atoms `touched`.
+            atoms: the structure, which differs from the settled one only in the atoms `changed`.
             touched: indices of these atoms.
 
         Returns:
@@ -232,7 +232,7 @@ class AndersoNN(Calculator):
         with self._turn, threads_for(len(atoms)):
             self._impossible = False
             try:
-                return self.evaluator.propose(atoms, touched)
+                return self.evaluator.trial_energy(atoms, changed)
             except ConvergenceError:
                 raise
             except (SameSiteError, CalculationFailed):
@@ -240,11 +240,11 @@ class AndersoNN(Calculator):
                 return math.inf
 
     @own_torch_state()
-    def settle(self, accepted: bool) -> None:
+    def commit(self, accepted: bool) -> None:
         """Keep the proposed structure, or go back to the settled one at no cost."""
         with self._turn:
             if not self._impossible:
-                self.evaluator.settle(accepted)
+                self.evaluator.commit(accepted)
 
     @own_torch_state()
     def _handed_on(self, name: str, *args: Any) -> Any:
@@ -272,7 +272,7 @@ class AndersoNN(Calculator):
         """Say once what the training data had nothing of."""
         if self._knows(atoms):
             state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
-            self._warn_once((*unseen(self.model.card, atoms, self._told_pairs), *state.ignored()))
+            self._warn_once((*domain_warnings(self.model.card, atoms, self._told_pairs), *state.ignored()))
 
     def _knows(self, atoms: Atoms) -> bool:
         """Whether there are atoms, all of elements of the model; where not, an error will say so."""

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic_write import whole_file
+from .atomic_write import atomic_file
 
 BLANK = "0" * 64
 """Stands for the checksum until the rest is written."""
@@ -47,7 +47,7 @@ def check_is_file(path: Path) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Replace a file by NumPy's npz with a checksum, or leave it as it is."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the last for allow_pickle
         file.seek(-2, 2)  # an archive ends with the length of its comment, and the comment
         file.write(struct.pack("<H", COMMENT) + MARK + BLANK.encode())

@@ -31,7 +31,7 @@ ModelSource = str | Path | ClassifierModel
 
 
 @dataclass(frozen=True)
-class Label:
+class Prediction:
     """The answer for one structure.
 
     Attributes:
@@ -96,7 +96,7 @@ class StructureClassifier:
         for member in self.models:
             member.accelerate(compile)
 
-    def predict(self, structure: Any) -> Label:
+    def predict(self, structure: Any) -> Prediction:
         """The label of one structure.
 
         Args:
@@ -121,7 +121,7 @@ class StructureClassifier:
         *,
         batch_size: int | Literal["auto"] = "auto",
         progress_bar: bool | None = None,
-    ) -> list[Label | Exception]:
+    ) -> list[Prediction | Exception]:
         """The label of each structure, or the error that it has instead; one bad structure stops nothing.
 
         Args:
@@ -134,7 +134,7 @@ class StructureClassifier:
         """
         if batch_size != "auto" and batch_size < 1:
             raise ValueError(f'batch_size is {batch_size}; it has to be at least 1, or "auto".')
-        answers: dict[int, Label | Exception] = {}
+        answers: dict[int, Prediction | Exception] = {}
         waiting: dict[int, list[Any]] = {}
         total = len(structures) if isinstance(structures, Sequence) else None
         with tqdm(total=total, unit="structure", disable=None if progress_bar is None else not progress_bar) as bar:
@@ -167,22 +167,22 @@ class StructureClassifier:
 
     def _answers(
         self, waiting: dict[int, list[Any]], batch_size: int | Literal["auto"], bar: "tqdm[Any]"
-    ) -> dict[int, Label | Exception]:
+    ) -> dict[int, Prediction | Exception]:
         """Labels of prepared structures, by their indices."""
-        found: dict[int, Label | Exception] = {}
+        found: dict[int, Prediction | Exception] = {}
         for block in self._blocks(waiting, batch_size):
             found |= self._block_answers(block, waiting)
             bar.update(len(block))
         return found
 
-    def _block_answers(self, block: list[int], waiting: dict[int, list[Any]]) -> dict[int, Label | Exception]:
+    def _block_answers(self, block: list[int], waiting: dict[int, list[Any]]) -> dict[int, Prediction | Exception]:
         """Where a block fails as a whole, as for want of memory, its structures are tried one by one."""
         try:
             return dict(zip(block, self._evaluate([waiting[index] for index in block]), strict=True))
         except (RuntimeError, MemoryError) as error:
             if len(block) == 1:
                 return {block[0]: error}
-        found: dict[int, Label | Exception] = {}
+        found: dict[int, Prediction | Exception] = {}
         for index in block:
             found |= self._block_answers([index], waiting)
         return found
@@ -203,7 +203,7 @@ class StructureClassifier:
         return blocks
 
     @torch.inference_mode()
-    def _evaluate(self, samples: Sequence[list[Any]]) -> list[Label | Exception]:
+    def _evaluate(self, samples: Sequence[list[Any]]) -> list[Prediction | Exception]:
         with exact_matmul():
             members = [_member_answer(m, [s[k] for s in samples]) for k, m in enumerate(self.models)]
         probabilities = torch.stack([p for p, _, _ in members])
@@ -214,7 +214,7 @@ class StructureClassifier:
         rows = zip(mean, novelty.tolist(), spread.tolist(), reached.tolist(), strict=True)
         return [self._label(*row) for row in rows]
 
-    def _label(self, probabilities: Tensor, novelty: float, spread: float, reached: bool) -> Label | Exception:
+    def _label(self, probabilities: Tensor, novelty: float, spread: float, reached: bool) -> Prediction | Exception:
         if not reached:
             return ConvergenceError(
                 "the equilibrium of the features was not reached; the model's config may ask for a tolerance that its "
@@ -226,7 +226,7 @@ class StructureClassifier:
         k = max(range(len(values)), key=values.__getitem__)
         best = self.labels.labels[k]
         name = best if values[k] >= self.confidence else UNCERTAIN
-        return Label(name, dict(zip(self.labels.labels, values, strict=True)), best, values[k], novelty, spread)
+        return Prediction(name, dict(zip(self.labels.labels, values, strict=True)), best, values[k], novelty, spread)
 
 
 def _member_answer(model: ClassifierModel, samples: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,4 +272,4 @@ def _placed(model: ClassifierModel, device: str, dtype: str) -> ClassifierModel:
     return copy.deepcopy(model).to(resolve_device(device), resolve_dtype(dtype)).eval().requires_grad_(False)
 
 
-__all__ = ["UNCERTAIN", "Label", "StructureClassifier"]
+__all__ = ["UNCERTAIN", "Prediction", "StructureClassifier"]

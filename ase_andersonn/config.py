@@ -1,8 +1,9 @@
 """Config dataclasses <-> dict, JSON and YAML.
 
 A config is a plain dataclass; its fields, their types and defaults are the whole schema. Reading one checks every value
-against its type, and a key that is not a field is an error that names the nearest right one. Defining the dataclass is
-its registration: `subclass_named` finds it by name.
+against its type, and a key that is not a field is an error that names the nearest right one. Keys that had another name
+in an earlier version stand in the dataclass's `RENAMED`, and are read under either. Defining the dataclass is its
+registration: `subclass_named` finds it by name.
 """
 
 import codecs
@@ -18,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, g
 
 import yaml
 
-from .atomic_write import write_whole
+from .atomic_write import atomic_write
 
 
 class Config(Protocol):
@@ -85,7 +86,7 @@ def write_config(config: Config, path: str | Path) -> None:
         text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     else:
         text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    write_whole(path, text.encode())
+    atomic_write(path, text.encode())
 
 
 def subclass_named(base: type[T], name: str) -> type[T]:
@@ -123,6 +124,11 @@ def _read_dataclass(cls: type[C], data: Any, where: str) -> C:
         raise _wrong_type(data, cls, where)
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls) if f.init}
+    earlier: Mapping[str, str] = getattr(cls, "RENAMED", {})
+    for old, new in earlier.items():
+        if old in data and new in data:
+            raise ValueError(f"{_join(where, old)!r} and {_join(where, new)!r} are the same key; leave out the first.")
+    data = {earlier.get(key, key): value for key, value in data.items()}
     for key in data:
         if key not in known:
             raise ValueError(f"unknown key {_join(where, key)!r}; {_nearest(str(key), known)}")

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from .checkpoints.checkpoint import load_model
-from .engine.evaluator import Whole
+from .engine.evaluator import DirectEvaluator
 from .lattice.density_model import ImageEvaluator, ImageModel
 from .lattice.evaluator import LatticeEvaluator
 from .lattice.model import GridModel
 from .potentials.base import EnergyModel
 from .potentials.committee import Committee, CommitteeEvaluator
 from .potentials.interface import Evaluator, Potential, Settings
-from .tiles.auto import Auto
-from .tiles.evaluator import Tiled
+from .tiles.auto import AutoEvaluator
+from .tiles.evaluator import TiledEvaluator
 from .tiles.settings import Tiles
 
 ModelSource = str | Path | Potential
@@ -62,7 +62,7 @@ def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = N
     if isinstance(model, Committee):
         return CommitteeEvaluator([evaluator_for(member, settings, tiles) for member in model.members])  # type: ignore[arg-type]
     if isinstance(model, EnergyModel):
-        return Whole(model, settings) if tiles is None else _tiled(model, settings, tiles)
+        return DirectEvaluator(model, settings) if tiles is None else _tiled(model, settings, tiles)
     if tiles is not None:
         raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
     if isinstance(model, GridModel):
@@ -76,9 +76,9 @@ def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = N
 
 def _tiled(model: EnergyModel, settings: Settings, tiles: Literal["on", "auto"] | Tiles) -> Evaluator:
     if tiles == "auto":
-        return Auto(model, settings, Tiles())
+        return AutoEvaluator(model, settings, Tiles())
     if tiles == "on":
         tiles = Tiles()
     if not isinstance(tiles, Tiles):
         raise ValueError(f'tiles is {tiles!r}; it is None, "on", "auto", or Tiles(focus=, context=, max_memory=).')
-    return Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
+    return TiledEvaluator(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)

@@ -35,7 +35,7 @@ CHANGES: dict[str, list[Any]] = {
     "n_radial": [4, 10],
     "n_bispectrum": [0, 32],
     "separable": [False],
-    "n_told": [0, 16, 64],
+    "n_message": [0, 16, 64],
     "linear": [False],
     "n_heads": [1],
     "n_token": [64],

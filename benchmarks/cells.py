@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ase_andersonn.backends import CompiledFunction, CompileMode, compile_function
 from ase_andersonn.checkpoints.checkpoint import load_model
-from ase_andersonn.engine.compiled import operators_of
+from ase_andersonn.engine.compiled import compiled_model
 from ase_andersonn.nn.equilibrium_cell import CellWeights, Injection, apply_cell, cell_slope, pull, push, reverse_gates
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers import Segments
@@ -45,7 +45,9 @@ class Cell:
     @torch.no_grad()
     def of(model: EnergyModel, graph: Graph, mode: CompileMode = False) -> Cell:
         species = model.species(graph.numbers)
-        injection, pair, *_ = operators_of(model, graph.vectors.device, mode).encoder.encode(graph, species, keep=False)
+        injection, pair, *_ = compiled_model(model, graph.vectors.device, mode).encoder.encode(
+            graph, species, keep=False
+        )
         gates = reverse_gates(injection.gates, graph.reverse)
         device = graph.vectors.device
         functions = (compile_function(f, device=device, mode=mode, dynamic=True) for f in (apply_cell, pull, push))

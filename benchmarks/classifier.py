@@ -44,7 +44,7 @@ from common import (
 from torch import Tensor
 
 from ase_andersonn import StructureClassifier
-from ase_andersonn.classifier import Label
+from ase_andersonn.classifier import Prediction
 from ase_andersonn.structures.reading import read_structure
 from ase_andersonn.training.classification import class_metrics
 from ase_andersonn.training.classification.trainer import TEST
@@ -68,7 +68,7 @@ finally:
 
 def answers_of(classifier: StructureClassifier, frames: Sequence[Atoms]) -> tuple[Tensor, Tensor, Tensor]:
     """Probabilities [n, n_classes], novelties [n] and right labels [n]."""
-    answers = [a for a in classifier.predict_many(frames, progress_bar=False) if isinstance(a, Label)]
+    answers = [a for a in classifier.predict_many(frames, progress_bar=False) if isinstance(a, Prediction)]
     if len(answers) < len(frames):
         raise SystemExit(f"{len(frames) - len(answers)} of {len(frames)} frames have no label")
     probabilities = torch.tensor([list(a.probabilities.values()) for a in answers], dtype=torch.float64)

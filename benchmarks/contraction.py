@@ -43,7 +43,7 @@ def normal_volumes(names: Sequence[str]) -> dict[str, float]:
     return {name: atoms.get_volume() / len(atoms) for name, atoms in crystals.items()}
 
 
-def closest(atoms: Atoms) -> float:
+def min_distance(atoms: Atoms) -> float:
     """The smallest distance, Å, or 2 where it is larger; images count."""
     edges = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, 2.0)
     return float(np.sqrt(np.square(edges.vectors).sum(1).min())) if len(edges) else 2.0
@@ -64,7 +64,7 @@ def draw(rng: np.random.Generator, volumes: dict[str, float]) -> Atoms:
             direction = rng.normal(size=3)
             length = rng.uniform(CLOSEST, 1.0)
             atoms.positions[1] = atoms.positions[0] + direction * length / np.linalg.norm(direction)
-        if closest(atoms) >= CLOSEST:
+        if min_distance(atoms) >= CLOSEST:
             atoms.info = {"density": density}
             return atoms
 
@@ -121,7 +121,7 @@ def describe(atoms: Atoms) -> dict[str, Any]:
     return {
         "formula": atoms.get_chemical_formula(),
         "density": atoms.info["density"],
-        "closest": closest(atoms),
+        "min_distance": min_distance(atoms),
         "pbc": atoms.pbc.tolist(),
         "cell": atoms.cell.array.tolist(),
         "numbers": atoms.numbers.tolist(),
@@ -237,7 +237,7 @@ def main() -> None:
         "n_structures": len(structures),
         "seed": options.seed,
         "seconds": seconds,
-        "closest": min(map(closest, structures)),
+        "min_distance": min(map(min_distance, structures)),
         "most_neighbors": int(found["neighbors"].max()),
         "solves": summary(found),
         "worst": {"steps": int(found["steps"][worst]), "adjoint_steps": int(found["adjoint_steps"][worst])}

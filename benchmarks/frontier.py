@@ -34,7 +34,7 @@ WARM = 3
 """Calls before the clock starts."""
 NARROW: dict[str, Any] = {"n_edge": 16, "n_token": 16, "n_channels": 16, "n_hidden": 96, "l_max": 3}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "attention, narrow": ("DEQAttention", SIZES | NARROW | {"n_bispectrum": 8, "n_told": 16}),
+    "attention, narrow": ("DEQAttention", SIZES | NARROW | {"n_bispectrum": 8, "n_message": 16}),
     "attention": OURS["attention"],
     "attention, wide": OURS["attention-wide"],
     "tensors to rank 1, narrow": ("DEQCartesian", SIZES | NARROW | {"rank": 1, "n_tensors": 8, "n_products": 8}),

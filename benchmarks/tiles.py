@@ -41,10 +41,10 @@ from common import RESULTS, machine, single_thread_environment, write_results
 from numpy.typing import NDArray
 from tiles_report import pictures, report
 
-from ase_andersonn.engine.evaluator import Whole
+from ase_andersonn.engine.evaluator import DirectEvaluator
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import Evaluator, Settings
-from ase_andersonn.tiles import Tiled
+from ase_andersonn.tiles import TiledEvaluator
 from ase_andersonn.tiles.distributed import connect
 
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
@@ -92,11 +92,11 @@ def errors(model: EnergyModel, name: str, atoms: Atoms, focus: float) -> dict[st
     """Errors of the energy (eV/atom), of the atoms' energies and of forces (root mean squares) for every context."""
     tight = Settings(torch.device("cpu"), torch.float64, tol=1e-18, warm_start=False, compile=False)
     ask: dict[str, Any] = {"forces": True, "stress": False, "changes": ()}
-    exact = Whole(model, tight).calculate(atoms, **ask)
+    exact = DirectEvaluator(model, tight).calculate(atoms, **ask)
     rows = []
     for ratio in RATIOS:
-        context = model.reach + (ratio - 1.0) * model.cutoff
-        given = Tiled(model, tight, focus=focus, context=context).calculate(atoms, **ask)
+        context = model.receptive_field + (ratio - 1.0) * model.cutoff
+        given = TiledEvaluator(model, tight, focus=focus, context=context).calculate(atoms, **ask)
         per_atom = np.sqrt(np.mean(np.square(given["energies"] - exact["energies"])))
         force = np.sqrt(np.mean(np.square(given["forces"] - exact["forces"])))
         rows.append((abs(given["energy"] - exact["energy"]) / len(atoms), float(per_atom), float(force)))
@@ -134,9 +134,9 @@ def evaluator_for(atoms: Atoms, model: EnergyModel, options: argparse.Namespace,
     """Tiles of the focus asked for, or the structure as a whole where it is smaller than two of them."""
     wanted = settings(model, options.compile)
     if options.focus and atoms.cell.lengths().max() < 1.5 * options.focus:
-        return Whole(model, wanted)
+        return DirectEvaluator(model, wanted)
     memory = options.max_memory and int(options.max_memory)
-    return Tiled(model, wanted, focus=options.focus, context=options.context, max_memory=memory, **tiles)
+    return TiledEvaluator(model, wanted, focus=options.focus, context=options.context, max_memory=memory, **tiles)
 
 
 def usage() -> tuple[float, float]:
@@ -228,13 +228,16 @@ def measure_largest(options: argparse.Namespace) -> dict[str, Any]:
 def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a displacement move and of an evaluation of all tiles."""
     atoms, random = structure(model, n_atoms), np.random.default_rng(1)
-    evaluator = Tiled(
-        model, settings(model, options.compile), focus=options.focus or 4.0, context=options.context or model.reach
+    evaluator = TiledEvaluator(
+        model,
+        settings(model, options.compile),
+        focus=options.focus or 4.0,
+        context=options.context or model.receptive_field,
     )
     everything = np.arange(len(atoms))
     begun = time.process_time()
-    evaluator.propose(atoms, everything)
-    evaluator.settle(True)
+    evaluator.trial_energy(atoms, everything)
+    evaluator.commit(True)
     full = time.process_time() - begun
     held = evaluator._held
     assert held is not None
@@ -244,8 +247,8 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
         saved = positions[atom].copy()
         positions[atom] += random.normal(scale=0.05, size=3)
         begun = time.process_time()
-        evaluator.propose(atoms, np.array([atom]))
-        evaluator.settle(accepted := turn % 2 == 0)
+        evaluator.trial_energy(atoms, np.array([atom]))
+        evaluator.commit(accepted := turn % 2 == 0)
         if turn >= 10:
             times.append(time.process_time() - begun)
         if not accepted:
@@ -253,7 +256,7 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
     found = evaluator.diagnostics
     running = held.energy
     evaluator.reset()
-    fresh = evaluator.propose(atoms, everything) if len(atoms) <= 1e5 else None
+    fresh = evaluator.trial_energy(atoms, everything) if len(atoms) <= 1e5 else None
     return {
         "n_atoms": len(atoms),
         "move": statistics.median(times),

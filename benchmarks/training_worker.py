@@ -19,7 +19,7 @@ CUTOFF = 5.0
 SIZES: dict[str, Any] = {"n_edge": 32, "n_pairs": 2, "l_max": 4, "n_token": 32, "n_channels": 32, "n_hidden": 192}
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("DEQAttention", SIZES),
-    "attention-wide": ("DEQAttention", SIZES | {"n_bispectrum": 32, "n_told": 64}),
+    "attention-wide": ("DEQAttention", SIZES | {"n_bispectrum": 32, "n_message": 64}),
     "cartesian": ("DEQCartesian", SIZES | {"rank": 2, "n_tensors": 8, "n_products": 8}),
 }
 COMPILED = {f"{name}-compiled": name for name in OURS}

@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.io import read, write
 from tqdm import tqdm
 
-from ase_andersonn.atomic_write import write_whole
+from ase_andersonn.atomic_write import atomic_write
 from ase_andersonn.lock import Lock
 
 SECONDS = 1.0
@@ -103,7 +103,7 @@ class Frames:
         if self._size:
             with self.path.open("ab") as stream:
                 os.fsync(stream.fileno())  # before the checksum: never is it of what is not there yet
-            write_whole(_checksum_file(self.path), f"{self._digest.hexdigest()} {self._size}\n".encode())
+            atomic_write(_checksum_file(self.path), f"{self._digest.hexdigest()} {self._size}\n".encode())
         self._written = time.monotonic()
 
 
@@ -116,7 +116,7 @@ def _whole_frames(path: Path) -> list[Atoms]:
     data = path.read_bytes()
     size = _size_with_checksum(path, data) if _checksum_file(path).exists() else _size_of_whole_frames(path, data)
     if size < len(data):
-        write_whole(path, data[:size])
+        atomic_write(path, data[:size])
     try:
         return read(path, ":", format="extxyz") if size else []
     except Exception as error:  # ASE raises what it comes upon

@@ -15,7 +15,7 @@ from ase.build import bulk
 from ase.io import write
 
 from ase_andersonn import StructureClassifier
-from ase_andersonn.classifier import Label
+from ase_andersonn.classifier import Prediction
 from ase_andersonn.cli.label_picture import write_picture
 from ase_andersonn.cli.label_table import failures, named_structures, summary, write_answers
 
@@ -67,7 +67,7 @@ width = max(map(len, short)) + 2
 print(f"{'structure':<{width}}{'label':<16}" + "".join(f"{label:>15}" for label in classifier.labels.labels), end="")
 print(f"{'novelty':>9}")
 for name, answer in list(zip(short, answers, strict=True))[:NAMED]:
-    if isinstance(answer, Label):
+    if isinstance(answer, Prediction):
         numbers = "".join(f"{p:15.3f}" for p in answer.probabilities.values()) + f"{answer.novelty:9.2f}"
         print(f"{name:<{width}}{answer.name:<16}{numbers}" + ("  unusual" if answer.unusual else ""))
 print(f"\n{summary(answers, classifier.labels)}\n")

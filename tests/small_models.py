@@ -23,7 +23,7 @@ SIZES: dict[str, Any] = {
     "n_token": 12,
     "n_heads": 2,
     "n_hidden": 16,
-    "n_told": 0,
+    "n_message": 0,
     "linear": False,
 }
 TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
@@ -31,7 +31,7 @@ TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
 
 
 def small_model(
-    seed: int = 0, dtype: torch.dtype = torch.float64, noise: float = 0.2, spread: float = 1.0, **sizes: Any
+    seed: int = 0, dtype: torch.dtype = torch.float64, noise: float = 0.2, feature_std: float = 1.0, **sizes: Any
 ) -> DEQAttention:
     """A model whose gates, gains, biases and scales are all random.
 
@@ -53,18 +53,18 @@ def small_model(
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
         for parameter in model.cell.parameters():
-            parameter.mul_(spread)
+            parameter.mul_(feature_std)
         model.output.mul_(5.0)
-        model.closest.mul_(0.6)  # as of a model trained on close contacts
-        model.typical.normal_(0.0, 0.1)
-        model.spread.uniform_(0.3, 1.0)
-        if model.n_told:
-            model.typical_heard.normal_(0.0, 0.1)
-            model.spread_heard.uniform_(0.3, 1.0)
+        model.min_distance.mul_(0.6)  # as of a model trained on close contacts
+        model.feature_mean.normal_(0.0, 0.1)
+        model.feature_std.uniform_(0.3, 1.0)
+        if model.n_message:
+            model.message_mean.normal_(0.0, 0.1)
+            model.message_std.uniform_(0.3, 1.0)
         if isinstance(model, DEQCartesian) and model.shape.l_max:
-            model.typical_products.normal_(0.0, 0.1)
-            model.spread_products.uniform_(0.3, 1.0)
-            model.length.uniform_(0.3, 1.0)
+            model.product_mean.normal_(0.0, 0.1)
+            model.product_std.uniform_(0.3, 1.0)
+            model.tensor_rms.uniform_(0.3, 1.0)
         n = len(model.elements)
         energies, scales = (-5.0 * torch.rand(n)).tolist(), (0.5 + torch.rand(n)).tolist()
     model.set_reference(
@@ -80,7 +80,7 @@ def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
 
 def telling_model(seed: int = 0, **sizes: Any) -> DEQAttention:
     """A model whose atoms tell their neighbours what they see, with a linear path."""
-    return small_model(seed, **{"n_told": 5, "linear": True, **sizes})
+    return small_model(seed, **{"n_message": 5, "linear": True, **sizes})
 
 
 def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:

@@ -49,11 +49,11 @@ def trajectory(atoms: Atoms, n: int = 8) -> Iterator[Atoms]:
 
 @pytest.mark.parametrize("structure", [silicon, skewed, slab, ethanol])
 @pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-12])
-@pytest.mark.parametrize("at_once", [False, True], ids=["solved", "at once"])
+@pytest.mark.parametrize("fused", [False, True], ids=["solved", "at once"])
 def test_warm_starts_give_what_cold_starts_give(
-    structure: Any, tol: float, at_once: bool, monkeypatch: pytest.MonkeyPatch
+    structure: Any, tol: float, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not at_once:
+    if not fused:
         monkeypatch.setattr(whole, "SMALL", 0)
     warm, cold, exact = (make(tol=t, warm_start=w) for t, w in ((tol, True), (tol, False), (1e-20, False)))
     evaluations = {"warm": 0, "cold": 0}
@@ -65,7 +65,7 @@ def test_warm_starts_give_what_cold_starts_give(
             assert abs(given["energy"] - expected["energy"]) / len(atoms) <= tol
             assert np.abs(given["forces"] - expected["forces"]).max() <= 3 * math.sqrt(tol) * scale
             evaluations[name] += sum(calc.diagnostics["evaluations"].values())
-    if not at_once:
+    if not fused:
         assert evaluations["warm"] < evaluations["cold"]
 
 
@@ -84,13 +84,13 @@ def test_cold_starts_are_repeatable_bit_for_bit() -> None:
 def test_cold_starts_do_not_remember_what_was_not_found_at_once() -> None:
     options = {"warm_start": False, "tol": 1e-10}
     calc, alone = make(**options), make(**options)
-    at_once = results(alone, silicon())
+    fused = results(alone, silicon())
     cost = alone.diagnostics["evaluations"]
     results(calc, skewed())
     assert calc.diagnostics["evaluations"] != cost  # not found at once
     given = results(calc, silicon())
     assert calc.diagnostics["evaluations"] == cost
-    for name, value in at_once.items():
+    for name, value in fused.items():
         assert np.array_equal(given[name], value), name
 
 

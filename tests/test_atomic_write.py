@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from ase_andersonn.atomic_write import whole_file, write_whole
+from ase_andersonn.atomic_write import atomic_file, atomic_write
 
 
 def test_a_file_is_replaced_by_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_whole(path, b"one")
-    write_whole(path, b"two")
+    atomic_write(path, b"one")
+    atomic_write(path, b"two")
     assert path.read_bytes() == b"two"
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_an_interruption_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_whole(path, b"one")
+    atomic_write(path, b"one")
 
     def interrupted() -> None:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.write(b"half of t")
             raise KeyboardInterrupt
 
@@ -33,5 +33,5 @@ def test_an_interruption_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_pat
 
 def test_a_file_may_be_read_by_whom_any_new_file_may_be(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    write_whole(tmp_path / "whole", b"")
+    atomic_write(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -32,7 +32,7 @@ from ase_andersonn.engine import evaluator as whole
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.mc import Displacement
-from ase_andersonn.potentials import training_domain as unseen
+from ase_andersonn.potentials import training_domain as domain_warnings
 from ase_andersonn.properties import RESULTS
 from ase_andersonn.structures.neighbors import neighbor_edges
 from ase_andersonn.testing import check_calculator, computed
@@ -161,7 +161,7 @@ def test_few_atoms_are_evaluated_on_one_thread(monkeypatch: pytest.MonkeyPatch) 
     calc, atoms = small_calculator(), ethanol()
     atoms.calc = calc
     atoms.get_potential_energy()
-    calc.propose(atoms, np.array([0]))
+    calc.trial_energy(atoms, np.array([0]))
     for batch_atoms, many in ((4, 9), (12, 12), (2000, 18)):
         calc.evaluate([atoms, atoms], batch_atoms=batch_atoms)
         assert asked.pop() == many
@@ -233,7 +233,7 @@ def test_unknown_combinations_of_known_elements_are_said_once() -> None:
     ("card", "structure", "text"),
     [
         ({"combinations": [[6, 8, 1]]}, bulk("Si"), "not trained on structures of Si: its results for them"),
-        ({"smallest": 10}, ethanol(), "molecules of fewer than 10 atoms, this one has 9"),
+        ({"min_atoms": 10}, ethanol(), "molecules of fewer than 10 atoms, this one has 9"),
         ({"periodic": [True]}, ethanol(), "not trained on molecules and clusters"),
         ({"periodic": [False]}, bulk("Si"), "not trained on periodic structures"),
         ({"odd_electrons": False}, Atoms("OH", [[0, 0, 0], [0, 0, 1.0]]), "an odd number of electrons, radicals"),
@@ -249,7 +249,7 @@ def test_what_training_had_nothing_of_is_said(card: dict[str, Any], structure: A
 
 def known(**card: Any) -> AndersoNN:
     model = small_model()
-    model.set_closest({(14, 14): 2.0})
+    model.set_min_distance({(14, 14): 2.0})
     model.card = {"training": {}, **card}
     return AndersoNN(model, dtype="float64", compile=False)
 
@@ -345,8 +345,8 @@ def test_moments_of_a_crystal_that_are_alike_pass_in_silence() -> None:
 @pytest.mark.parametrize(
     ("card", "structure"),
     [
-        ({"smallest": 9, "periodic": [False]}, ethanol()),
-        ({"smallest": 9, "periodic": [True]}, bulk("Si")),  # a primitive cell is no small structure
+        ({"min_atoms": 9, "periodic": [False]}, ethanol()),
+        ({"min_atoms": 9, "periodic": [True]}, bulk("Si")),  # a primitive cell is no small structure
         ({"periodic": [False, True]}, slab()),
         ({"odd_electrons": False}, ethanol()),
         ({"odd_electrons": False}, bulk("Cu")),
@@ -377,7 +377,7 @@ def test_neighbours_are_sought_only_while_a_pair_may_still_be_told(monkeypatch: 
         sought.append(len(args[0]))
         return neighbor_edges(*args)
 
-    monkeypatch.setattr(unseen, "neighbor_edges", counted)
+    monkeypatch.setattr(domain_warnings, "neighbor_edges", counted)
     model, atoms = small_model(), slab()
     model.card = {"combinations": [sorted(set(atoms.numbers.tolist()) - {8}), [8]]}
     atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
@@ -419,12 +419,12 @@ def test_copies_follow_a_trajectory_of_their_own() -> None:
 def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     calc = small_calculator(warm_start=False)
     evaluate_one = calc.evaluator.calculate
-    at_once: list[int] = []
+    fused: list[int] = []
     inside: set[int] = set()
 
     def slowly(*args: Any, **kwargs: Any) -> dict[str, Any]:
         inside.add(threading.get_ident())
-        at_once.append(len(inside))
+        fused.append(len(inside))
         time.sleep(1e-3)
         found = evaluate_one(*args, **kwargs)
         inside.remove(threading.get_ident())
@@ -446,13 +446,13 @@ def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest
 
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(largest_error, range(4))) < 1e-10
-    assert max(at_once) == 1
+    assert max(fused) == 1
 
 
 def test_settling_waits_for_another_threads_calculation() -> None:
     calc, atoms = small_calculator(), silicon()
-    calc.propose(atoms, np.arange(len(atoms)))
-    settled = threading.Thread(target=calc.settle, args=(True,))
+    calc.trial_energy(atoms, np.arange(len(atoms)))
+    settled = threading.Thread(target=calc.commit, args=(True,))
     with calc._turn:
         settled.start()
         settled.join(0.2)
@@ -536,39 +536,39 @@ def test_a_stiff_model_converges_at_default_settings() -> None:
 def test_an_overlap_is_an_infinite_energy_and_leaves_the_settled_state(tiles: Tiles | None) -> None:
     calc, atoms = small_calculator(tiles=tiles), bulk("Si", cubic=True).repeat((3, 1, 1))
     everything = np.arange(len(atoms))
-    energy = calc.propose(atoms, everything)
-    calc.settle(True)
+    energy = calc.trial_energy(atoms, everything)
+    calc.commit(True)
     atoms.positions[1] += 0.1
-    moved = calc.propose(atoms, np.array([1]))
-    calc.settle(False)
+    moved = calc.trial_energy(atoms, np.array([1]))
+    calc.commit(False)
     atoms.positions[1] = atoms.positions[0]
-    assert calc.propose(atoms, np.array([1])) == INF
-    calc.settle(False)
+    assert calc.trial_energy(atoms, np.array([1])) == INF
+    calc.commit(False)
     atoms.positions[1] = bulk("Si", cubic=True).positions[1] + 0.1
-    assert calc.propose(atoms, np.array([1])) == pytest.approx(moved, abs=1e-9)
-    calc.settle(True)
+    assert calc.trial_energy(atoms, np.array([1])) == pytest.approx(moved, abs=1e-9)
+    calc.commit(True)
     atoms.positions[1] -= 0.1
-    assert calc.propose(atoms, np.array([1])) == pytest.approx(energy, abs=1e-9)
-    calc.settle(True)
+    assert calc.trial_energy(atoms, np.array([1])) == pytest.approx(energy, abs=1e-9)
+    calc.commit(True)
 
 
 def test_many_atoms_start_a_move_from_the_solutions_before_it() -> None:
     calc, atoms = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False), bulk("Si", cubic=True) * (4, 4, 3)
-    calc.propose(atoms, np.arange(len(atoms)))
-    calc.settle(True)
+    calc.trial_energy(atoms, np.arange(len(atoms)))
+    calc.commit(True)
     rng = np.random.default_rng(0)
     for atom in (5, 200, 77):
         moved = atoms.copy()
         moved.positions[atom] += rng.normal(0.0, 0.05, 3)
-        energy = calc.propose(moved, np.array([atom]))
-        calc.settle(False)
+        energy = calc.trial_energy(moved, np.array([atom]))
+        calc.commit(False)
         fresh = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False, warm_start=False)
         assert energy == pytest.approx(fresh.get_potential_energy(moved), abs=1e-8 * len(atoms))
     assert len(calc.evaluator.warm_start.predictor) == 4
     moved.numbers[3] = 6
-    calc.propose(moved, np.array([3]))
+    calc.trial_energy(moved, np.array([3]))
     assert len(calc.evaluator.warm_start.predictor) == 1, "another element is another structure"
-    calc.propose(moved, np.arange(len(atoms)))
+    calc.trial_energy(moved, np.arange(len(atoms)))
     assert len(calc.evaluator.warm_start.predictor) == 1, "nothing is taken from before where all atoms are named"
 
 

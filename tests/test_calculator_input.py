@@ -69,7 +69,7 @@ METHODS: dict[str, Callable[[AndersoNN, Any], Any]] = {
     "forces": lambda calc, atoms: calc.get_forces(atoms),
     "calculate": lambda calc, atoms: calc.calculate(atoms, ["energy"]),
     "required": lambda calc, atoms: [calc.calculation_required(atoms, ["energy"]), calc.get_forces(atoms)],
-    "propose": lambda calc, atoms: calc.propose(atoms, np.array([0])),
+    "trial_energy": lambda calc, atoms: calc.trial_energy(atoms, np.array([0])),
 }
 
 
@@ -112,7 +112,7 @@ def test_positions_of_other_types_are_taken(dtype: Any) -> None:
     other.arrays["numbers"] = plain.numbers.astype(np.uint8)
     found = small_calculator().get_forces(other)
     np.testing.assert_allclose(found, small_calculator().get_forces(plain), atol=1e-10)
-    assert small_calculator().propose(other, np.arange(2)) == pytest.approx(plain_energy(plain), abs=1e-10)
+    assert small_calculator().trial_energy(other, np.arange(2)) == pytest.approx(plain_energy(plain), abs=1e-10)
 
 
 def plain_energy(atoms: Atoms) -> float:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from ase_andersonn import StructureClassifier
 from ase_andersonn.checkpoints.checkpoint import load_classifier, save_model
-from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.classifier import UNCERTAIN, Prediction
 from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.cli import app
 from ase_andersonn.cli.label_picture import write_picture
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def same(a: Label, b: Label) -> bool:
+def same(a: Prediction, b: Prediction) -> bool:
     return a.name == b.name and np.allclose(list(a.probabilities.values()), list(b.probabilities.values()), atol=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_bad_structures_stop_nothing(classifier: StructureClassifier, tmp_path: 
         assert any(part in str(answer) for part in text.split("|")), answer
     expected = classifier.predict(good)
     for answer in answers[1::2]:
-        assert isinstance(answer, Label)
+        assert isinstance(answer, Prediction)
         assert same(answer, expected)
     with pytest.raises(ValueError, match="no atoms"):
         classifier.predict(Atoms())
@@ -123,7 +123,7 @@ def test_answers_do_not_depend_on_the_batch(classifier: StructureClassifier, bat
 
     answers = classifier.predict_many(generator(), batch_size=batch_size, progress_bar=False)
     for structure, answer in zip(structures, answers, strict=True):
-        assert isinstance(answer, Label)
+        assert isinstance(answer, Prediction)
         assert same(answer, classifier.predict(structure))
     assert classifier.predict_many([]) == []
 
@@ -141,7 +141,7 @@ def test_a_block_without_memory_is_tried_one_by_one(
 
     monkeypatch.setattr(model, "embed", greedy)
     answers = classifier.predict_many([bulk("Cu"), bulk("Cu").repeat(4), bulk("Si")], progress_bar=False)
-    assert [isinstance(a, Label) for a in answers] == [True, False, True]
+    assert [isinstance(a, Prediction) for a in answers] == [True, False, True]
 
 
 def test_below_the_confidence_the_answer_is_uncertain() -> None:
@@ -259,8 +259,8 @@ def test_classify_draws_a_picture(folder: Path) -> None:
 def test_a_picture_of_two_labels_and_of_none(tmp_path: Path) -> None:
     weak, strong = POLARITY.labels
     answers = [
-        Label(weak, {weak: 0.9, strong: 0.1}, weak, 0.9, 0.5),
-        Label(UNCERTAIN, {weak: 0.5, strong: 0.5}, weak, 0.5, 2.0),
+        Prediction(weak, {weak: 0.9, strong: 0.1}, weak, 0.9, 0.5),
+        Prediction(UNCERTAIN, {weak: 0.5, strong: 0.5}, weak, 0.5, 2.0),
     ]
     write_picture(tmp_path / "two.png", ["a", "b", "c"], [*answers, ValueError("bad")], POLARITY, 0.7)
     assert (tmp_path / "two.png").stat().st_size
@@ -366,12 +366,12 @@ def test_a_full_disk_loses_no_answer(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
     full = [folder]
 
-    def write_whole(path: Path, data: bytes) -> None:
+    def atomic_write(path: Path, data: bytes) -> None:
         if path.parent in full:
             raise OSError(errno.ENOSPC, "No space left on device")
         path.write_bytes(data)
 
-    monkeypatch.setattr("ase_andersonn.cli.label_table.write_whole", write_whole)
+    monkeypatch.setattr("ase_andersonn.cli.label_table.atomic_write", atomic_write)
     code, text = run("classify", folder / "in", "--model", model, "--out", out)
     assert code == 1
     assert "No space left on device" in text
@@ -427,7 +427,7 @@ def test_whatever_is_wrong_with_a_structure_is_its_own_error(
 
     monkeypatch.setattr(classifier.models[0], "sample", broken)
     good, bad = classifier.predict_many([bulk("Cu"), bulk("Si")], progress_bar=False)
-    assert isinstance(good, Label)
+    assert isinstance(good, Prediction)
     assert "AttributeError: no values" in str(bad)
 
 
@@ -448,7 +448,7 @@ def test_ten_bad_ones_in_a_thousand(classifier: StructureClassifier) -> None:
     answers = classifier.predict_many(structures, progress_bar=False)
     assert [k for k, answer in enumerate(answers) if isinstance(answer, Exception)] == list(bad)
     alone = classifier.predict(structures[777])
-    assert isinstance(answers[777], Label)
+    assert isinstance(answers[777], Prediction)
     assert same(answers[777], alone)
 
 

@@ -19,7 +19,7 @@ from ase.units import Debye
 from damage import accidents
 
 from ase_andersonn import StructureClassifier
-from ase_andersonn.classifiers.features.pores import void_features
+from ase_andersonn.classifiers.features.pores import pore_features
 from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.labels import POLARITY, PORE_SIZE, LabelSet
 from ase_andersonn.lock import InUseError
@@ -101,7 +101,7 @@ def test_frameworks_agree_with_their_labels() -> None:
         assert len(atoms) <= 250
         assert 0.0 < atoms.info["pld"] <= atoms.info["value"] < 60.0
         assert len(neighbor_list("i", atoms, 0.7)) == 0
-        differences.append(void_features(atoms)[0] - atoms.info["value"])
+        differences.append(pore_features(atoms)[0] - atoms.info["value"])
     # two methods, one size: Zeo++ looks at the corners of a Voronoi network, these features at a grid that is refined
     assert np.median(np.abs(differences)) < 0.1
     assert np.quantile(np.abs(differences), 0.9) < 0.3
@@ -111,16 +111,16 @@ def test_frameworks_agree_with_their_labels() -> None:
 def test_organic_geometries_are_what_their_kinds_say() -> None:
     frames = read(GEOMETRIES, ":")
     assert len({atoms.info["geometry"] for atoms in frames}) == len(frames) >= 100
-    closest: dict[str, list[float]] = {}
+    min_distance: dict[str, list[float]] = {}
     for atoms in frames:
         assert sum(atoms.numbers) % 2 == 0  # closed shells
         assert ("." in atoms.info["smiles"]) == (atoms.info["kind"] in ("colliding", "pair"))
         np.testing.assert_allclose(atoms.get_forces().sum(axis=0), 0.0, atol=1e-6)
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() <= 60.0
         distances = atoms.get_all_distances()[np.triu_indices(len(atoms), 1)]
-        closest.setdefault(atoms.info["kind"], []).append(float(distances.min()))
-    assert set(closest) == {"displaced", "stretched", "twisted", "colliding", "pair"}
-    assert all(len(found) >= 15 and min(found) > 0.5 for found in closest.values())
+        min_distance.setdefault(atoms.info["kind"], []).append(float(distances.min()))
+    assert set(min_distance) == {"displaced", "stretched", "twisted", "colliding", "pair"}
+    assert all(len(found) >= 15 and min(found) > 0.5 for found in min_distance.values())
     assert len(read_frames([str(GEOMETRIES)])) == len(frames)
 
 

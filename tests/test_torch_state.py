@@ -116,12 +116,12 @@ def of_spins() -> Any:
     calc = AndersoNN(model, compile=False)
     energies = [calc.get_potential_energy(atoms)]
     atoms.arrays["initial_magmoms"][3] *= -1
-    calc.propose(atoms, np.arange(16))
-    calc.settle(True)
+    calc.trial_energy(atoms, np.arange(16))
+    calc.commit(True)
     for independent in calc.independent_sets(atoms)[:2]:  # type: ignore[attr-defined]
         atoms.arrays["initial_magmoms"][independent] *= -1
-        energies.append(calc.propose_each(atoms, independent))  # type: ignore[attr-defined]
-        calc.settle_each(np.ones(len(independent), bool))  # type: ignore[attr-defined]
+        energies.append(calc.trial_energy_changes(atoms, independent))  # type: ignore[attr-defined]
+        calc.commit_each(np.ones(len(independent), bool))  # type: ignore[attr-defined]
     return energies
 
 

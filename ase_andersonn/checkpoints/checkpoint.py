@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ase_andersonn.atomic_write import write_whole
+from ase_andersonn.atomic_write import atomic_write
 from ase_andersonn.backends import own_torch_state
 from ase_andersonn.classifiers import graph_classifier, image_classifier
 from ase_andersonn.classifiers.base import ClassifierModel
@@ -25,9 +25,10 @@ from ase_andersonn.lattice import model as ednn
 from ase_andersonn.potentials import deq_attention, deq_cartesian
 from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.potentials.interface import Potential
-from ase_andersonn.pretrained.catalog import CLASSIFIERS, DEFAULT_MODEL, FORMAT, model_files, read_header
+from ase_andersonn.pretrained.catalog import CLASSIFIERS, DEFAULT_MODEL, FORMATS, model_files, read_header
 
 from .file_checks import ANEW, DTYPES, check_tensors, read_card, read_model_config
+from .migrations import migrate_tensors
 
 ARCHITECTURES = (deq_attention, deq_cartesian, ednn, image, graph_classifier, image_classifier)
 """Modules imported so that their models can be found by name."""
@@ -51,20 +52,20 @@ def save_model(model: Potential | ClassifierModel, path: str | Path, card: Mappi
         raise ValueError("a committee is written member by member, into one folder; load_model takes the folder.")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; models are written in that format alone.")
-    left_out = model.unmeasured() if isinstance(model, Potential) else ()
+    left_out = model.absent_tensors() if isinstance(model, Potential) else ()
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in left_out
     }
     header = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "architecture": type(model).__name__,
         "config": json.dumps(to_dict(model.config), sort_keys=True),
         "card": json.dumps(dict(model.card if card is None else card), sort_keys=True),
     }
     header["sha256"] = content_hash(tensors, header)
-    write_whole(path, save(tensors, header))
+    atomic_write(path, save(tensors, header))
     text = json.dumps({**header, "config": json.loads(header["config"]), "card": json.loads(header["card"])}, indent=2)
-    write_whole(path.with_suffix(".json"), (text + "\n").encode())
+    atomic_write(path.with_suffix(".json"), (text + "\n").encode())
 
 
 @own_torch_state()
@@ -119,6 +120,7 @@ def _load(path: Path, base: type[Any]) -> Any:
         raise ValueError(f"{path} holds a {name}, not a {base.__name__}: {error}") from error
     if cls is Committee:
         raise ValueError(f"{path} says it is a committee, which is a folder of model files. {ANEW}")
+    tensors = migrate_tensors(header["format"], name, tensors)
     config = read_model_config(path, header, cls, tensors)
     check_tensors(path, lambda: cls(config), tensors)
     with torch.random.fork_rng(devices=[]):

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ase_andersonn.config import from_dict, to_dict
 
+from .migrations import migrate_card
+
 DTYPES = ("F64", "F32", "I64", "I32", "I16", "I8", "U8", "BOOL")
 """Types of tensors, as safetensors names them."""
 LIMITS: dict[str, tuple[float, float]] = {
@@ -54,7 +56,7 @@ def read_card(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ValueError: where what the package reads of it is of another type than it writes.
     """
-    card: dict[str, Any] = read_json(path, header, "card")
+    card = migrate_card(header["format"], read_json(path, header, "card"))
     for key, (fits, words) in CARD.items():
         if key in card and not fits(card[key]):
             raise ValueError(f"{key} in the card of {path} is {str(card[key])[:80]!r}; it has to be {words}. {ANEW}")
@@ -165,10 +167,10 @@ def _is(kind: type[Any]) -> Callable[[Any], bool]:
 CARD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "combinations": (_list_of(_list_of(_is_int)), "a list of lists of atomic numbers"),
     "pairs": (_list_of(_is_pair), "a list of pairs of atomic numbers"),
-    "smallest": (_is_int, "a number of atoms"),
+    "min_atoms": (_is_int, "a number of atoms"),
     "periodic": (_list_of(_is(bool)), "a list of true and false"),
     "odd_electrons": (_is(bool), "true or false"),
-    "lone": (_list_of(_is_int), "a list of atomic numbers"),
+    "isolated": (_list_of(_is_int), "a list of atomic numbers"),
     "limits": (_list_of(_is(str)), "a list of sentences"),
 }
 """What the package reads of a card: whether a value fits, and how it should be."""

@@ -13,7 +13,7 @@ from ase_andersonn.structures.graph import pad_edges
 from ase_andersonn.structures.neighbors import neighbor_edges
 
 from .features.composition import composition_features
-from .features.pores import void_features
+from .features.pores import pore_features
 
 
 class GraphSample(NamedTuple):
@@ -27,11 +27,11 @@ class GraphSample(NamedTuple):
     composition: Tensor
     positions: Tensor
     """From the centre of a molecule [n_atoms, 3], Å; 0 in what repeats."""
-    voids: Tensor
+    pores: Tensor
     """Void features; none where the config asks for none."""
 
 
-PER_STRUCTURE = ("composition", "voids")
+PER_STRUCTURE = ("composition", "pores")
 """Fields of a sample that are one row a structure; the others have one an atom or an edge."""
 
 
@@ -46,10 +46,10 @@ class GraphBatch(NamedTuple):
     segments: Segments
     composition: Tensor
     positions: Tensor
-    voids: Tensor
+    pores: Tensor
 
 
-def graph_sample(structure: Atoms, cutoff: float, *, voids: bool) -> GraphSample:
+def graph_sample(structure: Atoms, cutoff: float, *, pores: bool) -> GraphSample:
     """A structure as a sample.
 
     Args:
@@ -65,7 +65,7 @@ def graph_sample(structure: Atoms, cutoff: float, *, voids: bool) -> GraphSample
     check_sites(edges)
     check_lengths(structure.numbers, edges)
     composition = composition_features(structure)
-    empty_space = void_features(structure) if voids else ()
+    empty_space = pore_features(structure) if pores else ()
     positions = structure.positions - structure.positions.mean(0)
     if structure.pbc.any():
         positions = 0.0 * positions
@@ -83,7 +83,7 @@ def collate_graphs(samples: Sequence[GraphSample], device: torch.device, dtype: 
     n_edges = torch.tensor([len(s.center) for s in samples])
     first_atom = (n_atoms.cumsum(0) - n_atoms).repeat_interleave(n_edges)
     first_edge = (n_edges.cumsum(0) - n_edges).repeat_interleave(n_edges)
-    numbers, center, other, reverse, vectors, composition, positions, voids = (
+    numbers, center, other, reverse, vectors, composition, positions, pores = (
         torch.stack(parts) if name in PER_STRUCTURE else torch.cat(parts)
         for name, parts in zip(GraphSample._fields, zip(*samples, strict=True), strict=True)
     )
@@ -104,5 +104,5 @@ def collate_graphs(samples: Sequence[GraphSample], device: torch.device, dtype: 
         Segments(system, len(samples)),
         composition.to(device, dtype),
         positions.to(device, dtype),
-        voids.to(device, dtype),
+        pores.to(device, dtype),
     )

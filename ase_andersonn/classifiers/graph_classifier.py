@@ -12,8 +12,9 @@ cell and supercell have the same answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from ase import Atoms
@@ -23,7 +24,7 @@ from ase_andersonn.backends import CompileMode, compile_function
 from ase_andersonn.labels import ELECTRONIC, LabelSet
 from ase_andersonn.nn.blocks import silu
 from ase_andersonn.nn.equilibrium_cell import ContractiveCell, Injection, apply_cell, pull
-from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.neighbor_attention import NeighborAttention, Neighborhood, PairSpecies
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.nn.spherical_harmonics import L_MAX
@@ -34,7 +35,7 @@ from ase_andersonn.structures.graph import bucket
 from .base import ClassifierModel, SolveStatistics
 from .batch import GraphBatch, GraphSample, collate_graphs, graph_sample
 from .features.composition import n_composition_features
-from .features.pores import n_void_features
+from .features.pores import n_pore_features
 from .layers.atom_pooling import AtomPooling, total
 from .layers.implicit_cell import CellSolver, cotangents, equilibrium, spectral_radius
 from .layers.standardize import Standardize
@@ -59,7 +60,7 @@ class GraphClassifierConfig:
         n_features: width of the features the head sees.
         n_dipoles: dipoles, of learned charges and of learned moments of the atoms, that molecules are told by; 0 for
             none.
-        voids: whether the void features of frameworks are seen.
+        pores: whether pore features of frameworks are inputs.
         contraction: γ, the bound on the cell's Lipschitz constant.
         window: of Anderson's method.
         tolerance: relative residual of the equilibrium.
@@ -70,6 +71,8 @@ class GraphClassifierConfig:
     Raises:
         ValueError: for sizes that make no model.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"voids": "pores"}
 
     labels: LabelSet = field(default_factory=lambda: ELECTRONIC)
     cutoff: float = 4.5
@@ -84,7 +87,7 @@ class GraphClassifierConfig:
     n_pooled: int = 64
     n_features: int = 64
     n_dipoles: int = 0
-    voids: bool = False
+    pores: bool = False
     contraction: float = 0.7
     window: int = 5
     tolerance: float = 1e-5
@@ -137,7 +140,7 @@ class GraphClassifier(ClassifierModel):
         properties = torch.tensor(element_properties(), dtype=torch.float32)
         self.properties: Tensor
         self.register_buffer("properties", properties, persistent=False)
-        self.describe = nn.Sequential(
+        self.element_network = nn.Sequential(
             nn.Linear(properties.shape[1], 64), nn.SiLU(), nn.Linear(64, n_element), nn.SiLU()
         )
         self.learned = nn.Parameter(torch.zeros(len(properties), n_element))
@@ -155,12 +158,12 @@ class GraphClassifier(ClassifierModel):
         )
         self.first = nn.Linear(self.attention.n_features + n_element, n_hidden)
         self.inject = nn.Linear(n_hidden, 2 * c)
-        self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
+        self.cell = ContractiveCell(config.contraction, FeatureShape(c, 0, 0))
         self.pool = AtomPooling(c + n_element, config.n_pooled, config.n_heads)
         self.charges = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
         self.moments = nn.Linear(c, config.n_dipoles, bias=False) if config.n_dipoles else None
         n_composition = n_composition_features()
-        n_voids = n_void_features() if config.voids else 0
+        n_voids = n_pore_features() if config.pores else 0
         n_telling = config.n_dipoles + n_voids
         n_in = self.pool.n_features + n_composition + n_telling
         self.readout = nn.Sequential(
@@ -173,9 +176,9 @@ class GraphClassifier(ClassifierModel):
             nn.Dropout(config.dropout),
         )
         self.direct = nn.Linear(n_telling, config.n_features, bias=False) if n_telling else None
-        self.seen = Standardize(self.attention.n_features)
+        self.standardize = Standardize(self.attention.n_features)
         self.composition = Standardize(n_composition)
-        self.voids = Standardize(n_voids) if config.voids else None
+        self.pores = Standardize(n_voids) if config.pores else None
         self.accelerate(False)
 
     def accelerate(self, mode: CompileMode) -> None:
@@ -190,7 +193,7 @@ class GraphClassifier(ClassifierModel):
 
     def sample(self, structure: Atoms) -> GraphSample:
         """See `ClassifierModel.sample`."""
-        return graph_sample(structure, self.config.cutoff, voids=self.config.voids)
+        return graph_sample(structure, self.config.cutoff, pores=self.config.pores)
 
     def size(self, sample: GraphSample) -> tuple[int, int]:
         """See `ClassifierModel.size`."""
@@ -208,10 +211,10 @@ class GraphClassifier(ClassifierModel):
         for start in range(0, len(samples), 32):
             batch = self.collate(samples[start : start + 32])
             features.append(self.neighborhood(*self.edge_inputs(batch)[:-1], batch.mask).features)
-        self.seen.fit(torch.cat(features))
+        self.standardize.fit(torch.cat(features))
         self.composition.fit(torch.stack([s.composition for s in samples]).to(self.learned))
-        if self.voids is not None:
-            self.voids.fit(torch.stack([s.voids for s in samples]).to(self.learned))
+        if self.pores is not None:
+            self.pores.fit(torch.stack([s.pores for s in samples]).to(self.learned))
 
     # The network
 
@@ -221,7 +224,7 @@ class GraphClassifier(ClassifierModel):
         if self.training and self.config.dropout:  # so that the properties learn to do alone
             kept = torch.rand(len(learned), 1, device=learned.device) >= self.config.dropout
             learned = learned * kept
-        found: Tensor = self.describe(self.properties) + learned
+        found: Tensor = self.element_network(self.properties) + learned
         return found
 
     def edge_inputs(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -239,7 +242,7 @@ class GraphClassifier(ClassifierModel):
     def encode(self, vectors: Tensor, center: Tensor, other: Tensor, own: Tensor, mask: Tensor) -> Injection:
         """The geometry's part of the cell."""
         features, gates = self.neighborhood(vectors, center, other, mask)
-        u, v = self.inject(silu(self.first(torch.cat([self.seen(features), own], -1)))).chunk(2, -1)
+        u, v = self.inject(silu(self.first(torch.cat([self.standardize(features), own], -1)))).chunk(2, -1)
         return Injection(u, v, gates)
 
     def embed(self, batch: GraphBatch) -> Tensor:
@@ -249,8 +252,8 @@ class GraphClassifier(ClassifierModel):
         telling = []
         if self.config.n_dipoles:
             telling.append(self.dipoles(z, injection.gates, batch))
-        if self.voids is not None:
-            telling.append(self.voids(batch.voids))
+        if self.pores is not None:
+            telling.append(self.pores(batch.pores))
         pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
         features: Tensor = self.readout(torch.cat([pooled, self.composition(batch.composition), *telling], -1))
         return features if self.direct is None else features + self.direct(torch.cat(telling, -1))

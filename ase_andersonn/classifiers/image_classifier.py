@@ -127,7 +127,7 @@ class ImageClassifier(ClassifierModel):
         self.solver: Solver = Anderson(config.window, config.mixing) if solver is None else solver
         self.adjoint_statistics: SolveStatistics | None = None
         n_image = len(channel_names(config.n_radial))
-        self.seen = Standardize(n_image)
+        self.standardize = Standardize(n_image)
         self.first = nn.Linear(n_image, config.n_hidden)
         self.inject = nn.Linear(config.n_hidden, 3 * c)
         self.cell = ImageCell(c, config.n_neighbors, config.kernel_size, config.contraction)
@@ -180,13 +180,15 @@ class ImageClassifier(ClassifierModel):
 
     def calibrate(self, samples: Sequence[NodeNeighborImages]) -> None:
         """Measure mean and standard deviation of the image's channels."""
-        self.seen.fit(torch.cat([sample.values.flatten(0, 1) for sample in samples]).to(self.first.weight.device))
+        self.standardize.fit(
+            torch.cat([sample.values.flatten(0, 1) for sample in samples]).to(self.first.weight.device)
+        )
 
     # The network
 
     def encode(self, values: Tensor) -> ImageInjection:
         """The image's part of the cell; values [n_atoms, n_neighbors, n_image_channels]."""
-        u, v, gates = self.inject(silu(self.first(self.seen(values)))).chunk(3, -1)
+        u, v, gates = self.inject(silu(self.first(self.standardize(values)))).chunk(3, -1)
         return ImageInjection(u, v, (gates + OPEN).sigmoid())
 
     def embed(self, batch: NodeNeighborImages) -> Tensor:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ase_andersonn.atomic_write import write_whole
-from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.atomic_write import atomic_write
+from ase_andersonn.classifier import UNCERTAIN, Prediction
 from ase_andersonn.labels import LabelSet
 
 from .label_table import Answer
@@ -43,7 +43,7 @@ def write_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = [(name, answer) for name, answer in zip(names, answers, strict=True) if isinstance(answer, Label)]
+    found = [(name, answer) for name, answer in zip(names, answers, strict=True) if isinstance(answer, Prediction)]
     if not found:
         raise ValueError(f"no structure has a label to be drawn in {path}.")
     own = [answer for _, answer in found]
@@ -62,17 +62,17 @@ def write_picture(
         )
     data = io.BytesIO()
     figure.savefig(data, dpi=150, format=path.suffix.removeprefix(".").lower() or "png")
-    write_whole(path, data.getvalue())
+    atomic_write(path, data.getvalue())
 
 
-def _counts(axes: "Axes", answers: Sequence[Label], colours: dict[str, str], n_failed: int) -> None:
+def _counts(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, str], n_failed: int) -> None:
     counts = [sum(answer.name == kind for answer in answers) for kind in colours]
     axes.bar_label(axes.bar(list(colours), counts, color=list(colours.values())))
     axes.set(ylabel="structures", title=f"{len(answers)} labels, {n_failed} failed")
     axes.tick_params(axis="x", rotation=20)
 
 
-def _triangle(axes: "Axes", answers: Sequence[Label], colours: dict[str, str]) -> None:
+def _triangle(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, str]) -> None:
     """Each structure between the corners of the three labels, which its probabilities weigh."""
     axes.plot(*CORNERS[[0, 1, 2, 0]].T, color="black", linewidth=0.8)
     for label, (x, y), side in zip(colours, CORNERS, (-0.05, 0.05, -0.05), strict=False):
@@ -84,13 +84,13 @@ def _triangle(axes: "Axes", answers: Sequence[Label], colours: dict[str, str]) -
         axes.scatter(places[:, 0], places[:, 1], s=18, color=colour, alpha=0.8)
 
 
-def _histogram(axes: "Axes", answers: Sequence[Label], colours: dict[str, str]) -> None:
+def _histogram(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, str]) -> None:
     values = [[answer.confidence for answer in answers if answer.name == kind] for kind in colours]
     axes.hist(values, bins=20, range=(0.0, 1.0), stacked=True, color=list(colours.values()))
     axes.set(title="probabilities", xlabel="probability of the best label", ylabel="structures")
 
 
-def _trust(axes: "Axes", answers: Sequence[Label], colours: dict[str, str], confidence: float) -> None:
+def _trust(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, str], confidence: float) -> None:
     for kind, colour in colours.items():
         own = [answer for answer in answers if answer.name == kind]
         axes.scatter([a.novelty for a in own], [a.confidence for a in own], s=18, color=colour, alpha=0.8)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ase.db import connect
 
-from ase_andersonn.atomic_write import write_whole
-from ase_andersonn.classifier import UNCERTAIN, Label
+from ase_andersonn.atomic_write import atomic_write
+from ase_andersonn.classifier import UNCERTAIN, Prediction
 from ase_andersonn.labels import LabelSet
 from ase_andersonn.structures.files import structures_in
 from ase_andersonn.structures.paths import files_of, printable
@@ -20,7 +20,7 @@ from ase_andersonn.structures.reading import structure_from
 
 from .outputs import check_table
 
-Answer = Label | Exception
+Answer = Prediction | Exception
 
 
 def named_structures(given: Iterable[str], names: list[str], *, out: Path | None = None) -> Iterator[Any]:
@@ -55,7 +55,7 @@ def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]
     """One row a structure: name, label, confidence, novelty, probabilities, error."""
     table = []
     for name, answer in zip(names, answers, strict=True):
-        if isinstance(answer, Label):
+        if isinstance(answer, Prediction):
             row: dict[str, Any] = {"name": _encodable(name), "label": answer.name, "best": answer.best}
             row |= {"confidence": answer.confidence, "novelty": answer.novelty, "spread": answer.spread}
             row |= {f"p({label})": p for label, p in answer.probabilities.items()} | {"error": None}
@@ -85,7 +85,7 @@ def write_answers(out: Path, names: Sequence[str], answers: Sequence[Answer], st
         data = _as_csv(table).encode()
     else:
         data = _as_database(table, structures)
-    write_whole(out, data)
+    atomic_write(out, data)
 
 
 def write_or_keep(
@@ -144,7 +144,7 @@ def failures(names: Sequence[str], answers: Sequence[Answer]) -> list[tuple[str,
 
 def summary(answers: Sequence[Answer], labels: LabelSet) -> str:
     """How many structures have which label, as a table of a few lines."""
-    found = [answer for answer in answers if isinstance(answer, Label)]
+    found = [answer for answer in answers if isinstance(answer, Prediction)]
     names = [*labels.labels, UNCERTAIN]
     width = max(map(len, [*names, "unusual", "failed"]))
     lines = [f"{'label':<{width}}  {'number':>8}  {'share':>7}  {'mean confidence':>15}"]

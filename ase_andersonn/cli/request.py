@@ -123,10 +123,10 @@ def write_results(request: Request, results: Results) -> None:
 
 
 def _write_text(path: Path | None, text: str) -> None:
-    from ase_andersonn.atomic_write import write_whole
+    from ase_andersonn.atomic_write import atomic_write
 
     if path is not None:
-        write_whole(path, text.encode())
+        atomic_write(path, text.encode())
 
 
 def _write_structures(path: Path | None, good: Sequence[Any]) -> None:

@@ -31,7 +31,7 @@ class Linearized(NamedTuple):
 
     Attributes:
         sent: `W₀ z` [n_atoms, width of a message].
-        slope: of the nonlinearity, see `ranks.activation_slope` [n_atoms, n_channels].
+        slope: of the nonlinearity, see `irreps.norm_activation_derivative` [n_atoms, n_channels].
         weights: the cell's matrices.
     """
 
@@ -40,7 +40,7 @@ class Linearized(NamedTuple):
     weights: CellWeights
 
 
-class Operators:
+class CompiledModel:
     """The functions of one model on one device, and what is put together from them.
 
     Args:
@@ -56,8 +56,8 @@ class Operators:
         self.functions = functions = Functions(model)
         self.encoder = Encoder(functions, compiled, device)
         self.linearize = compiled(functions.linearize)
-        self.sweep = compiled(functions.sweep)
-        self.at_once = compiled(functions.at_once)
+        self.picard = compiled(functions.picard)
+        self.fused = compiled(functions.fused)
         self.training = TrainingFunctions(model)
         # The largest functions by far: batches differ in size, so compile them once for all sizes.
         once = partial(compiled, dynamic=True)
@@ -113,10 +113,10 @@ class Operators:
         return Injection(adjoint, inner, gates)
 
 
-def operators_of(model: EnergyModel, device: torch.device, mode: CompileMode) -> Operators:
+def compiled_model(model: EnergyModel, device: torch.device, mode: CompileMode) -> CompiledModel:
     """The functions of a model, made once for each device and compile mode, and kept with it."""
     key = (device, mode)
     if key not in model._compiled:
-        model._compiled[key] = Operators(model, device, mode)
-    operators: Operators = model._compiled[key]
-    return operators
+        model._compiled[key] = CompiledModel(model, device, mode)
+    compiled: CompiledModel = model._compiled[key]
+    return compiled

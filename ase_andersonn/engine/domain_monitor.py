@@ -5,7 +5,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from ase_andersonn.nn.radial import distances
-from ase_andersonn.potentials.base import NEARER, EnergyModel
+from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE, EnergyModel
 from ase_andersonn.potentials.interface import warn_caller
 from ase_andersonn.potentials.training_domain import EXTRAPOLATION
 from ase_andersonn.structures.graph import Graph
@@ -22,9 +22,10 @@ class DomainMonitor:
 
     Structures that are summed over tiles are not looked at.
 
-    - Atoms nearer than the model's `closest` distance of their elements, where it adds the repulsion of the nuclei.
+    - Atoms nearer than the model's `min_distance` distance of their elements, where it adds the repulsion of the
+    nuclei.
     - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
-    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `lone` of the card
+    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `isolated` of the card
       are the atomic numbers of which some were.
 
     Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
@@ -36,7 +37,7 @@ class DomainMonitor:
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
         self.left = {"near", "unlike"} if model.card else set()
-        self.left |= {"lone"} & set(model.card)
+        self.left |= {"isolated"} & set(model.card)
         self.rebuilds = self.calls = 0
 
     def follow(self, graph: Graph, rebuilds: int) -> None:
@@ -58,8 +59,8 @@ class DomainMonitor:
         if "near" in self.left and (text := self._near(graph, species)):
             self.left.remove("near")
             warn_caller(text)
-        if "lone" in self.left and (text := self._lone(graph)):
-            self.left.remove("lone")
+        if "isolated" in self.left and (text := self._isolated(graph)):
+            self.left.remove("isolated")
             warn_caller(text)
 
     def extrapolation(self, graph: Graph, found: Equilibrium) -> Tensor | None:
@@ -73,11 +74,11 @@ class DomainMonitor:
         scores = self.model.extrapolation(u, v, species)
         if scores is None:
             return None
-        shortest = self.model.closest[species[:, None], species[graph.neighbors]] / NEARER
-        nearer = (shortest / distances(graph.vectors, graph.mask) - 1.0) / (1.0 / NEARER - 1.0)
+        shortest = self.model.min_distance[species[:, None], species[graph.neighbors]] / MIN_DISTANCE_SHARE
+        nearer = (shortest / distances(graph.vectors, graph.mask) - 1.0) / (1.0 / MIN_DISTANCE_SHARE - 1.0)
         return scores + nearer.masked_fill(~graph.mask, 0.0).clamp(min=0.0).amax(1)
 
-    def check_unlike(self, graph: Graph, scores: Tensor | None) -> None:
+    def check_extrapolation(self, graph: Graph, scores: Tensor | None) -> None:
         """Warn of a structure most atoms of which are farther out than those of any in training are in the mean, or of
         an atom that is much farther out than any in training.
         """
@@ -85,7 +86,7 @@ class DomainMonitor:
             return
         species = self.model.species(graph.numbers)
         out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
-        shares = scores / self.model.farthest[species]
+        shares = scores / self.model.environment_max[species]
         atom, system = int(shares.argmax()), int(out.argmax())
         if float(out[system]) > MOST:
             own = graph.system == system
@@ -98,7 +99,7 @@ class DomainMonitor:
         self.left.remove("unlike")
         r = distances(graph.vectors, graph.mask)
         density = (
-            self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.densest[species]
+            self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.max_density[species]
         )
         how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
         near = float(r.masked_fill(~graph.mask, self.model.cutoff)[own].amin(1).mean())
@@ -110,7 +111,8 @@ class DomainMonitor:
 
     def _near(self, graph: Graph, species: Tensor) -> str:
         shares = (
-            graph.vectors.square().sum(-1) / self.model.closest[species[:, None], species[graph.neighbors]].square()
+            graph.vectors.square().sum(-1)
+            / self.model.min_distance[species[:, None], species[graph.neighbors]].square()
         )
         shares = shares.masked_fill(~graph.mask, 1.0)
         slot = int(shares.argmin())
@@ -126,11 +128,11 @@ class DomainMonitor:
             "model was not trained on such pairs, and what it says of them is the repulsion of their nuclei."
         )
 
-    def _lone(self, graph: Graph) -> str:
+    def _isolated(self, graph: Graph) -> str:
         lone = ~graph.mask.any(1)
         if not bool(lone.any()):
             return ""
-        learnt = self.model.card["lone"]
+        learnt = self.model.card["isolated"]
         found = [i for i in lone.nonzero().flatten().tolist() if int(graph.numbers[i]) not in learnt]
         if not found:
             return ""

@@ -15,7 +15,7 @@ from ase_andersonn.nn.equilibrium_cell import Injection
 from ase_andersonn.nn.messages import gathered
 from ase_andersonn.structures.graph import Graph
 
-from .functions import Functions, told_cotangent
+from .functions import Functions, message_vjp
 
 BLOCK = 256
 """Atoms in a block on the CPU."""
@@ -49,14 +49,14 @@ class Encoding(NamedTuple):
         pair: energies that depend on the geometry alone [n_atoms], eV.
         tape: of the first blocks and of those that hear their steps, or None where they are computed anew.
         own: what the atoms keep for themselves [n_atoms, any], where they tell.
-        told: what they tell [n_members, n_told].
+        told: what they tell [n_members, n_message].
     """
 
     injection: Injection
     pair: Tensor
     tape: tuple[list[Step], list[Step]] | None = None
     own: Tensor | None = None
-    told: Tensor | None = None
+    message: Tensor | None = None
 
 
 class Encoder:
@@ -69,16 +69,16 @@ class Encoder:
     """
 
     def __init__(self, functions: Functions, compiled: Callable[[Any], Any], device: torch.device) -> None:
-        self.tells = bool(functions.model.n_told)
-        self.first = compiled(functions.tell if self.tells else functions.encode_block)
-        self.second = compiled(functions.hear)
+        self.tells = bool(functions.model.n_message)
+        self.first = compiled(functions.embed if self.tells else functions.encode_block)
+        self.second = compiled(functions.inject)
         self.block = BLOCK if device.type == "cpu" else BLOCK_CUDA
 
     def blocks(self, n_atoms: int) -> Iterator[slice]:
         """Slices of at most `block` atoms that cover all."""
         return (slice(start, min(start + self.block, n_atoms)) for start in range(0, n_atoms, self.block))
 
-    def encode(self, graph: Graph, species: Tensor, *, keep: bool, n_hearing: int | None = None) -> Encoding:
+    def encode(self, graph: Graph, species: Tensor, *, keep: bool, n_receivers: int | None = None) -> Encoding:
         """The geometry's part of the cell.
 
         Args:
@@ -86,7 +86,7 @@ class Encoder:
             species: [n_members]; there may be more members than rows in the graph, which are then neighbours only, and
                 tell nothing.
             keep: whether derivatives in the edge vectors will be asked for.
-            n_hearing: number of the first rows alone whose `u` and `v` are wanted, all neighbours of which are rows;
+            n_receivers: number of the first rows alone whose `u` and `v` are wanted, all neighbours of which are rows;
                 None for all.
         """
         keep = keep and graph.n_atoms <= KEPT_ATOMS
@@ -94,12 +94,12 @@ class Encoder:
         if not self.tells:
             u, v, gates, pair = _joined(first)
             return Encoding(Injection(u, v, gates), pair, (first, []) if keep else None)
-        own, told, gates, pair = _joined(first)
-        told = _padded(told, len(species))
-        hearing = self.blocks(graph.n_atoms if n_hearing is None else n_hearing)
-        second = [self._second(graph, species, b, own, told, keep) for b in hearing]
+        own, message, gates, pair = _joined(first)
+        message = _padded(message, len(species))
+        receivers = self.blocks(graph.n_atoms if n_receivers is None else n_receivers)
+        second = [self._second(graph, species, b, own, message, keep) for b in receivers]
         u, v = _joined(second)
-        return Encoding(Injection(u, v, gates), pair, (first, second) if keep else None, own, told)
+        return Encoding(Injection(u, v, gates), pair, (first, second) if keep else None, own, message)
 
     def pull(
         self,
@@ -119,14 +119,14 @@ class Encoder:
         """
         first, second = encoding.tape or (None, None)
         of_first, gradient = of_cell, None
-        if encoding.own is not None and encoding.told is not None:
+        if encoding.own is not None and encoding.message is not None:
             pulled = []
             for k, b in enumerate(self.blocks(len(encoding.injection.u))):
-                step = second[k] if second else self._second(graph, species, b, encoding.own, encoding.told, True)
+                step = second[k] if second else self._second(graph, species, b, encoding.own, encoding.message, True)
                 pulled.append(step.pull(of_cell(b)))
             gradient, of_own, of_heard = (_padded(torch.cat(x), graph.n_atoms) for x in zip(*pulled, strict=True))
             del pulled
-            of_told = told_cotangent(of_heard, graph.reverse)
+            of_told = message_vjp(of_heard, graph.reverse)
 
             def of_first(b: slice) -> tuple[Tensor, Tensor]:
                 return of_own[b], of_told[b]
@@ -145,10 +145,10 @@ class Encoder:
             outputs = self.first(vectors, species[b], species[graph.neighbors[b]], graph.mask[b])
             return Step((vectors,), outputs)
 
-    def _second(self, graph: Graph, species: Tensor, b: slice, own: Tensor, told: Tensor, keep: bool) -> Step:
+    def _second(self, graph: Graph, species: Tensor, b: slice, own: Tensor, message: Tensor, keep: bool) -> Step:
         """What a block hears."""
         near = graph.neighbors[b]
-        inputs = tuple(x.detach().requires_grad_(keep) for x in (graph.vectors[b], own[b], gathered(told, near)))
+        inputs = tuple(x.detach().requires_grad_(keep) for x in (graph.vectors[b], own[b], gathered(message, near)))
         with torch.set_grad_enabled(keep):
             vectors, *others = inputs
             outputs = self.second(vectors, species[b], species[near], graph.mask[b], *others)

@@ -17,7 +17,7 @@ from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers.base import Solver
 from ase_andersonn.structures.graph import Graph
 
-from .compiled import operators_of
+from .compiled import compiled_model
 from .equilibrium import (
     ANDERSON,
     MAX_STEPS,
@@ -25,8 +25,8 @@ from .equilibrium import (
     SolveOptions,
     Start,
     cold_start,
-    find_equilibrium,
     per_system,
+    solve_equilibrium,
 )
 from .weight_gradients import differentiable
 
@@ -71,7 +71,7 @@ def evaluate(
     solver: Solver = ANDERSON,
     max_steps: int = MAX_STEPS,
     begin: Callable[[Tensor], Start] = cold_start,
-    sweep: bool = False,
+    picard: bool = False,
     compile: CompileMode = False,
 ) -> Evaluation:
     """Energy, forces and stress of every structure in a graph.
@@ -98,18 +98,18 @@ def evaluate(
     if next(model.parameters()).is_inference():  # made inside inference mode, where autograd may not read them
         model = copy.deepcopy(model)
     species = model.species(graph.numbers)
-    operators = operators_of(model, graph.vectors.device, compile)
-    options = SolveOptions(tol, solver, max_steps, begin, sweep)
+    compiled = compiled_model(model, graph.vectors.device, compile)
+    options = SolveOptions(tol, solver, max_steps, begin, picard)
 
     wanted = forces or stress
     if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
-        found, lagrangian, gradient = differentiable(model, graph, species, operators, options, derivatives=wanted)
+        found, lagrangian, gradient = differentiable(model, graph, species, compiled, options, derivatives=wanted)
     else:
         with torch.no_grad():
-            found = find_equilibrium(graph, species, operators, options, derivatives=wanted)
+            found = solve_equilibrium(graph, species, compiled, options, derivatives=wanted)
             gradient = None
             if wanted:
-                gradient = operators.edge_gradient(graph, species, found.encoding, found.linearized(), found.adjoint)
+                gradient = compiled.edge_gradient(graph, species, found.encoding, found.linearized(), found.adjoint)
         lagrangian = found.lagrangian
     return evaluation_of(model, graph, species, found, lagrangian, gradient, forces=forces, stress=stress)
 

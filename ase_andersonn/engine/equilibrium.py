@@ -20,13 +20,13 @@ from ase_andersonn.solvers.base import TINY, Counters, Segments, Solution, Solve
 from ase_andersonn.solvers.gmres import solve_linear
 from ase_andersonn.structures.graph import Graph
 
-from .compiled import Linearized, Operators
+from .compiled import CompiledModel, Linearized
 from .encoding import Encoding
-from .functions import Swept
+from .functions import PicardResult
 
 ANDERSON = Anderson()
 MAX_STEPS = 60
-SWEEP_STEPS = (7, 6)
+PICARD_STEPS = (7, 6)
 """Plain steps for the features and for the adjoint where they come first."""
 REFINEMENTS = 12
 """How often the residual tolerance is tightened at most while the estimated energy error is above the tolerance."""
@@ -76,7 +76,7 @@ class SolveOptions:
     solver: Solver = ANDERSON
     max_steps: int = MAX_STEPS
     begin: Callable[[Tensor], Start] = cold_start
-    sweep: bool = False
+    picard: bool = False
 
     def settings(self, graph: Graph, residual_tol: float | None = None) -> dict[str, Any]:
         """Arguments of `solvers.solve` for the features of a graph."""
@@ -140,10 +140,10 @@ def per_system(rows: Tensor, graph: Graph) -> Tensor:
     return rows.new_zeros(graph.n_systems, *rows.shape[1:]).index_add(0, graph.system, rows)
 
 
-def find_equilibrium(
+def solve_equilibrium(
     graph: Graph,
     species: Tensor,
-    operators: Operators,
+    compiled: CompiledModel,
     options: SolveOptions,
     *,
     derivatives: bool,
@@ -157,18 +157,20 @@ def find_equilibrium(
         options: how to solve.
         derivatives: whether derivatives in the edge vectors will be asked for.
     """
-    return solve_encoded(graph, species, operators, operators.encoder.encode(graph, species, keep=derivatives), options)
+    return solve_equilibrium_encoded(
+        graph, species, compiled, compiled.encoder.encode(graph, species, keep=derivatives), options
+    )
 
 
-def solve_encoded(
+def solve_equilibrium_encoded(
     graph: Graph,
     species: Tensor,
-    operators: Operators,
+    compiled: CompiledModel,
     encoding: Encoding,
     options: SolveOptions,
     focus: Tensor | None = None,
 ) -> Equilibrium:
-    """`find_equilibrium` where the geometry's part is known already; of the graph only its topology is used.
+    """`solve_equilibrium` where the geometry's part is known already; of the graph only its topology is used.
 
     Args:
         graph: structures.
@@ -178,20 +180,20 @@ def solve_encoded(
         options: how to solve.
         focus: 1 for atoms whose readout is part of the energy, 0 for the others [n_atoms]; None for all.
     """
-    problem = _Problem(graph, species, operators, encoding, focus)
+    problem = _Problem(graph, species, compiled, encoding, focus)
     residual_tol = math.sqrt(options.tol)
     floor = 10 * torch.finfo(encoding.pair.dtype).eps
     start, spent = options.begin(encoding.injection.u), (0, 0)
     earlier: Equilibrium | None = None
-    if options.sweep:
-        earlier = problem.sweep(start, residual_tol)
+    if options.picard:
+        earlier = problem.picard(start, residual_tol)
         if earlier.within(options.tol):
             return earlier
         start, spent = Start(earlier.z, earlier.adjoint), earlier.evaluations
     for _ in range(REFINEMENTS + 1):
         found = problem.solve(start, options.settings(graph, residual_tol), spent)
         if earlier is not None:
-            found = _without_those_done(found, earlier, graph, options.tol)
+            found = _without_converged(found, earlier, graph, options.tol)
         done = not bool(found.converged.all()) or bool((found.error <= options.tol).all())
         if done or residual_tol <= floor:
             break
@@ -202,7 +204,7 @@ def solve_encoded(
     return found
 
 
-def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, tol: float) -> Equilibrium:
+def _without_converged(found: Equilibrium, earlier: Equilibrium, graph: Graph, tol: float) -> Equilibrium:
     """What was found, but for structures whose error was small enough earlier: they stay as if they were alone."""
     done = earlier.converged.to(earlier.error.device) & (earlier.error <= tol)
     if not bool(done.any()):
@@ -218,8 +220,8 @@ def _without_those_done(found: Equilibrium, earlier: Equilibrium, graph: Graph, 
     )
 
 
-def swept_equilibrium(
-    swept: Swept,
+def equilibrium_from_picard(
+    swept: PicardResult,
     graph: Graph,
     encoding: Encoding,
     weights: CellWeights,
@@ -254,41 +256,41 @@ class _Problem:
     """The fixed-point equations of one graph."""
 
     def __init__(
-        self, graph: Graph, species: Tensor, operators: Operators, encoding: Encoding, focus: Tensor | None
+        self, graph: Graph, species: Tensor, compiled: CompiledModel, encoding: Encoding, focus: Tensor | None
     ) -> None:
-        self.graph, self.species, self.operators, self.encoding = graph, species, operators, encoding
+        self.graph, self.species, self.compiled, self.encoding = graph, species, compiled, encoding
         self.focus = focus
-        self.weights = operators.cell_weights()
+        self.weights = compiled.cell_weights()
 
     @cached_property
     def reversed_gates(self) -> Tensor:
         return reverse_gates(self.encoding.injection.gates, self.graph.reverse)
 
     def cell(self, z: Tensor) -> Tensor:
-        result: Tensor = self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
+        result: Tensor = self.compiled.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
         return result
 
-    def sweep(self, start: Start, residual_tol: float) -> Equilibrium:
+    def picard(self, start: Start, residual_tol: float) -> Equilibrium:
         """Features and adjoint after plain steps, converged or not."""
-        graph, injection, operators = self.graph, self.encoding.injection, self.operators
+        graph, injection, compiled = self.graph, self.encoding.injection, self.compiled
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
-        swept = operators.sweep(z, injection, *topology, self.weights, self.species, self.focus, SWEEP_STEPS)
-        return swept_equilibrium(
-            swept, graph, self.encoding, self.weights, SWEEP_STEPS, residual_tol, operators.sweep.backend
+        swept = compiled.picard(z, injection, *topology, self.weights, self.species, self.focus, PICARD_STEPS)
+        return equilibrium_from_picard(
+            swept, graph, self.encoding, self.weights, PICARD_STEPS, residual_tol, compiled.picard.backend
         )
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""
-        operators, graph, weights = self.operators, self.graph, self.weights
+        compiled, graph, weights = self.compiled, self.graph, self.weights
         injection, neighbors = self.encoding.injection, graph.neighbors
         forward = solve(self.cell, injection.u if start.z is None else start.z, state=start.state, **settings)
         z = forward.value
-        residual, slope, source, energies = operators.linearize(z, injection, neighbors, weights, self.species)
+        residual, slope, source, energies = compiled.linearize(z, injection, neighbors, weights, self.species)
         if self.focus is not None:
             source, energies = source * self.focus[:, None], energies * self.focus
         backward = solve_linear(
-            lambda adjoint: source + operators.pull(adjoint, slope, self.reversed_gates, neighbors, weights),
+            lambda adjoint: source + compiled.pull(adjoint, slope, self.reversed_gates, neighbors, weights),
             source if start.adjoint is None else start.adjoint,
             state=start.adjoint_state,
             **settings,
@@ -306,5 +308,5 @@ class _Problem:
             forward=forward,
             backward=backward,
             evaluations=(spent[0] + forward.evaluations + 1, spent[1] + backward.evaluations),
-            backend=operators.cell.backend,
+            backend=compiled.cell.backend,
         )

@@ -37,13 +37,13 @@ logger = logging.getLogger(__name__)
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
 CLOSE = 1.0
-"""Times the model's `closest` distance: where atoms are closer, an energy is found with its forces, which say what
+"""Times the model's `min_distance` distance: where atoms are closer, an energy is found with its forces, which say what
 rounding may do to it; see `derivatives.rounding`. Elsewhere an energy alone costs no forces."""
-SMALL = 256
+FUSED_MAX_ATOMS = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
 
 
-class Whole(Evaluator):
+class DirectEvaluator(Evaluator):
     """Energies, forces and stresses of an equilibrium model.
 
     Args:
@@ -72,9 +72,9 @@ class Whole(Evaluator):
         """See `Evaluator.calculate`."""
         return self._calculate(atoms, forces=forces, stress=stress, look=True)
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
-        """See `Evaluator.propose`. Of trial structures, which most often are rejected, nothing is said."""
-        if len(touched) >= len(atoms):  # nothing may be taken from what was evaluated before
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
+        """See `Evaluator.trial_energy`. Of trial structures, which most often are rejected, nothing is said."""
+        if len(changed) >= len(atoms):  # nothing may be taken from what was evaluated before
             self._last = None
         energy: float = self._calculate(atoms, forces=False, stress=False, look=False)["energy"]
         return energy
@@ -111,7 +111,7 @@ class Whole(Evaluator):
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
         """At once where that is enough, else with all that a solver can do; its history says that it was needed."""
         mode = self._compile_mode()
-        if graph.n_atoms <= SMALL and (self.warm_start is None or self.warm_start.empty):
+        if graph.n_atoms <= FUSED_MAX_ATOMS and (self.warm_start is None or self.warm_start.empty):
             found = evaluate_at_once(
                 self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, compile=mode
             )
@@ -161,7 +161,7 @@ class Whole(Evaluator):
     def _extrapolation(self, graph: Graph, evaluation: Evaluation) -> torch.Tensor | None:
         """How far each atom is from what was learnt [n_atoms]; warns once where that is too far."""
         scores = self.contacts.extrapolation(graph, evaluation.equilibrium)
-        self.contacts.check_unlike(graph, scores)
+        self.contacts.check_extrapolation(graph, scores)
         return scores
 
     def reset(self) -> None:
@@ -175,7 +175,7 @@ class Whole(Evaluator):
     def _is_close(self, graph: Graph) -> bool:
         """Whether atoms are so close that rounding may matter, of which forces are the measure."""
         species = self.model.species(graph.numbers)
-        nearest = CLOSE * self.model.closest[species[:, None], species[graph.neighbors]]
+        nearest = CLOSE * self.model.min_distance[species[:, None], species[graph.neighbors]]
         return bool(((graph.vectors.square().sum(-1) < nearest.square()) & graph.mask).any())
 
     def _follow(self, atoms: Atoms, before: "_Last | None") -> None:

@@ -21,7 +21,7 @@ from ase_andersonn.nn.messages import gathered
 from ase_andersonn.potentials.base import EnergyModel
 
 
-class Swept(NamedTuple):
+class PicardResult(NamedTuple):
     """What some plain steps for the features, and then for the adjoint, arrive at; names as in `Equilibrium`.
 
     Attributes:
@@ -60,29 +60,29 @@ class Functions:
         self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same of a block of atoms whose neighbours tell nothing."""
-        own, _, gates, pair = self.tell(vectors, species, neighbor_species, mask)
-        u, v = self.hear(vectors, species, neighbor_species, mask, own, None)
+        own, _, gates, pair = self.embed(vectors, species, neighbor_species, mask)
+        u, v = self.inject(vectors, species, neighbor_species, mask, own, None)
         return u, v, gates, pair
 
-    def tell(
+    def embed(
         self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What a block of atoms knows for itself, what it tells, gates and pair energies."""
         args = vectors, species, neighbor_species, mask
-        own, told, gates = self.model.tell(*args)
-        return own, told, gates, self.model.pair_energies(*args)
+        own, message, gates = self.model.embed(*args)
+        return own, message, gates, self.model.pair_energies(*args)
 
-    def hear(
+    def inject(
         self,
         vectors: Tensor,
         species: Tensor,
         neighbor_species: Tensor,
         mask: Tensor,
         own: Tensor,
-        heard: Tensor | None,
+        messages: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """`u` and `v` of a block of atoms."""
-        return self.model.hear(vectors, species, neighbor_species, mask, own, heard)
+        return self.model.inject(vectors, species, neighbor_species, mask, own, messages)
 
     def linearize(
         self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
@@ -97,7 +97,7 @@ class Functions:
         source, energies = torch.func.grad(readout, has_aux=True)(z)
         return f - z, slope, source, energies
 
-    def sweep(
+    def picard(
         self,
         z: Tensor,
         injection: Injection,
@@ -107,7 +107,7 @@ class Functions:
         species: Tensor,
         focus: Tensor | None,
         steps: tuple[int, int],
-    ) -> Swept:
+    ) -> PicardResult:
         """Plain steps `z ← f(z)`, then `λ ← ∂E/∂z + (∂f/∂z)ᵀ λ` at the last `z`, all in one function.
 
         Args:
@@ -131,9 +131,9 @@ class Functions:
             before, adjoint = adjoint, source + pull(adjoint, slope, gates, neighbors, weights)
         correction = (adjoint * residual).sum(-1)
         squares = [x.square().sum(-1) for x in (residual, z + residual, adjoint - before, adjoint)]
-        return Swept(z, adjoint, slope, energies + correction, torch.stack((*squares, correction), -1))
+        return PicardResult(z, adjoint, slope, energies + correction, torch.stack((*squares, correction), -1))
 
-    def at_once(
+    def fused(
         self,
         vectors: Tensor,
         species: Tensor,
@@ -143,8 +143,8 @@ class Functions:
         weights: CellWeights,
         steps: tuple[int, int],
         derivatives: bool,
-    ) -> tuple[Swept, Injection, Tensor, Tensor | None]:
-        """`encode`, `sweep` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
+    ) -> tuple[PicardResult, Injection, Tensor, Tensor | None]:
+        """`encode`, `picard` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
 
         Returns:
             what the steps arrive at, the geometry's part of the cell, the pair energies [n_atoms], eV, and `∂L/∂d`
@@ -152,7 +152,7 @@ class Functions:
         """
         (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
         injection = Injection(u, v, gates)
-        swept = self.sweep(u, injection, neighbors, reverse, weights, species, None, steps)
+        swept = self.picard(u, injection, neighbors, reverse, weights, species, None, steps)
         if pull_back is None:
             return swept, injection, pair, None
         inner, messages, _ = message_cotangent(swept.adjoint, swept.slope, weights)
@@ -173,29 +173,29 @@ class Functions:
             return self.encode(vectors, species, neighbors, mask), None
         near = species[neighbors]
         vjp: Any = torch.func.vjp
-        if not self.model.n_told:
+        if not self.model.n_message:
             outputs, back = vjp(lambda d: self.encode_block(d, species, near, mask), vectors)
             return outputs, lambda *cotangents: back(cotangents)[0]
-        (own, told, *others), tell_back = vjp(lambda d: self.tell(d, species, near, mask), vectors)
-        inputs = vectors, own, gathered(told, neighbors)
-        injected, hear_back = vjp(lambda d, x, heard: self.hear(d, species, near, mask, x, heard), *inputs)
+        (own, message, *others), tell_back = vjp(lambda d: self.embed(d, species, near, mask), vectors)
+        inputs = vectors, own, gathered(message, neighbors)
+        injected, hear_back = vjp(lambda d, x, messages: self.inject(d, species, near, mask, x, messages), *inputs)
 
         def pull_back(u: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
             gradient, of_own, of_heard = hear_back((u, v))
-            total: Tensor = gradient + tell_back((of_own, told_cotangent(of_heard, reverse), *rest))[0]
+            total: Tensor = gradient + tell_back((of_own, message_vjp(of_heard, reverse), *rest))[0]
             return total
 
         return (*injected, *others), pull_back
 
 
-def told_cotangent(of_heard: Tensor, reverse: Tensor) -> Tensor:
-    """The derivative in what atoms tell [n_atoms, n_told], from that in what their neighbours hear.
+def message_vjp(of_heard: Tensor, reverse: Tensor) -> Tensor:
+    """The derivative in what atoms tell [n_atoms, n_message], from that in what their neighbours hear.
 
     As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions. An
     edge that leads to itself, as those to atoms without a list do, is to have no cotangent.
 
     Args:
-        of_heard: [n_atoms, n_neighbors, n_told].
+        of_heard: [n_atoms, n_neighbors, n_message].
         reverse: place of the reversed edges [n_atoms, n_neighbors].
     """
     return gathered(of_heard.flatten(0, 1), reverse).sum(1)

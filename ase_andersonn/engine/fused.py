@@ -12,12 +12,12 @@ from ase_andersonn.backends import CompileMode
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import Graph
 
-from .compiled import Operators, operators_of
+from .compiled import CompiledModel, compiled_model
 from .encoding import Encoding
 from .energy_forces import Evaluation, evaluation_of
-from .equilibrium import Equilibrium, swept_equilibrium
+from .equilibrium import Equilibrium, equilibrium_from_picard
 
-SMALL_STEPS = (8, 7)
+FUSED_STEPS = (8, 7)
 """Plain steps for the features and for the adjoint: a step is cheap in a structure this small, and a miss is not."""
 
 
@@ -39,22 +39,22 @@ def evaluate_at_once(
         ValueError: for elements that the model does not know.
     """
     species = model.species(graph.numbers)
-    operators = operators_of(model, graph.vectors.device, compile)
-    found, gradient = _find(graph, species, operators, tol, derivatives=forces or stress)
+    compiled = compiled_model(model, graph.vectors.device, compile)
+    found, gradient = _find(graph, species, compiled, tol, derivatives=forces or stress)
     if not found.within(tol):
         return None
     return evaluation_of(model, graph, species, found, found.lagrangian, gradient, forces=forces, stress=stress)
 
 
 def _find(
-    graph: Graph, species: Tensor, operators: Operators, tol: float, *, derivatives: bool
+    graph: Graph, species: Tensor, compiled: CompiledModel, tol: float, *, derivatives: bool
 ) -> tuple[Equilibrium, Tensor | None]:
     """Features and adjoint, converged or not, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None."""
-    weights = operators.cell_weights()
+    weights = compiled.cell_weights()
     topology = graph.neighbors, graph.mask, graph.reverse
-    swept, injection, pair, gradient = operators.at_once(
-        graph.vectors, species, *topology, weights, SMALL_STEPS, derivatives
+    swept, injection, pair, gradient = compiled.fused(
+        graph.vectors, species, *topology, weights, FUSED_STEPS, derivatives
     )
     encoding = Encoding(injection, pair)
-    backend = operators.at_once.backend
-    return swept_equilibrium(swept, graph, encoding, weights, SMALL_STEPS, math.sqrt(tol), backend), gradient
+    backend = compiled.fused.backend
+    return equilibrium_from_picard(swept, graph, encoding, weights, FUSED_STEPS, math.sqrt(tol), backend), gradient

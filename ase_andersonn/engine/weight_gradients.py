@@ -24,9 +24,9 @@ from ase_andersonn.solvers.base import TINY, Solution
 from ase_andersonn.solvers.gmres import solve_linear
 from ase_andersonn.structures.graph import Graph
 
-from .compiled import Operators
+from .compiled import CompiledModel
 from .encoding import Encoding
-from .equilibrium import Equilibrium, SolveOptions, per_system, solve_encoded
+from .equilibrium import Equilibrium, SolveOptions, per_system, solve_equilibrium_encoded
 from .training_functions import Solved, Topology, tangent_source
 
 TANGENT_STEPS = (8, 8)
@@ -39,7 +39,7 @@ class _Job:
 
     graph: Graph
     species: Tensor
-    operators: Operators
+    compiled: CompiledModel
     options: SolveOptions
     names: tuple[str, ...]
     found: list[Equilibrium]
@@ -50,7 +50,13 @@ class _Job:
 
 
 def differentiable(
-    model: EnergyModel, graph: Graph, species: Tensor, operators: Operators, options: SolveOptions, *, derivatives: bool
+    model: EnergyModel,
+    graph: Graph,
+    species: Tensor,
+    compiled: CompiledModel,
+    options: SolveOptions,
+    *,
+    derivatives: bool,
 ) -> tuple[Equilibrium, Tensor, Tensor | None]:
     """The equilibrium, `L` of each atom [n_atoms], eV, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, if wanted.
 
@@ -59,8 +65,8 @@ def differentiable(
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     vectors = graph.vectors.detach().requires_grad_(derivatives)
-    *injection, pair = operators.encode(vectors, species, graph.neighbors, graph.mask)
-    job = _Job(graph, species, operators, options, tuple(parameters), [])
+    *injection, pair = compiled.encode(vectors, species, graph.neighbors, graph.mask)
+    job = _Job(graph, species, compiled, options, tuple(parameters), [])
     energies, *cotangents = _Equilibrium.apply(job, *injection, pair, *parameters.values())  # type: ignore[no-untyped-call]
     gradient = None
     if derivatives:
@@ -79,13 +85,13 @@ class _Equilibrium(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         injection = Injection(u.detach(), v.detach(), gates.detach())
         encoding = Encoding(injection, pair.detach())
-        found = solve_encoded(job.graph, job.species, job.operators, encoding, job.options)
+        found = solve_equilibrium_encoded(job.graph, job.species, job.compiled, encoding, job.options)
         job.found.append(found)
         ctx.job, ctx.equilibrium = job, found
         ctx.set_materialize_grads(False)
         # Refuses what was changed in place before the backward pass.
         ctx.save_for_backward(u, v, gates, found.z, found.adjoint, *parameters)
-        cotangent = job.operators.injection_cotangent(job.graph, injection, found.linearized(), found.adjoint)
+        cotangent = job.compiled.injection_cotangent(job.graph, injection, found.linearized(), found.adjoint)
         return found.lagrangian.clone(), cotangent.u.clone(), cotangent.v, cotangent.gates
 
     @staticmethod
@@ -104,7 +110,7 @@ class _Equilibrium(torch.autograd.Function):
         tangents = torch.zeros_like(z), torch.zeros_like(z)
         if any(dx is not None for dx in changes):
             tangents = _tangents(job, ctx.equilibrium, direction)
-        gradients, of_injection = job.operators.weight_gradient(
+        gradients, of_injection = job.compiled.weight_gradient(
             dict(zip(job.names, parameters, strict=True)),
             injection,
             (z, adjoint),
@@ -117,10 +123,10 @@ class _Equilibrium(torch.autograd.Function):
 
 def _tangents(job: _Job, found: Equilibrium, direction: Injection) -> tuple[Tensor, Tensor]:
     """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, width]: plain steps, and what these do not reach from the solver."""
-    graph, operators, neighbors, topology = job.graph, job.operators, job.graph.neighbors, job.topology
+    graph, compiled, neighbors, topology = job.graph, job.compiled, job.graph.neighbors, job.topology
     injection, slope, weights = found.encoding.injection, found.slope, found.weights
     solved = Solved(found.z, found.adjoint, slope, injection, weights)
-    plain = operators.tangents(direction, topology, solved, TANGENT_STEPS)
+    plain = compiled.tangents(direction, topology, solved, TANGENT_STEPS)
     left, size = per_system(plain.norms.double(), graph).unflatten(1, (2, 2)).unbind(2)
     if bool((left <= job.options.tol * (size + TINY)).all()):
         return plain.z, plain.adjoint
@@ -128,14 +134,14 @@ def _tangents(job: _Job, found: Equilibrium, direction: Injection) -> tuple[Tens
     settings = job.options.settings(graph)
     tangent = _reached(
         solve_linear(
-            lambda t: source + operators.push(t, slope, injection.gates, neighbors, weights), plain.z, **settings
+            lambda t: source + compiled.push(t, slope, injection.gates, neighbors, weights), plain.z, **settings
         )
     )
-    adjoint_source = operators.training.adjoint_source(tangent, direction, solved, topology)
+    adjoint_source = compiled.training.adjoint_source(tangent, direction, solved, topology)
     gates = reverse_gates(injection.gates, graph.reverse)
     adjoint_tangent = _reached(
         solve_linear(
-            lambda t: adjoint_source + operators.pull(t, slope, gates, neighbors, weights), plain.adjoint, **settings
+            lambda t: adjoint_source + compiled.pull(t, slope, gates, neighbors, weights), plain.adjoint, **settings
         )
     )
     return tangent, adjoint_tangent

@@ -61,8 +61,9 @@ class Trial:
 class LatticeEvaluator(Evaluator):
     """Energies of spins on a lattice.
 
-    `propose` and `propose_each` evaluate the tiles that hold the touched sites and no others; their sum with the rest
-    is the energy of the whole, exactly. The running energy is a sum of changes in float64: `calculate` makes it anew.
+    `trial_energy` and `trial_energy_changes` evaluate the tiles that hold the touched sites and no others; their sum
+    with the rest is the energy of the whole, exactly. The running energy is a sum of changes in float64: `calculate`
+    makes it anew.
 
     There are no forces: the sites are where they are.
 
@@ -110,16 +111,16 @@ class LatticeEvaluator(Evaluator):
             "energies": shares[settled.sites.site],
         }
 
-    def propose(self, atoms: Atoms, touched: Ints) -> float:
-        """See `Evaluator.propose`."""
+    def trial_energy(self, atoms: Atoms, changed: Ints) -> float:
+        """See `Evaluator.trial_energy`."""
         self._trial = None
         now = self._settled
-        if now is None or len(touched) >= len(now.sites.site) or len(atoms) != len(now.sites.site):
+        if now is None or len(changed) >= len(now.sites.site) or len(atoms) != len(now.sites.site):
             self._trial = fresh = self._evaluated(atoms, None)
             self._describe(fresh, fresh.index.n_tiles)
             return fresh.energy
-        now.sites.check(atoms, touched)
-        sites, digits = now.sites.site[touched], self._digits(atoms, touched, now)
+        now.sites.check(atoms, changed)
+        sites, digits = now.sites.site[changed], self._digits(atoms, changed, now)
         holders = now.index.tiles_of(sites)[:, 0] if len(sites) == 1 else np.unique(now.index.tiles_of(sites))
         holders = holders[holders < now.index.n_tiles]
         states = now.tiles.states(patches(now.index, now.digits, holders, sites, digits))
@@ -128,8 +129,8 @@ class LatticeEvaluator(Evaluator):
         self._describe(now, len(holders))
         return now.energy + float(changes.sum())
 
-    def settle(self, accepted: bool) -> None:
-        """See `Evaluator.settle`."""
+    def commit(self, accepted: bool) -> None:
+        """See `Evaluator.commit`."""
         trial, self._trial = self._trial, None
         if not accepted or trial is None:
             return
@@ -144,12 +145,12 @@ class LatticeEvaluator(Evaluator):
         index = TileIndex(self.model.config.tiles(sites.periodic), sites.sizes)
         return [sites.atom[chosen] for chosen in index.independent_sets()]
 
-    def propose_each(self, atoms: Atoms, touched: Ints) -> Floats:
+    def trial_energy_changes(self, atoms: Atoms, changed: Ints) -> Floats:
         """Energy change of each of many moves as if it alone were made [n_touched], eV.
 
         Args:
             atoms: the structure with all the moves made; it differs from the settled one only in the initial magnetic
-                moments of `touched`.
+                moments of `changed`.
             touched: atoms of one of the `independent_sets`, each once.
 
         Raises:
@@ -158,17 +159,17 @@ class LatticeEvaluator(Evaluator):
         self._trial, now = None, self._settled
         if now is None:
             raise RuntimeError("no state is settled; calculate() or propose() one first.")
-        sites, digits = now.sites.site[touched], self._digits(atoms, touched, now)
+        sites, digits = now.sites.site[changed], self._digits(atoms, changed, now)
         holders, states, changes = now.tiles.changes(now.index, now.digits, now.states, sites, digits)
         self._trial = Trial(sites, digits, holders, states, changes)
         self._describe(now, holders.size)
         return changes
 
-    def settle_each(self, accepted: NDArray[np.bool_]) -> None:
+    def commit_each(self, accepted: NDArray[np.bool_]) -> None:
         """Settle the proposed moves that are True in `accepted` [n_touched]."""
         trial, self._trial = self._trial, None
         if not isinstance(trial, Trial) or trial.holders.shape[1:] != accepted.shape:
-            raise RuntimeError("no such moves are proposed; propose_each() them first.")
+            raise RuntimeError("no such moves are proposed; trial_energy_changes() them first.")
         chosen = np.flatnonzero(accepted)
         self._make(
             trial.sites[chosen],
@@ -213,11 +214,11 @@ class LatticeEvaluator(Evaluator):
             self._tiles[closed] = tile_energies(self.model, closed, self.settings)
         return self._tiles[closed]
 
-    def _digits(self, atoms: Atoms, touched: Ints, now: Settled) -> NDArray[np.int8]:
+    def _digits(self, atoms: Atoms, changed: Ints, now: Settled) -> NDArray[np.int8]:
         """The values that the touched atoms have; no copy of all of them is made."""
         if "initial_magmoms" not in atoms.arrays:
             raise ValueError("the atoms have no initial magnetic moments; set_initial_magnetic_moments() first.")
-        return read_values(atoms.arrays["initial_magmoms"][touched], self._values) + now.tiles.first
+        return read_values(atoms.arrays["initial_magmoms"][changed], self._values) + now.tiles.first
 
     def _describe(self, state: Settled, evaluated: int) -> None:
         self.diagnostics = {

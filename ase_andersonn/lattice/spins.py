@@ -143,17 +143,17 @@ class Sites:
             kind, sizes, periodic, site, np.argsort(site, kind="stable"), atoms.positions.copy(), inverse, origin
         )
 
-    def check(self, atoms: Atoms, touched: NDArray[np.int64]) -> None:
+    def check(self, atoms: Atoms, changed: NDArray[np.int64]) -> None:
         """That these atoms still sit where they did; the cost does not depend on the number of others.
 
         Raises:
             ValueError: if one has moved to another site.
         """
-        if np.array_equal(atoms.positions[touched], self._positions[touched]):
+        if np.array_equal(atoms.positions[changed], self._positions[changed]):
             return
-        places = (atoms.positions[touched] - self._origin) @ self._inverse
+        places = (atoms.positions[changed] - self._origin) @ self._inverse
         found = flat_index(np.round(places).astype(np.int64), self.sizes, self.periodic)
-        if not np.array_equal(found, self.site[touched]):
+        if not np.array_equal(found, self.site[changed]):
             raise ValueError("an atom has left its site; spins on a lattice change their moments, not their places.")
 
 

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.utils import IOContext
 
 
-class Dynamics(IOContext, ABC):
+class Driver(IOContext, ABC):
     """Runs steps and calls observers; subclasses say what a step is.
 
     Attributes:

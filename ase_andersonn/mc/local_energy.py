@@ -21,24 +21,24 @@ Bools = NDArray[np.bool_]
 class LocalEnergy(Protocol):
     """Energies of structures that differ in a few atoms from a settled one, which the calculator remembers.
 
-    The driver calls `propose` and then, always, `settle`, unless `propose` raised: then the settled state has to be as
-    it was before. Where `touched` lists all atoms, nothing may be taken from the settled state: the cell and the
-    number of atoms may have changed too, there may be no settled state yet, and the energy may not depend on what was
-    evaluated before. Before it does this to check its running energy or to write a state file, the driver calls
+    The driver calls `trial_energy` and then, always, `commit`, unless `trial_energy` raised: then the settled state has
+    to be as it was before. Where `changed` lists all atoms, nothing may be taken from the settled state: the cell and
+    the number of atoms may have changed too, there may be no settled state yet, and the energy may not depend on what
+    was evaluated before. Before it does this to check its running energy or to write a state file, the driver calls
     ASE's `reset()` where the calculator has it.
     """
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
         """Energy of a trial structure, eV.
 
         Args:
-            atoms: the structure; it differs from the settled one only in the atoms `touched` (positions, numbers,
+            atoms: the structure; it differs from the settled one only in the atoms `changed` (positions, numbers,
                 initial magnetic moments). Not to be written to, nor to be kept: it is changed in place.
             touched: int64 [n_touched], their indices, each once.
         """
         ...
 
-    def settle(self, accepted: bool) -> None:
+    def commit(self, accepted: bool) -> None:
         """Make the proposed state the settled one, or go back to the settled state at no cost."""
         ...
 
@@ -55,17 +55,17 @@ class ManyLocalEnergies(LocalEnergy, Protocol):
         """
         ...
 
-    def propose_each(self, atoms: Atoms, touched: NDArray[np.int64]) -> NDArray[np.float64]:
+    def trial_energy_changes(self, atoms: Atoms, changed: NDArray[np.int64]) -> NDArray[np.float64]:
         """The energy change of each of many moves, [n_touched], eV, as if it alone were made.
 
         Args:
             atoms: the structure with all of the moves made; it differs from the settled one only in numbers and
-                initial magnetic moments of `touched`. Not to be written to, nor to be kept.
+                initial magnetic moments of `changed`. Not to be written to, nor to be kept.
             touched: int64 [n_touched], atoms of one of the `independent_sets`, each once.
         """
         ...
 
-    def settle_each(self, accepted: NDArray[np.bool_]) -> None:
+    def commit_each(self, accepted: NDArray[np.bool_]) -> None:
         """Settle the proposed moves that are True in `accepted`, [n_touched]; the others go back at no cost."""
         ...
 
@@ -77,17 +77,17 @@ class FullEnergies:
         self.atoms = atoms
         self.stale = False  # whether the running energy may be that of other atoms
 
-    def propose(self, touched: Ints) -> float:  # noqa: ARG002 (all is evaluated)
+    def trial_energy(self, changed: Ints) -> float:  # noqa: ARG002 (all is evaluated)
         """Energy of the atoms as they are, eV; that of no atoms is zero."""
         return float(self.atoms.get_potential_energy()) if len(self.atoms) else 0.0
 
-    def settle(self, accepted: bool) -> None:
+    def commit(self, accepted: bool) -> None:
         """Nothing is kept."""
 
     def fresh(self) -> float:
         """Energy of the atoms that does not depend on what the calculator did before, eV."""
         _forget(self.atoms.calc)
-        energy = self.propose(np.arange(len(self.atoms)))
+        energy = self.trial_energy(np.arange(len(self.atoms)))
         self.stale = False
         return energy
 
@@ -100,29 +100,29 @@ class LocalEnergies:
         self.stale = False  # whether what the calculator holds as settled is unknown
         self._waiting = False
 
-    def propose(self, touched: Ints) -> float:
-        """Energy of the atoms, which differ from the settled state in those `touched`, eV."""
+    def trial_energy(self, changed: Ints) -> float:
+        """Energy of the atoms, which differ from the settled state in those `changed`, eV."""
         if len(self.atoms) == 0:
             return 0.0
         try:
-            energy = float(self.atoms.calc.propose(self.atoms, touched))
+            energy = float(self.atoms.calc.trial_energy(self.atoms, changed))
         except BaseException:
             self.stale = True
             raise
         self._waiting = True
         return energy
 
-    def settle(self, accepted: bool) -> None:
+    def commit(self, accepted: bool) -> None:
         """Tell the calculator what became of the proposed state, where it was asked for one."""
         if self._waiting:
             self._waiting = False
-            self.atoms.calc.settle(accepted)
+            self.atoms.calc.commit(accepted)
 
     def fresh(self) -> float:
         """Energy of the atoms that does not depend on what the calculator did before; they are settled, eV."""
         _forget(self.atoms.calc)
-        energy = self.propose(np.arange(len(self.atoms)))
-        self.settle(True)
+        energy = self.trial_energy(np.arange(len(self.atoms)))
+        self.commit(True)
         self.stale = False
         return energy
 

@@ -20,7 +20,7 @@ from .context import Context
 from .driver import write_image
 from .local_energy import check_finite, energies_of
 from .moves.base import Adaptive, Move, check_fields
-from .simulation import Resumable
+from .simulation import Simulation
 from .state_file import StateFile
 from .statistics import Blocking, Estimate, MoveRecord
 from .sublattice import Sublattice
@@ -30,7 +30,7 @@ ADAPT_EVERY = 100
 """Attempts of a move between two adaptations of its step."""
 
 
-class MetropolisMC(Resumable):
+class MetropolisMC(Simulation):
     """Monte Carlo in the manner of ASE's dynamics; the atoms given are those that move.
 
     The calculator is asked for the energy of each trial structure, and where it has the methods of `LocalEnergy`, with
@@ -159,15 +159,15 @@ class MetropolisMC(Resumable):
         return self._blocking.estimate()
 
     def irun(self, steps: int) -> Iterator[bool]:
-        """See `Dynamics.irun`."""
+        """See `Driver.irun`."""
         with self.held():
             self.begin()
-            for last in self.go_on(steps):
+            for last in self.iterate(steps):
                 if last:
                     self.end()
                 yield last
 
-    def go_on(self, steps: int) -> Iterator[bool]:
+    def iterate(self, steps: int) -> Iterator[bool]:
         """As `irun`, between `begin` and `end`, which look at all atoms."""
         return super().irun(steps)
 
@@ -196,7 +196,7 @@ class MetropolisMC(Resumable):
         return {"type": "monte-carlo", "mc-type": type(self).__name__, "temperature_K": self.temperature_K}
 
     def log_columns(self) -> list[tuple[str, str]]:
-        """See `Dynamics.log_columns`."""
+        """See `Driver.log_columns`."""
         attempted, accepted = (sum(getattr(r, name) for r in self._records) for name in ("attempted", "accepted"))
         volume = abs(np.linalg.det(self.atoms.cell.array))
         return [

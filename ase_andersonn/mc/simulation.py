@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from .context import Context
-from .driver import Dynamics
+from .driver import Driver
 from .local_energy import Energies, LocalEnergies, check_finite
 from .moves.base import Adaptive, Move
 from .state_file import (
@@ -32,7 +32,7 @@ class EnergyMismatchError(RuntimeError):
     """The running energy is not that of the atoms."""
 
 
-class Resumable(Dynamics):
+class Simulation(Driver):
     """What `MetropolisMC` does about its state; see there for the attributes."""
 
     atoms: Atoms
@@ -49,17 +49,17 @@ class Resumable(Dynamics):
     _records: list[MoveRecord]
     _windows: list[list[int]]
     _blocking: Blocking
-    _left: int | None = None  # the fingerprint of the atoms after the last run
+    _last_fingerprint: int | None = None  # the fingerprint of the atoms after the last run
 
     def begin(self) -> None:
         """Take the atoms as they are where they are not as the simulation left them."""
-        if self._left != fingerprint(self.atoms):
+        if self._last_fingerprint != fingerprint(self.atoms):
             self.refresh()
-        self._left = None  # a run that is cut short leaves them in a state that nothing is known of
+        self._last_fingerprint = None  # a run that is cut short leaves them in a state that nothing is known of
 
     def end(self) -> None:
         """Keep in mind how the simulation leaves the atoms."""
-        self._left = fingerprint(self.atoms)
+        self._last_fingerprint = fingerprint(self.atoms)
 
     def check_energy(self) -> None:
         """Compare the running energy with a full evaluation, and take that instead.
@@ -145,7 +145,7 @@ class Resumable(Dynamics):
         """The simulation goes back to what it was where something fails within."""
         atoms, steps, temperature_K = self.atoms.copy(), self._steps(), self.temperature_K
         rng = self.context.rng.bit_generator.state
-        names = ("energy", "nsteps", "seed", "_left", "_records", "_windows", "_blocking")
+        names = ("energy", "nsteps", "seed", "_last_fingerprint", "_records", "_windows", "_blocking")
         rest = {name: value for name, value in vars(self).items() if name in names}
         try:
             yield

@@ -26,11 +26,11 @@ class SiteMove(Protocol):
     array: str
     indices: Any
 
-    def may_change(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+    def is_allowed(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of these values it may change, [n]; no move made may alter the answer."""
         ...
 
-    def redraw(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
+    def sample(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
         """New values at random, [n], and for each what ensemble and proposal add to -dE / kT."""
         ...
 
@@ -56,7 +56,7 @@ class Sublattice(Move):
     """
 
     def __init__(self, move: Any, fraction: float = 0.5, sets: Sequence[Any] | None = None) -> None:
-        if not (isinstance(move, Move) and hasattr(move, "redraw") and hasattr(move, "may_change")):
+        if not (isinstance(move, Move) and hasattr(move, "sample") and hasattr(move, "is_allowed")):
             raise ValueError(
                 f"Sublattice makes a move of single atoms on many of them, SpinFlip or Transmutation; {move!r} "
                 "was given."
@@ -84,8 +84,9 @@ class Sublattice(Move):
         calc = context.atoms.calc
         if not isinstance(calc, ManyLocalEnergies):
             raise ValueError(
-                f"Sublattice needs a calculator that gives the energy changes of many moves at once (propose_each, "
-                f"settle_each, independent_sets); {type(calc).__name__} does not. Use {type(self.move).__name__} alone."
+                "Sublattice needs a calculator that gives the energy changes of many moves at once "
+                "(trial_energy_changes, commit_each, independent_sets); "
+                f"{type(calc).__name__} does not. Use {type(self.move).__name__} alone."
             )
         self._color(context)
 
@@ -98,18 +99,20 @@ class Sublattice(Move):
             sites = sites[rng.random(len(sites), dtype=np.float32) < self.fraction]
         values = atoms.arrays[self.move.array]
         old = values[sites]
-        allowed = self.move.may_change(old)
+        allowed = self.move.is_allowed(old)
         if not allowed.all():
             sites, old = sites[allowed], old[allowed]
         if not len(sites):
             return energy
         record.attempted += len(sites)
-        new, log_ratio = self.move.redraw(old, context)
+        new, log_ratio = self.move.sample(old, context)
         values[sites] = new
         try:
-            changes = np.asarray(calc.propose_each(atoms, sites), np.float64)
+            changes = np.asarray(calc.trial_energy_changes(atoms, sites), np.float64)
             if changes.shape != sites.shape:
-                raise ValueError(f"propose_each gave the shape {changes.shape} for {len(sites)} moves; [n] is needed.")
+                raise ValueError(
+                    f"trial_energy_changes gave the shape {changes.shape} for {len(sites)} moves; [n] is needed."
+                )
         except BaseException:
             values[sites] = old
             energies.stale = True
@@ -119,7 +122,7 @@ class Sublattice(Move):
         values[sites[refused]] = old[refused]
         if self.move.array == "numbers":
             context.relabel_many()
-        calc.settle_each(kept)
+        calc.commit_each(kept)
         record.accepted += int(np.count_nonzero(kept))
         record.nonfinite += int(np.count_nonzero(~np.isfinite(changes)))
         return energy + float(changes[kept].sum())

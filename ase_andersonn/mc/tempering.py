@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .driver import Dynamics
+from .driver import Driver
 from .local_energy import LocalEnergies
 from .metropolis import MetropolisMC
 from .state_file import Arrays, StateFile, check_same, save
@@ -22,7 +22,7 @@ from .statistics import MoveRecord
 from .validation import check_seed
 
 
-class ParallelTempering(Dynamics):
+class ParallelTempering(Driver):
     """Replicas that run, and then exchange structures with their neighbours; each keeps its temperature.
 
     In one step every replica makes `exchange_interval` steps, then the pairs (0, 1), (2, 3), ... or, every other time,
@@ -81,7 +81,7 @@ class ParallelTempering(Dynamics):
             self._take(*saved, str(self.restart))
 
     def irun(self, steps: int) -> Iterator[bool]:
-        """See `Dynamics.irun`."""
+        """See `Driver.irun`."""
         with nullcontext() if self.state_file is None else self.state_file.held():
             for replica in self.replicas:
                 replica.begin()
@@ -94,7 +94,7 @@ class ParallelTempering(Dynamics):
     def step(self) -> None:
         """Let every replica run, then try the exchanges."""
         for replica in self.replicas:
-            for _ in replica.go_on(self.exchange_interval):
+            for _ in replica.iterate(self.exchange_interval):
                 pass
         for k in range(self.nsteps % 2, len(self.replicas) - 1, 2):
             self._try(k)
@@ -133,7 +133,7 @@ class ParallelTempering(Dynamics):
         return arrays, state
 
     def log_columns(self) -> list[tuple[str, str]]:
-        """See `Dynamics.log_columns`."""
+        """See `Driver.log_columns`."""
         columns = [(f"{'Step':>12}", f"{self.nsteps:12d}")]
         columns += [(f"{f'E({r.temperature_K:g} K)[eV]':>18}", f"{r.energy:18.6f}") for r in self.replicas]
         return columns + [(f"{f'{k}<->{k + 1}':>9}", f"{r.acceptance:9.4f}") for k, r in enumerate(self.exchanges)]

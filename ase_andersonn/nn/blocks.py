@@ -23,7 +23,7 @@ def lipschitz_silu_slope(x: Tensor) -> Tensor:
     return s * (1.0 + x * (1.0 - s)) * (1.0 / SILU_MAX_SLOPE)
 
 
-def squashed(x: Tensor, limit: float) -> Tensor:
+def soft_clip(x: Tensor, limit: float) -> Tensor:
     """`x / √(1 + (x / l)²)`: nearly `x` where `|x|` is well below the limit `l`, and never beyond it."""
     return x * (1.0 + (x * (1.0 / limit)).square()).rsqrt()
 

@@ -4,9 +4,9 @@
 
 `z` holds scalars and, where the model has them, tensors of higher ranks (`irreps.py`), which the matrices keep apart
 and the operators `A_ik` of the bonds turn into one another (`messages.py`). In the norm `max_i |z_i|₂`, which rotations
-leave alone: `Σ_k ‖A_ik‖ ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the stacked pair; `φ` expands no
-distance; `‖W₂‖ ≤ 1`. So `|f(z) − f(z')| ≤ γ |z − z'|`, for every geometry: the equilibrium is unique,
-smooth in the geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
+leave alone: `Σ_k ‖A_ik‖ ≤ 1`, `‖W₀‖ ≤ 1` and so `|m_i| ≤ max_k |z_k|`; `‖W₁‖ ≤ 1/√2` on the stacked pair; `φ` expands
+no distance; `‖W₂‖ ≤ 1`. So `|f(z) − f(z')| ≤ γ |z − z'|`, for every geometry: the equilibrium is unique, smooth in the
+geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
 """
 
 import math
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import bounded
-from .irreps import activated, activation_slope, along_slope, join, mapped, split, transposed
-from .messages import Shape, aggregate, gathered
+from .irreps import join, mapped, norm_activation, norm_activation_derivative, norm_activation_jvp, split, transposed
+from .messages import FeatureShape, aggregate, gathered
 
 
 class Injection(NamedTuple):
@@ -44,10 +44,10 @@ class CellWeights(NamedTuple):
         return cls((send,), (mix,), (out,))
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> FeatureShape:
         """Sizes of features and messages."""
         l_max = len(self.out) - 1
-        return Shape(self.out[0].shape[0], self.out[-1].shape[0] if l_max else 0, l_max)
+        return FeatureShape(self.out[0].shape[0], self.out[-1].shape[0] if l_max else 0, l_max)
 
 
 class ContractiveCell(nn.Module):
@@ -61,7 +61,7 @@ class ContractiveCell(nn.Module):
         ValueError: if γ is not in (0, 1).
     """
 
-    def __init__(self, contraction: float, shape: Shape) -> None:
+    def __init__(self, contraction: float, shape: FeatureShape) -> None:
         super().__init__()
         if not 0.0 < contraction < 1.0:
             raise ValueError(f"contraction is {contraction}; a fixed point is guaranteed for values between 0 and 1.")
@@ -108,26 +108,26 @@ def preactivation(z: Tensor, messages: Tensor, v: Tensor, weights: CellWeights) 
 def apply_cell(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> Tensor:
     """`f(z)` [n_atoms, width]."""
     x = _inner(z, injection, neighbors, weights)
-    return injection.u + mapped(activated(x, *_ranks(weights)), weights.out)
+    return injection.u + mapped(norm_activation(x, *_ranks(weights)), weights.out)
 
 
 def cell_slope(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> Tensor:
     """The slope of `φ` at `v + W₁ [m ; z]` [n_atoms, width]: all that the Jacobian of the cell needs to know of `z`."""
-    return activation_slope(_inner(z, injection, neighbors, weights), *_ranks(weights))
+    return norm_activation_derivative(_inner(z, injection, neighbors, weights), *_ranks(weights))
 
 
 def linearize(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor]:
     """`f(z)` and the slope of `cell_slope`, from one sum over neighbours, each [n_atoms, width]."""
     x = _inner(z, injection, neighbors, weights)
     ranks = _ranks(weights)
-    return injection.u + mapped(activated(x, *ranks), weights.out), activation_slope(x, *ranks)
+    return injection.u + mapped(norm_activation(x, *ranks), weights.out), norm_activation_derivative(x, *ranks)
 
 
 def push(tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
     """`(∂f/∂z) t` [n_atoms, width]."""
     messages = aggregate(gates, send(tangent, weights), neighbors, weights.shape)
     inner = preactivation(tangent, messages, torch.zeros_like(tangent), weights)
-    return mapped(along_slope(slope, inner, *_ranks(weights)), weights.out)
+    return mapped(norm_activation_jvp(slope, inner, *_ranks(weights)), weights.out)
 
 
 def pull(cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
@@ -144,7 +144,7 @@ def pull(cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Te
 def message_cotangent(adjoint: Tensor, slope: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor, Tensor]:
     """Derivatives of `⟨λ, f(z)⟩` in `v`, `s = φ' (γ W₂)ᵀ λ`, in the messages, and in `z` at fixed messages."""
     shape = weights.shape
-    inner = along_slope(slope, mapped(adjoint, transposed(weights.out)), *_ranks(weights))
+    inner = norm_activation_jvp(slope, mapped(adjoint, transposed(weights.out)), *_ranks(weights))
     both = split(mapped(inner, transposed(weights.mix)), shape.n_sent + shape.n_scalars, shape.l_max)
     sizes = [shape.n_sent, *([shape.n_tensors] * shape.l_max)]
     return (

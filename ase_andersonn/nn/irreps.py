@@ -14,7 +14,7 @@ from torch import Tensor
 from .blocks import lipschitz_silu, lipschitz_silu_slope
 
 
-def width(n_scalars: int, n_tensors: int, l_max: int) -> int:
+def dim(n_scalars: int, n_tensors: int, l_max: int) -> int:
     """Length of a row."""
     return n_scalars + n_tensors * ((l_max + 1) ** 2 - 1)
 
@@ -51,25 +51,25 @@ def transposed(matrices: Sequence[Tensor]) -> list[Tensor]:
     return [matrix.T for matrix in matrices]
 
 
-def activated(rows: Tensor, n_scalars: int, l_max: int) -> Tensor:
+def norm_activation(rows: Tensor, n_scalars: int, l_max: int) -> Tensor:
     """`silu(s) / 1.1` for scalars, `t / √(1 + |t|²)` for tensors: no distance is expanded."""
     scalars, *tensors = split(rows, n_scalars, l_max)
     return join([lipschitz_silu(scalars), *(t * _shrink(t) for t in tensors)])
 
 
-def activation_slope(rows: Tensor, n_scalars: int, l_max: int) -> Tensor:
-    """What `along_slope` needs: the derivative for scalars, tensors as they are [..., width]."""
+def norm_activation_derivative(rows: Tensor, n_scalars: int, l_max: int) -> Tensor:
+    """What `norm_activation_jvp` needs: the derivative for scalars, tensors as they are [..., width]."""
     scalars, *tensors = split(rows, n_scalars, l_max)
     return join([lipschitz_silu_slope(scalars), *tensors])
 
 
-def along_slope(slope: Tensor, tangent: Tensor, n_scalars: int, l_max: int) -> Tensor:
-    """The derivative of `activated` along a tangent, `s (ṫ − y (y · ṫ))` with `s = 1/√(1 + |t|²)` and `y = s t`.
+def norm_activation_jvp(slope: Tensor, tangent: Tensor, n_scalars: int, l_max: int) -> Tensor:
+    """The derivative of `norm_activation` along a tangent, `s (ṫ − y (y · ṫ))` with `s = 1/√(1 + |t|²)` and `y = s t`.
 
     The Jacobian is symmetric: this is its transpose as well.
 
     Args:
-        slope: of `activation_slope` [..., width].
+        slope: of `norm_activation_derivative` [..., width].
         tangent: [..., width].
     """
     (factor, *tensors), (scalars, *tangents) = split(slope, n_scalars, l_max), split(tangent, n_scalars, l_max)

@@ -19,40 +19,40 @@ from .radial import bessel, envelope
 from .spherical_harmonics import harmonics
 
 
-class Hearing(nn.Module):
+class MessageDensity(nn.Module):
     """The density of what is told, and its products.
 
     Args:
         cutoff: Å.
         n_radial: radial functions.
         l_max: highest degree of the harmonics.
-        n_told: numbers that a neighbour tells.
+        n_message: numbers that a neighbour tells.
         n_pairs: channels that every channel is multiplied with in the power spectrum, see `NeighborAttention`.
         n_bispectrum: channels of the bispectrum; none where this is 0 or `l_max` below 2.
     """
 
     def __init__(
-        self, *, cutoff: float, n_radial: int, l_max: int, n_told: int, n_pairs: int, n_bispectrum: int
+        self, *, cutoff: float, n_radial: int, l_max: int, n_message: int, n_pairs: int, n_bispectrum: int
     ) -> None:
         super().__init__()
         self.cutoff, self.n_radial, self.l_max, self.n_pairs = cutoff, n_radial, l_max, n_pairs
-        self.value = Affine(n_radial, n_told, bias=False)
-        self.bispectrum = Bispectrum(n_told, n_bispectrum, l_max) if n_bispectrum and l_max > 1 else None
-        self.n_features = n_pairs * (l_max + 1) * n_told
+        self.value = Affine(n_radial, n_message, bias=False)
+        self.bispectrum = Bispectrum(n_message, n_bispectrum, l_max) if n_bispectrum and l_max > 1 else None
+        self.n_features = n_pairs * (l_max + 1) * n_message
         if self.bispectrum is not None:
             self.n_features += self.bispectrum.n_features
 
-    def forward(self, r: Tensor, unit: Tensor, heard: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, r: Tensor, unit: Tensor, messages: Tensor, mask: Tensor) -> Tensor:
         """Invariant features of the atoms [n_atoms, n_features].
 
         Args:
             r: distances [n_atoms, n_neighbors], Å.
             unit: directions [n_atoms, n_neighbors, 3].
-            heard: what each neighbour tells [n_atoms, n_neighbors, n_told].
+            heard: what each neighbour tells [n_atoms, n_neighbors, n_message].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
-        value = self.value(bessel(r, self.cutoff, self.n_radial)) * inside[..., None] * heard
+        value = self.value(bessel(r, self.cutoff, self.n_radial)) * inside[..., None] * messages
         density = harmonics(unit, self.l_max).transpose(1, 2) @ value
         products = [power_spectrum(density, self.n_pairs)]
         if self.bispectrum is not None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from .irreps import join, split
 
 
-class Shape(NamedTuple):
+class FeatureShape(NamedTuple):
     """Sizes of the messages.
 
     Attributes:
@@ -56,7 +56,9 @@ def gathered(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
 
 
-def aggregate(gates: Tensor, sent: Tensor, neighbors: Tensor, shape: Shape, *, transposed: bool = False) -> Tensor:
+def aggregate(
+    gates: Tensor, sent: Tensor, neighbors: Tensor, shape: FeatureShape, *, transposed: bool = False
+) -> Tensor:
     """The messages [n_rows, width of `sent`].
 
     Args:
@@ -92,7 +94,7 @@ class _Coefficients(NamedTuple):
     y: list[Tensor]
 
 
-def _coefficients(gates: Tensor, shape: Shape) -> _Coefficients:
+def _coefficients(gates: Tensor, shape: FeatureShape) -> _Coefficients:
     n, l_max = shape.n_tensors, shape.l_max
     sizes = [shape.n_scalars, l_max * n, (l_max + 1) * n, (l_max + 1) * n, (l_max + 1) ** 2 - 1]
     scale, carry, emit, read, y = gates.split(sizes, -1)

@@ -28,7 +28,7 @@ from .radial import bessel, envelope
 from .spherical_harmonics import degrees, harmonics
 
 
-class Seen(NamedTuple):
+class Environment(NamedTuple):
     """What the attention sees of each atom's neighbourhood."""
 
     features: Tensor
@@ -139,10 +139,10 @@ class NeighborAttention(nn.Module):
 
     def of_pairs(self, r: Tensor, unit: Tensor, species: PairSpecies, mask: Tensor) -> Neighborhood:
         """The same, from what stands for the species; arguments as in `forward`."""
-        seen = self.look(r, unit, species, mask)
-        return Neighborhood(seen.features, self.message_gates(seen.token, seen.inside))
+        environment = self.environment(r, unit, species, mask)
+        return Neighborhood(environment.features, self.message_gates(environment.token, environment.inside))
 
-    def look(self, r: Tensor, unit: Tensor, species: PairSpecies, mask: Tensor) -> Seen:
+    def environment(self, r: Tensor, unit: Tensor, species: PairSpecies, mask: Tensor) -> Environment:
         """Tokens, their attention, and the atoms' features; arguments as in `of_pairs`."""
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
         y = harmonics(unit, self.l_max)
@@ -159,7 +159,7 @@ class NeighborAttention(nn.Module):
         if self.bispectrum is not None:
             products.append(self.bispectrum(density))
         features = torch.cat([pooled, total.log1p(), *products], -1)
-        return Seen(features, density, token, inside, y)
+        return Environment(features, density, token, inside, y)
 
     def attention_weights(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """`α_k = f_k exp(s_k) / (1 + Σ f exp(s))` [n_atoms, n_neighbors, n_heads], and the sum [n_atoms, n_heads]."""

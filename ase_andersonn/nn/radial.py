@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-BLIND = 0.8
-"""Share of a pair's `closest` distance below which a network does not see the distance."""
+CLAMP_FRACTION = 0.8
+"""Share of a pair's `min_distance` distance below which a network does not see the distance."""
 
 
 def distances(vectors: Tensor, mask: Tensor) -> Tensor:
@@ -45,21 +45,21 @@ def local_density(r: Tensor, mask: Tensor, cutoff: float) -> Tensor:
     return torch.where(mask, inside * inside * inside, 0.0).sum(1)
 
 
-def floored(r: Tensor, closest: Tensor, blind: float | Tensor = BLIND) -> Tensor:
-    """`r` down to `closest`, then bending over to a constant below `blind · closest`.
+def clamped_distance(r: Tensor, min_distance: Tensor, clamp_fraction: float | Tensor = CLAMP_FRACTION) -> Tensor:
+    """`r` down to `min_distance`, then bending over to a constant below `clamp_fraction · min_distance`.
 
-    With `t = (r/closest − b) / (1 − b)`, b = `blind`, the slope is the smooth step `t³ (10 − 15t + 6t²)`, so that the
-    function has three continuous derivatives. A network that is given it feels no pull between atoms far closer than
-    it ever saw.
+    With `t = (r/min_distance − b) / (1 − b)`, b = `clamp_fraction`, the slope is the smooth step `t³ (10 − 15t + 6t²)`,
+    so that the function has three continuous derivatives. A network that is given it feels no pull between atoms far
+    closer than it ever saw.
 
     Args:
         r: distances [...], Å.
         closest: distance of the pair down to which the network sees [...], Å.
         blind: share of it below which the network sees nothing, a number below 1 or a tensor that broadcasts with `r`.
     """
-    t = ((r / closest - blind) / (1.0 - blind)).clamp(min=0.0, max=1.0)
-    bent = 0.5 * (1.0 + blind) + (1.0 - blind) * t * t * t * t * (2.5 + t * (t - 3.0))
-    return torch.where(r < closest, closest * bent, r)
+    t = ((r / min_distance - clamp_fraction) / (1.0 - clamp_fraction)).clamp(min=0.0, max=1.0)
+    bent = 0.5 * (1.0 + clamp_fraction) + (1.0 - clamp_fraction) * t * t * t * t * (2.5 + t * (t - 3.0))
+    return torch.where(r < min_distance, min_distance * bent, r)
 
 
 def bessel(r: Tensor, cutoff: float, n: int) -> Tensor:

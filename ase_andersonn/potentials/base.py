@@ -14,29 +14,29 @@ from ase_andersonn.structures.neighbors import Cutoff
 
 from .interface import Potential
 
-NEARER = 0.9
-"""`closest` of a pair is this share of the shortest distance of the pair among the training frames: atoms in motion
-come a little nearer than in any frame, and only what is nearer than that is told of."""
+MIN_DISTANCE_SHARE = 0.9
+"""`min_distance` of a pair is this share of the shortest distance of the pair among the training frames: atoms in
+motion come a little nearer than in any frame, and only what is nearer than that is told of."""
 
 
-class Told(NamedTuple):
+class Embedding(NamedTuple):
     """What atoms learn from their own neighbourhoods.
 
     Attributes:
         own: what an atom keeps for itself [n_rows, any].
-        told: what it tells its neighbours [n_rows, n_told].
+        told: what it tells its neighbours [n_rows, n_message].
         gates: coefficients of the messages, see `Injection` [n_rows, n_neighbors, n_gates].
     """
 
     own: Tensor
-    told: Tensor
+    message: Tensor
     gates: Tensor
 
 
 class EnergyModel(Potential):
     """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
 
-    A model says how the geometry enters (`tell`, then `hear`), which matrices the cell has (`cell_weights`), what
+    A model says how the geometry enters (`embed`, then `inject`), which matrices the cell has (`cell_weights`), what
     energy belongs to the features (`readout`) and what energy depends on the geometry alone (`pair_energies`).
     Energies, forces and stress follow from these in `engine/energy_forces.py`, the same for all models.
 
@@ -46,7 +46,8 @@ class EnergyModel(Potential):
         elements: atomic numbers the model knows, ascending.
         n_channels: width of `z`.
         n_gates: numbers that a bond gives to the messages.
-        n_told: numbers that an atom tells its neighbours of its own neighbourhood before the equilibrium; 0 for none.
+        n_message: numbers that an atom tells its neighbours of its own neighbourhood before the equilibrium; 0 for
+            none.
         card: the model card, where the model came from a file.
     """
 
@@ -55,16 +56,16 @@ class EnergyModel(Potential):
         self.elements = tuple(elements)
         self.cutoff = cutoff
         self.n_channels = self.n_gates = n_channels
-        self.n_told = 0
+        self.n_message = 0
         self.card: dict[str, Any] = {}
         self.config: Any = None
-        self._compiled: dict[Any, Any] = {}  # see `operators.operators_of`; copies and pickles make their own
+        self._compiled: dict[Any, Any] = {}  # see `engine.compiled.compiled_model`; copies and pickles make their own
         lookup = torch.full((max(self.elements) + 1,), -1)
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.species_of_number: Tensor
-        self.closest: Tensor
-        self.densest: Tensor
-        self.farthest: Tensor
+        self.min_distance: Tensor
+        self.max_density: Tensor
+        self.environment_max: Tensor
         self.register_buffer("species_of_number", lookup, persistent=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,12 +77,12 @@ class EnergyModel(Potential):
         return self.cutoff
 
     @property
-    def reach(self) -> float:
+    def receptive_field(self) -> float:
         """How far away the geometry is that enters the cell of an atom, Å."""
-        return self.cutoff * (2 if self.n_told else 1)
+        return self.cutoff * (2 if self.n_message else 1)
 
     @abstractmethod
-    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
+    def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
         """What the geometry gives of each atom's own neighbourhood, for any subset of the atoms (rows).
 
         Args:
@@ -92,21 +93,21 @@ class EnergyModel(Potential):
         """
 
     @abstractmethod
-    def hear(
+    def inject(
         self,
         vectors: Tensor,
         species: Tensor,
         neighbor_species: Tensor,
         mask: Tensor,
         own: Tensor,
-        heard: Tensor | None,
+        messages: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """`u` and `v` of the cell, see `Injection` [n_rows, n_channels].
 
         Args:
-            vectors, species, neighbor_species, mask: as in `tell`.
-            own: of `Told`.
-            heard: what the neighbours tell [n_rows, n_neighbors, n_told]; None where they tell nothing.
+            vectors, species, neighbor_species, mask: as in `embed`.
+            own: of `Embedding`.
+            heard: what the neighbours tell [n_rows, n_neighbors, n_message]; None where they tell nothing.
         """
 
     def encode(self, vectors: Tensor, species: Tensor, neighbors: Tensor, mask: Tensor) -> Injection:
@@ -119,9 +120,9 @@ class EnergyModel(Potential):
             mask: [n_atoms, n_neighbors].
         """
         geometry = vectors, species, species[neighbors], mask
-        own, told, gates = self.tell(*geometry)
-        heard = gathered(told, neighbors) if self.n_told else None
-        return Injection(*self.hear(*geometry, own, heard), gates)
+        own, message, gates = self.embed(*geometry)
+        messages = gathered(message, neighbors) if self.n_message else None
+        return Injection(*self.inject(*geometry, own, messages), gates)
 
     @abstractmethod
     def cell_weights(self) -> CellWeights:
@@ -148,16 +149,16 @@ class EnergyModel(Potential):
         """Add to the reference energies of some elements (eV/atom); keys are atomic numbers."""
 
     @abstractmethod
-    def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
+    def set_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
         """Set the distance (Å) of each pair of elements down to which it is known well enough; below, pairs repel.
 
-        Keys are pairs of atomic numbers; a distance is `NEARER` times the shortest one learnt, of which a pair without
-        one has a share of the sum of the covalent radii.
+        Keys are pairs of atomic numbers; a distance is `MIN_DISTANCE_SHARE` times the shortest one learnt, of which a
+        pair without one has a share of the sum of the covalent radii.
         """
 
     @abstractmethod
-    def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
-        """As `set_closest`, but for pairs alone whose distance is larger."""
+    def lower_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
+        """As `set_min_distance`, but for pairs alone whose distance is larger."""
 
     def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
         """Look at the structures to be learnt, before training, as to scale what the network sees of them.
@@ -172,7 +173,7 @@ class EnergyModel(Potential):
 
         Args:
             r: distances [n_rows, n_neighbors], Å.
-            species, neighbor_species, mask: as in `tell`.
+            species, neighbor_species, mask: as in `embed`.
         """
 
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:  # noqa: ARG002

@@ -57,8 +57,8 @@ class Committee(Potential):
             known_by_each = ({frozenset(c) for c in member.card["combinations"]} for member in members)
             common = reduce(lambda some, others: {a & b for a in some for b in others}, known_by_each)
             self.card["combinations"] = sorted(map(sorted, common))
-        if all("smallest" in member.card for member in members):
-            self.card["smallest"] = max(member.card["smallest"] for member in members)
+        if all("min_atoms" in member.card for member in members):
+            self.card["min_atoms"] = max(member.card["min_atoms"] for member in members)
         if all("odd_electrons" in member.card for member in members):
             self.card["odd_electrons"] = all(member.card["odd_electrons"] for member in members)
         if all("periodic" in member.card for member in members):
@@ -74,9 +74,9 @@ class CommitteeEvaluator(Evaluator):
         evaluators: one a member.
 
     Attributes:
-        diagnostics: standard deviations over the members, `√(Σ (x − mean)² / n)`, of the energy (`energy_spread`,
-            eV/atom) and, where they were asked for, of the forces (`forces_spread` [n_atoms], eV/Å) and of the stress
-            (`stress_spread` [6], eV/Å³); after `calculate_many` a list of each, one entry a structure; the largest
+        diagnostics: standard deviations over the members, `√(Σ (x − mean)² / n)`, of the energy (`energy_std`,
+            eV/atom) and, where they were asked for, of the forces (`forces_std` [n_atoms], eV/Å) and of the stress
+            (`stress_std` [6], eV/Å³); after `calculate_many` a list of each, one entry a structure; the largest
             estimated error of a member's energy (`energy_error`, eV/atom), the largest `extrapolation` of a member of
             each atom where all have it, after `calculate_many` a list of it, how they run (`backend`), and what the
             members say (`members`).
@@ -109,23 +109,23 @@ class CommitteeEvaluator(Evaluator):
         self._describe({name: [of_one.get(name) for of_one in spreads] for name in sorted(names)})
         return [mean(of_one) for of_one in answers]
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
-        """See `Evaluator.propose`."""
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
+        """See `Evaluator.trial_energy`."""
         energies: list[float] = []
         try:
             for evaluator in self.evaluators:
-                energies += [evaluator.propose(atoms, touched)]
+                energies += [evaluator.trial_energy(atoms, changed)]
         except BaseException:
             for evaluator in self.evaluators[: len(energies)]:
-                evaluator.settle(False)
+                evaluator.commit(False)
             raise
-        self._describe({"energy_spread": float(np.std(energies)) / len(atoms)})
+        self._describe({"energy_std": float(np.std(energies)) / len(atoms)})
         return float(np.mean(energies))
 
-    def settle(self, accepted: bool) -> None:
-        """See `Evaluator.settle`."""
+    def commit(self, accepted: bool) -> None:
+        """See `Evaluator.commit`."""
         for evaluator in self.evaluators:
-            evaluator.settle(accepted)
+            evaluator.commit(accepted)
 
     def reset(self) -> None:
         """See `Evaluator.reset`."""
@@ -163,9 +163,9 @@ def mean(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def spread(answers: Sequence[Mapping[str, Any]], n_atoms: int) -> dict[str, Any]:
     """Standard deviations of ASE's results; see `CommitteeEvaluator`."""
     energies = [answer["energy"] for answer in answers]
-    found: dict[str, Any] = {"energy_spread": float(np.std(energies)) / n_atoms}
+    found: dict[str, Any] = {"energy_std": float(np.std(energies)) / n_atoms}
     if "forces" in answers[0]:
-        found["forces_spread"] = np.sqrt(np.var([answer["forces"] for answer in answers], axis=0).sum(-1))
+        found["forces_std"] = np.sqrt(np.var([answer["forces"] for answer in answers], axis=0).sum(-1))
     if "stress" in answers[0]:
-        found["stress_spread"] = np.std([answer["stress"] for answer in answers], axis=0)
+        found["stress_std"] = np.std([answer["stress"] for answer in answers], axis=0)
     return found

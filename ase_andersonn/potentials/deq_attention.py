@@ -4,44 +4,44 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
-from ase_andersonn.nn.blocks import SpeciesLinear, silu, squashed
+from ase_andersonn.nn.blocks import SpeciesLinear, silu, soft_clip
 from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell
-from ase_andersonn.nn.message_density import Hearing
-from ase_andersonn.nn.messages import Shape, gathered
-from ase_andersonn.nn.neighbor_attention import NeighborAttention, Seen
-from ase_andersonn.nn.radial import BLIND, distances, floored, local_density
+from ase_andersonn.nn.message_density import MessageDensity
+from ase_andersonn.nn.messages import FeatureShape, gathered
+from ase_andersonn.nn.neighbor_attention import Environment, NeighborAttention
+from ase_andersonn.nn.radial import CLAMP_FRACTION, clamped_distance, distances, local_density
 from ase_andersonn.nn.spherical_harmonics import L_MAX
 from ase_andersonn.nn.zbl import zbl_energy
 from ase_andersonn.structures.neighbors import Cutoff, PairCutoffs
 
-from .base import NEARER, EnergyModel, Told
+from .base import MIN_DISTANCE_SHARE, Embedding, EnergyModel
 from .moments import Moments, moments_of
 
-UNUSUAL = 10.0
+CLIP = 10.0
 """Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
-UNMET = 0.8
+UNTRAINED_SHARE = 0.8
 """Share of the sum of the covalent radii that stands for the shortest distance of a pair of elements never learnt."""
 DEEP = (0.85, 0.75)
 """Shortest distances in shares of the sum of the covalent radii: from the first one on, where thermal motion comes
 nearer at times and a network continues well, the repulsion sets in gently; down to the second one, where no motion
 comes and networks were seen to pull with 140 eV/Å (H–H in NH3), at once."""
-BLIND_DEEP = 0.97
-"""As `BLIND`, of the pairs where it sets in at once."""
+CLAMP_FRACTION_UNTRAINED = 0.97
+"""As `CLAMP_FRACTION`, of the pairs where it sets in at once."""
 PUSH = 3.0
 """See `zbl_energy`, of these pairs."""
-DENSER = 1.8
+DENSITY_ONSET = 1.8
 """Times the highest local density learnt, from where on an atom is pushed out of its surroundings: crystals at half
 their volume. Beyond, where all neighbours come to where few ever were, what a network says levels off."""
-CRUSH = 5.0
+DENSITY_PUSH = 5.0
 """eV: strength of this push; a network's pull was seen to need 2."""
-NEVER = 1e6
+UNLIMITED = 1e6
 """Stands for a local density that is not known."""
 
 
@@ -63,12 +63,12 @@ class DEQAttentionConfig:
         contraction: γ, the bound on the cell's Lipschitz constant.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
             cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair. The same of the density
-            of what is heard, of which `n_told // 2 + 1` is every pair.
+            of what is heard, of which `n_message // 2 + 1` is every pair.
         n_bispectrum: channels of the bispectrum, the products of three densities, of either density; none where this is
             0 or `l_max` below 2.
         separable: whether the value that is weighted by the attention is in each channel a radial function times a
             number of the neighbour's species, instead of any function of its distance and both species.
-        n_told: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
+        n_message: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
         linear: whether what an atom sees goes to its energy on a linear path too, past the injection network and the
             readout's: what a network learns of unknown surroundings is anything, what a linear map does continues.
         message_limit: bound of what an atom tells its neighbours, `t / √(1 + (t / limit)²)`: in a long training nothing
@@ -77,13 +77,15 @@ class DEQAttentionConfig:
             `cutoff_slope` times the sum of their covalent radii. Distances are seen in units of it, so that large atoms
             have as many neighbours as small ones.
         cutoff_slope: see `cutoff_offset`.
-        contact_onset: times a pair's `closest` distance, below which its atoms repel each other and the distance is
-            clamped. At 1 the network is left to itself a little below the shortest distances of training, to which
+        contact_onset: times a pair's `min_distance` distance, below which its atoms repel each other and the distance
+            is clamped. At 1 the network is left to itself a little below the shortest distances of training, to which
             motion comes; 1 / 0.9 begins at these.
 
     Raises:
         ValueError: for elements and sizes that make no model.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"n_told": "n_message"}
 
     elements: tuple[int, ...]
     cutoff: float = 5.0
@@ -98,7 +100,7 @@ class DEQAttentionConfig:
     n_pairs: int = 2
     n_bispectrum: int = 16
     separable: bool = True
-    n_told: int = 32
+    n_message: int = 32
     linear: bool = True
     message_limit: float | None = None
     cutoff_offset: float | None = None
@@ -123,7 +125,7 @@ class DEQAttentionConfig:
             raise ValueError(
                 f"n_pairs is {self.n_pairs}; it has to be in 1 to {self.n_edge // 2 + 1}, n_edge // 2 + 1."
             )
-        for name in ("n_bispectrum", "n_told"):
+        for name in ("n_bispectrum", "n_message"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 0, for none.")
         if not 0 <= self.l_max <= L_MAX:
@@ -141,9 +143,9 @@ class DEQAttentionConfig:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")
 
 
-CLOUDS = ("usual", "whiten", "farthest")
+ENVIRONMENT_BUFFERS = ("environment_mean", "environment_whitening", "environment_max")
 """Buffers of the environments that were familiar in training, see `potentials/extrapolation.py`."""
-FAMILIAR = ("densest", *CLOUDS)
+MEASURED_BUFFERS = ("max_density", *ENVIRONMENT_BUFFERS)
 """These, and the highest local density."""
 
 
@@ -171,27 +173,27 @@ class DEQAttention(EnergyModel):
             n_bispectrum=config.n_bispectrum,
             separable=config.separable,
         )
-        self.inject = nn.ModuleList(
+        self.injection = nn.ModuleList(
             [
                 SpeciesLinear(self.attention.n_features, config.n_hidden, n_species),
                 SpeciesLinear(config.n_hidden, config.n_hidden, n_species),
                 SpeciesLinear(config.n_hidden, 2 * c, n_species),
             ]
         )
-        self.n_told = config.n_told
-        if config.n_told:
-            self.telling = SpeciesLinear(config.n_hidden, config.n_told, n_species)
-            nn.init.normal_(self.telling.bias)  # so that at first mainly its species is heard of a neighbour
-            self.hearing = Hearing(
+        self.n_message = config.n_message
+        if config.n_message:
+            self.message = SpeciesLinear(config.n_hidden, config.n_message, n_species)
+            nn.init.normal_(self.message.bias)  # so that at first mainly its species is heard of a neighbour
+            self.message_density = MessageDensity(
                 cutoff=config.cutoff,
                 n_radial=config.n_radial,
                 l_max=config.l_max,
-                n_told=config.n_told,
-                n_pairs=min(config.n_pairs, config.n_told // 2 + 1),
+                n_message=config.n_message,
+                n_pairs=min(config.n_pairs, config.n_message // 2 + 1),
                 n_bispectrum=config.n_bispectrum,
             )
-            self.inject_heard = nn.Linear(self.hearing.n_features, config.n_hidden, bias=False)
-        self.cell = ContractiveCell(config.contraction, Shape(c, 0, 0))
+            self.message_inject = nn.Linear(self.message_density.n_features, config.n_hidden, bias=False)
+        self.cell = ContractiveCell(config.contraction, FeatureShape(c, 0, 0))
         self.hidden = SpeciesLinear(c, c, n_species)
         self.output = nn.Parameter(0.1 * torch.randn(n_species, c))
         self.linear = config.linear
@@ -202,36 +204,36 @@ class DEQAttention(EnergyModel):
         self.reference: Tensor
         self.scale: Tensor
         self.charge: Tensor
-        self.closest: Tensor
+        self.min_distance: Tensor
         self.bond: Tensor
-        self.typical: Tensor
-        self.spread: Tensor
+        self.feature_mean: Tensor
+        self.feature_std: Tensor
         self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_species))
         self.register_buffer("charge", numbers.to(torch.float32), persistent=False)
         radius = torch.tensor(covalent_radii[list(config.elements)], dtype=torch.float32)
         self.register_buffer("bond", radius[:, None] + radius, persistent=False)
-        self.register_buffer("closest", NEARER * UNMET * self.bond)
+        self.register_buffer("min_distance", MIN_DISTANCE_SHARE * UNTRAINED_SHARE * self.bond)
         self.cutoff_ratio: Tensor
         cutoffs = torch.full((n_species, n_species), config.cutoff)
         if config.cutoff_offset is not None:
             cutoffs = config.cutoff_offset + config.cutoff_slope * self.bond
         self.register_buffer("cutoff_ratio", config.cutoff / cutoffs.clamp(max=config.cutoff), persistent=False)
-        self.register_buffer("typical", torch.zeros(n_species, self.attention.n_features))
-        self.register_buffer("spread", torch.ones(n_species, self.attention.n_features))
-        self.densest: Tensor
-        self.usual: Tensor
-        self.whiten: Tensor
-        self.farthest: Tensor
-        self.register_buffer("densest", torch.full((n_species,), NEVER))
-        self.register_buffer("usual", torch.zeros(n_species, 2 * c))
-        self.register_buffer("whiten", torch.zeros(n_species, 2 * c, 2 * c))
-        self.register_buffer("farthest", torch.ones(n_species))
-        self.typical_heard: Tensor
-        self.spread_heard: Tensor
-        if config.n_told:
-            self.register_buffer("typical_heard", torch.zeros(n_species, self.hearing.n_features))
-            self.register_buffer("spread_heard", torch.ones(n_species, self.hearing.n_features))
+        self.register_buffer("feature_mean", torch.zeros(n_species, self.attention.n_features))
+        self.register_buffer("feature_std", torch.ones(n_species, self.attention.n_features))
+        self.max_density: Tensor
+        self.environment_mean: Tensor
+        self.environment_whitening: Tensor
+        self.environment_max: Tensor
+        self.register_buffer("max_density", torch.full((n_species,), UNLIMITED))
+        self.register_buffer("environment_mean", torch.zeros(n_species, 2 * c))
+        self.register_buffer("environment_whitening", torch.zeros(n_species, 2 * c, 2 * c))
+        self.register_buffer("environment_max", torch.ones(n_species))
+        self.message_mean: Tensor
+        self.message_std: Tensor
+        if config.n_message:
+            self.register_buffer("message_mean", torch.zeros(n_species, self.message_density.n_features))
+            self.register_buffer("message_std", torch.ones(n_species, self.message_density.n_features))
 
     @cached_property
     def edge_cutoff(self) -> Cutoff:
@@ -243,28 +245,32 @@ class DEQAttention(EnergyModel):
         table[rows[:, None], rows] = (self.cutoff / self.cutoff_ratio).cpu().double().numpy()
         return PairCutoffs(table)
 
-    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
-        """See `EnergyModel.tell`."""
-        seen = self.look(vectors, species, neighbor_species, mask)
-        own = self.inject[0](in_units(seen.features, self.typical[species], self.spread[species]), species)
-        told = self.telling(silu(own), species) if self.n_told else own[:, :0]
+    def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
+        """See `EnergyModel.embed`."""
+        environment = self.environment(vectors, species, neighbor_species, mask)
+        own = self.injection[0](
+            standardized(environment.features, self.feature_mean[species], self.feature_std[species]), species
+        )
+        message = self.message(silu(own), species) if self.n_message else own[:, :0]
         if self.config.message_limit is not None:
-            told = squashed(told, self.config.message_limit)
-        return Told(own, told, self.attention.message_gates(seen.token, seen.inside))
+            message = soft_clip(message, self.config.message_limit)
+        return Embedding(own, message, self.attention.message_gates(environment.token, environment.inside))
 
-    def hear(
+    def inject(
         self,
         vectors: Tensor,
         species: Tensor,
         neighbor_species: Tensor,
         mask: Tensor,
         own: Tensor,
-        heard: Tensor | None,
+        messages: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """See `EnergyModel.hear`."""
-        if heard is not None:
-            features = self.listen(vectors, species, neighbor_species, mask, heard)
-            own = own + self.inject_heard(in_units(features, self.typical_heard[species], self.spread_heard[species]))
+        """See `EnergyModel.inject`."""
+        if messages is not None:
+            features = self.message_features(vectors, species, neighbor_species, mask, messages)
+            own = own + self.message_inject(
+                standardized(features, self.message_mean[species], self.message_std[species])
+            )
         _, u, v = self.injected(own, species)
         return u, v
 
@@ -276,23 +282,25 @@ class DEQAttention(EnergyModel):
             species: [n_rows].
         """
         x = silu(own)
-        x = x + silu(self.inject[1](x, species))
-        u, v = self.inject[2](x, species).chunk(2, -1)
+        x = x + silu(self.injection[1](x, species))
+        u, v = self.injection[2](x, species).chunk(2, -1)
         if self.linear:
             u = u + self.linear_inject(own, species)
         return x, u, v
 
-    def look(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Seen:
-        """What the attention sees of each atom's surroundings; arguments as in `tell`."""
+    def environment(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Environment:
+        """What the attention sees of each atom's surroundings; arguments as in `embed`."""
         r, near = self.lengths(vectors, species, neighbor_species, mask)
-        return self.attention.look(
+        return self.attention.environment(
             near, vectors / r[..., None], self.attention.pair_species(species, neighbor_species), mask
         )
 
-    def listen(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, heard: Tensor) -> Tensor:
-        """Features of what the neighbours tell [n_rows, n_features]; arguments as in `hear`."""
+    def message_features(
+        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, messages: Tensor
+    ) -> Tensor:
+        """Features of what the neighbours tell [n_rows, n_features]; arguments as in `inject`."""
         r, near = self.lengths(vectors, species, neighbor_species, mask)
-        features: Tensor = self.hearing(near, vectors / r[..., None], heard, mask)
+        features: Tensor = self.message_density(near, vectors / r[..., None], messages, mask)
         return features
 
     def lengths(
@@ -301,7 +309,11 @@ class DEQAttention(EnergyModel):
         """Distances, and those that the network is given, scaled to the one `cutoff` [n_rows, n_neighbors], Å."""
         r = distances(vectors, mask)
         shortest, deep = self.limits(species, neighbor_species)
-        return r, self.scaled(floored(r, shortest, BLIND + (BLIND_DEEP - BLIND) * deep), species, neighbor_species)
+        return r, self.scaled(
+            clamped_distance(r, shortest, CLAMP_FRACTION + (CLAMP_FRACTION_UNTRAINED - CLAMP_FRACTION) * deep),
+            species,
+            neighbor_species,
+        )
 
     def scaled(self, r: Tensor, species: Tensor, neighbor_species: Tensor) -> Tensor:
         """Distances in units in which every pair's cutoff is `cutoff` [n_rows, n_neighbors], Å."""
@@ -315,7 +327,7 @@ class DEQAttention(EnergyModel):
 
     def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
         """Where each pair's repulsion sets in, Å, and how deep that is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
-        shortest = (self.closest * self.config.contact_onset).clamp(max=self.cutoff)
+        shortest = (self.min_distance * self.config.contact_onset).clamp(max=self.cutoff)
         deep = ((DEEP[0] - shortest / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
         pair = species[:, None], neighbor_species
         return shortest[pair], deep[pair]
@@ -344,15 +356,17 @@ class DEQAttention(EnergyModel):
     def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
         """Nuclear repulsion below the shortest distances learnt, `C (ρ/ρ₀ − 1)³` at densities `ρ > ρ₀` [n_rows], eV.
 
-        `C` is `CRUSH`, `ρ₀` is `DENSER` times the highest local density learnt.
+        `C` is `DENSITY_PUSH`, `ρ₀` is `DENSITY_ONSET` times the highest local density learnt.
         """
         shortest, deep = self.limits(species, neighbor_species)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
-        blind = BLIND + (BLIND_DEEP - BLIND) * deep
+        clamp_fraction = CLAMP_FRACTION + (CLAMP_FRACTION_UNTRAINED - CLAMP_FRACTION) * deep
         r = distances(vectors, mask)
-        crushed = self.local_density(r, species, neighbor_species, mask) / (DENSER * self.densest[species]) - 1.0
-        repulsion = zbl_energy(r, *charges, shortest, mask, blind, PUSH * deep)
-        return repulsion + CRUSH * crushed.clamp(min=0.0).pow(3)
+        crushed = (
+            self.local_density(r, species, neighbor_species, mask) / (DENSITY_ONSET * self.max_density[species]) - 1.0
+        )
+        repulsion = zbl_energy(r, *charges, shortest, mask, clamp_fraction, PUSH * deep)
+        return repulsion + DENSITY_PUSH * crushed.clamp(min=0.0).pow(3)
 
     def reference_energies(self, species: Tensor) -> Tensor:
         """See `EnergyModel.reference_energies`."""
@@ -365,15 +379,15 @@ class DEQAttention(EnergyModel):
         self.reference = reference.to(self.reference.device)
         return self
 
-    optional_tensors = (("densest",), CLOUDS)
+    optional_tensors = (("max_density",), ENVIRONMENT_BUFFERS)
 
-    def unmeasured(self) -> tuple[str, ...]:
-        """See `Potential.unmeasured`: the clouds of familiar environments, before they are measured."""
-        return () if bool(self.whiten.any()) else CLOUDS
+    def absent_tensors(self) -> tuple[str, ...]:
+        """See `Potential.absent_tensors`: the clouds of familiar environments, before they are measured."""
+        return () if bool(self.environment_whitening.any()) else ENVIRONMENT_BUFFERS
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As of every module; what earlier versions did not measure stays unknown."""
-        unknown = {name: getattr(self, name) for name in FAMILIAR if name not in state_dict}
+        unknown = {name: getattr(self, name) for name in MEASURED_BUFFERS if name not in state_dict}
         return super().load_state_dict({**state_dict, **unknown}, strict, assign)
 
     def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
@@ -382,13 +396,13 @@ class DEQAttention(EnergyModel):
 
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:
         """See `EnergyModel.extrapolation`: `|W_Z (x − x̄_Z)|²` of the scalars `x` of `u` and `v`."""
-        if not bool(self.whiten.any()):
+        if not bool(self.environment_whitening.any()):
             return None
-        away = self.injected_scalars(u, v) - self.usual[species]
+        away = self.injected_scalars(u, v) - self.environment_mean[species]
         found = torch.zeros_like(away[:, 0])
         for index in species.unique().tolist():
             own = species == index
-            found[own] = (away[own] @ self.whiten[index]).square().sum(-1)
+            found[own] = (away[own] @ self.environment_whitening[index]).square().sum(-1)
         return found
 
     def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
@@ -414,37 +428,37 @@ class DEQAttention(EnergyModel):
             (species, self.measured(d, species, species[near], mask)) for d, species, near, mask in geometries()
         )
         self.set_units(*moments_of(measured, n))
-        if not self.n_told:
+        if not self.n_message:
             return
-        heard = (
-            (species, (self.listen(*geometry, gathered(self.tell(*geometry).told, near)),))
+        messages = (
+            (species, (self.message_features(*geometry, gathered(self.embed(*geometry).message, near)),))
             for vectors, species, near, mask in geometries()
             for geometry in [(vectors, species, species[near], mask)]
         )
-        (features,) = moments_of(heard, n)
-        self.typical_heard.copy_(features.mean), self.spread_heard.copy_(features.spread)
+        (features,) = moments_of(messages, n)
+        self.message_mean.copy_(features.mean), self.message_std.copy_(features.std)
 
     def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """What is to be seen in units of its spread, a row for each atom; arguments as in `tell`."""
-        return (self.look(vectors, species, neighbor_species, mask).features,)
+        """What is to be seen in units of its spread, a row for each atom; arguments as in `embed`."""
+        return (self.environment(vectors, species, neighbor_species, mask).features,)
 
     def set_units(self, features: Moments) -> None:
         """Set the units of the features by what was measured of each species' atoms."""
-        self.typical.copy_(features.mean), self.spread.copy_(features.spread)
+        self.feature_mean.copy_(features.mean), self.feature_std.copy_(features.std)
 
-    def set_closest(self, distances: dict[tuple[int, int], float]) -> None:
-        """See `EnergyModel.set_closest`."""
+    def set_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
+        """See `EnergyModel.set_min_distance`."""
         for (first, second), distance in distances.items():
             i, j = self.elements.index(first), self.elements.index(second)
-            self.closest[i, j] = self.closest[j, i] = distance
+            self.min_distance[i, j] = self.min_distance[j, i] = distance
 
-    def lower_closest(self, distances: dict[tuple[int, int], float]) -> None:
-        """See `EnergyModel.lower_closest`."""
+    def lower_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
+        """See `EnergyModel.lower_min_distance`."""
         for (first, second), distance in distances.items():
-            known = float(self.closest[self.elements.index(first), self.elements.index(second)])
-            self.set_closest({(first, second): min(distance, known)})
+            known = float(self.min_distance[self.elements.index(first), self.elements.index(second)])
+            self.set_min_distance({(first, second): min(distance, known)})
 
 
-def in_units(features: Tensor, typical: Tensor, spread: Tensor) -> Tensor:
+def standardized(features: Tensor, feature_mean: Tensor, feature_std: Tensor) -> Tensor:
     """Features as the network sees them: in units of their spread, and within bounds; all [n_atoms, n_features]."""
-    return squashed((features - typical) / spread, UNUSUAL)
+    return soft_clip((features - feature_mean) / feature_std, CLIP)

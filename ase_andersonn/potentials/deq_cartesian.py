@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from ase_andersonn.nn.blocks import Affine, SpeciesLinear
 from ase_andersonn.nn.cartesian_tensors import RANK_MAX, Product
 from ase_andersonn.nn.equilibrium_cell import ContractiveCell
-from ase_andersonn.nn.irreps import join, split, width
-from ase_andersonn.nn.messages import Shape
-from ase_andersonn.nn.neighbor_attention import Seen
+from ase_andersonn.nn.irreps import dim, join, split
+from ase_andersonn.nn.messages import FeatureShape
+from ase_andersonn.nn.neighbor_attention import Environment
 
-from .base import Told
-from .deq_attention import UNUSUAL, DEQAttention, DEQAttentionConfig, in_units
+from .base import Embedding
+from .deq_attention import CLIP, DEQAttention, DEQAttentionConfig, standardized
 from .moments import STD_FLOOR, Moments
 
 CORRELATION_MAX = 3
@@ -43,7 +43,7 @@ class DEQCartesianConfig(DEQAttentionConfig):
     """
 
     n_bispectrum: int = 0
-    n_told: int = 0
+    n_message: int = 0
     rank: int = 2
     n_tensors: int = 16
     n_products: int = 16
@@ -55,8 +55,8 @@ class DEQCartesianConfig(DEQAttentionConfig):
             raise ValueError(f"rank is {self.rank}; it has to be in 0 to {min(RANK_MAX, self.l_max)}, l_max at most.")
         if not 1 <= self.correlation <= CORRELATION_MAX:
             raise ValueError(f"correlation is {self.correlation}; it has to be in 1 to {CORRELATION_MAX}.")
-        if self.rank and self.n_told:
-            raise ValueError(f"n_told is {self.n_told} and rank {self.rank}; one of them has to be 0.")
+        if self.rank and self.n_message:
+            raise ValueError(f"n_message is {self.n_message} and rank {self.rank}; one of them has to be 0.")
         for name in ("n_tensors", "n_products"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
@@ -74,10 +74,10 @@ class DEQCartesian(DEQAttention):
     def __init__(self, config: DEQCartesianConfig) -> None:
         super().__init__(config)
         n_species, rank, n = len(config.elements), config.rank, config.n_tensors
-        self.shape = Shape(config.n_channels, n if rank else 0, rank)
+        self.shape = FeatureShape(config.n_channels, n if rank else 0, rank)
         if not rank:
             return
-        self.n_channels, self.n_gates = width(*self.shape), self.shape.n_gates
+        self.n_channels, self.n_gates = dim(*self.shape), self.shape.n_gates
         self.cell = ContractiveCell(config.contraction, self.shape)
         self.products = nn.ModuleList([WeightedProduct(rank, config.n_products) for _ in range(config.correlation - 1)])
         self.density = nn.ModuleList([Affine(config.n_edge, config.n_products, bias=False) for _ in range(rank + 1)])
@@ -87,47 +87,47 @@ class DEQCartesian(DEQAttention):
         self.first_products = nn.Linear(n_scalars, config.n_hidden, bias=False)
         self.tensors = nn.ModuleList([Affine(n_found, 2 * n, bias=False) for _ in range(rank)])
         self.factors = SpeciesLinear(config.n_hidden, 2 * n * rank, n_species)
-        self.seen_tensors = nn.ModuleList([Affine(n, n, bias=False) for _ in range(rank)])
+        self.readout_tensors = nn.ModuleList([Affine(n, n, bias=False) for _ in range(rank)])
         self.hidden = SpeciesLinear(config.n_channels + rank * n, config.n_channels, n_species)
-        self.typical_products: Tensor
-        self.spread_products: Tensor
-        self.length: Tensor
-        self.register_buffer("typical_products", torch.zeros(n_species, n_scalars))
-        self.register_buffer("spread_products", torch.ones(n_species, n_scalars))
-        self.register_buffer("length", torch.ones(n_species, rank, n_found))
+        self.product_mean: Tensor
+        self.product_std: Tensor
+        self.tensor_rms: Tensor
+        self.register_buffer("product_mean", torch.zeros(n_species, n_scalars))
+        self.register_buffer("product_std", torch.ones(n_species, n_scalars))
+        self.register_buffer("tensor_rms", torch.ones(n_species, rank, n_found))
 
-    def tell(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Told:
-        """See `EnergyModel.tell`; with tensors nothing is told before the equilibrium."""
+    def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
+        """See `EnergyModel.embed`; with tensors nothing is told before the equilibrium."""
         if not self.shape.l_max:
-            return super().tell(vectors, species, neighbor_species, mask)
-        seen = self.look(vectors, species, neighbor_species, mask)
-        scalars, tensors = self.many_body(seen.density)
-        x = in_units(seen.features, self.typical[species], self.spread[species])
-        y = in_units(scalars, self.typical_products[species], self.spread_products[species])
-        x, u, v = self.injected(self.inject[0](x, species) + self.first_products(y), species)
+            return super().embed(vectors, species, neighbor_species, mask)
+        environment = self.environment(vectors, species, neighbor_species, mask)
+        scalars, tensors = self.many_body(environment.density)
+        x = standardized(environment.features, self.feature_mean[species], self.feature_std[species])
+        y = standardized(scalars, self.product_mean[species], self.product_std[species])
+        x, u, v = self.injected(self.injection[0](x, species) + self.first_products(y), species)
         factors = self.factors(x, species).chunk(self.shape.l_max, -1)
         mixed = [
-            mix(_shortened(t / length[:, None])) * factor[:, None]
-            for t, length, mix, factor in zip(
-                tensors, self.length[species].unbind(1), self.tensors, factors, strict=True
+            mix(_shortened(t / tensor_rms[:, None])) * factor[:, None]
+            for t, tensor_rms, mix, factor in zip(
+                tensors, self.tensor_rms[species].unbind(1), self.tensors, factors, strict=True
             )
         ]
         us, vs = zip((u, v), *(part.chunk(2, -1) for part in mixed), strict=True)
         own = torch.cat([join(us), join(vs)], -1)
-        return Told(own, own[:, :0], self.gates(seen))
+        return Embedding(own, own[:, :0], self.gates(environment))
 
-    def hear(
+    def inject(
         self,
         vectors: Tensor,
         species: Tensor,
         neighbor_species: Tensor,
         mask: Tensor,
         own: Tensor,
-        heard: Tensor | None,
+        messages: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """See `EnergyModel.hear`."""
+        """See `EnergyModel.inject`."""
         if not self.shape.l_max:
-            return super().hear(vectors, species, neighbor_species, mask, own, heard)
+            return super().inject(vectors, species, neighbor_species, mask, own, messages)
         u, v = own.chunk(2, -1)
         return u, v
 
@@ -146,20 +146,22 @@ class DEQCartesian(DEQAttention):
         scalars = torch.cat([x[..., 0] for x in found[1:] or found], -1)
         return scalars, list(torch.cat(found, 1).transpose(1, 2).split(sizes, 1)[1:])
 
-    def gates(self, seen: Seen) -> Tensor:
+    def gates(self, environment: Environment) -> Tensor:
         """The coefficients of the bonds, see `nn/messages.py` [n_atoms, n_neighbors, n_gates]."""
-        alpha = self.attention.message_weights(seen.token, seen.inside)
+        alpha = self.attention.message_weights(environment.token, environment.inside)
         rank, n = self.shape.l_max, self.shape.n_tensors
-        carry, emit, read = self.coefficients(seen.token).tanh().split([rank * n, (rank + 1) * n, (rank + 1) * n], -1)
+        carry, emit, read = (
+            self.coefficients(environment.token).tanh().split([rank * n, (rank + 1) * n, (rank + 1) * n], -1)
+        )
         share = self.carried.sigmoid()
         norm = (rank + 1) ** -0.5
         return torch.cat(
             [
-                alpha * self.attention.gate(seen.token).tanh(),
+                alpha * self.attention.gate(environment.token).tanh(),
                 alpha * share.repeat(rank) * carry,
                 alpha * ((1.0 - share) * norm).repeat(rank + 1) * emit,
                 norm * read,
-                seen.y[..., 1 : (rank + 1) ** 2],
+                environment.y[..., 1 : (rank + 1) ** 2],
             ],
             -1,
         )
@@ -169,25 +171,25 @@ class DEQCartesian(DEQAttention):
         if not self.shape.l_max:
             return super().readout(z, species)
         scalars, *tensors = split(z, self.shape.n_scalars, self.shape.l_max)
-        seen = [mix(t).square().sum(-2) for mix, t in zip(self.seen_tensors, tensors, strict=True)]
-        lengths = [(1.0 + square).sqrt() - 1.0 for square in seen]
+        squares = [mix(t).square().sum(-2) for mix, t in zip(self.readout_tensors, tensors, strict=True)]
+        lengths = [(1.0 + square).sqrt() - 1.0 for square in squares]
         return self.read(self.hidden(torch.cat([scalars, *lengths], -1), species), scalars, species)
 
     def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """See `DEQAttention.measured`; also the products' scalars and the squared lengths of the tensors."""
         if not self.shape.l_max:
             return super().measured(vectors, species, neighbor_species, mask)
-        seen = self.look(vectors, species, neighbor_species, mask)
-        scalars, tensors = self.many_body(seen.density)
-        return seen.features, scalars, torch.stack([t.square().sum(1) for t in tensors], 1)
+        environment = self.environment(vectors, species, neighbor_species, mask)
+        scalars, tensors = self.many_body(environment.density)
+        return environment.features, scalars, torch.stack([t.square().sum(1) for t in tensors], 1)
 
     def set_units(self, features: Moments, *products: Moments) -> None:
         """See `DEQAttention.set_units`; products' scalars [n_atoms, n_scalars], squares [n_atoms, rank, n_found]."""
         super().set_units(features)
         if products:
             scalars, squares = products
-            self.typical_products.copy_(scalars.mean), self.spread_products.copy_(scalars.spread)
-            self.length.copy_(squares.mean.sqrt().view_as(self.length) + STD_FLOOR)
+            self.product_mean.copy_(scalars.mean), self.product_std.copy_(scalars.std)
+            self.tensor_rms.copy_(squares.mean.sqrt().view_as(self.tensor_rms) + STD_FLOOR)
 
 
 class WeightedProduct(nn.Module):
@@ -211,4 +213,4 @@ class WeightedProduct(nn.Module):
 
 def _shortened(tensors: Tensor) -> Tensor:
     """`t / √(1 + |t|²/limit²)` [n, 2l + 1, n_channels]: unknown surroundings stay within bounds."""
-    return tensors * (1.0 + tensors.square().sum(1, keepdim=True) / UNUSUAL**2).rsqrt()
+    return tensors * (1.0 + tensors.square().sum(1, keepdim=True) / CLIP**2).rsqrt()

@@ -19,7 +19,7 @@ from torch import Tensor
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.structures.graph import Graph
 
-from .deq_attention import NEVER, DEQAttention
+from .deq_attention import UNLIMITED, DEQAttention
 
 SHARE = 0.99
 """Of the atoms of a species, those nearer than the distance that the species are compared by."""
@@ -29,29 +29,32 @@ ALONE = 2.0
 
 
 @torch.no_grad()
-def learn_density(model: DEQAttention, graphs: Iterable[Graph], *, begun: bool = False) -> None:
+def measure_max_density(model: DEQAttention, graphs: Iterable[Graph], *, begun: bool = False) -> None:
     """Set the highest local density of each species' atoms, above which atoms are pushed apart.
 
     Args:
-        model: its buffer `densest` is set.
+        model: its buffer `max_density` is set.
         graphs: all training structures, in batches: one that is left out might be pushed.
         begun: whether the model was trained on others before, whose densities stay where they are higher or unknown.
     """
-    found = torch.zeros_like(model.densest)
+    found = torch.zeros_like(model.max_density)
     for graph in graphs:
         species = model.species(graph.numbers)
         r = distances(graph.vectors, graph.mask)
         density = model.local_density(r, species, species[graph.neighbors], graph.mask).to(found)
         found.scatter_reduce_(0, species, density, "amax")
-    model.densest.copy_(torch.maximum(model.densest, found) if begun else torch.where(found > 0, found, NEVER))
+    model.max_density.copy_(
+        torch.maximum(model.max_density, found) if begun else torch.where(found > 0, found, UNLIMITED)
+    )
 
 
 @torch.no_grad()
-def learn_familiar(model: DEQAttention, graphs: Iterable[Graph]) -> None:
+def measure_environments(model: DEQAttention, graphs: Iterable[Graph]) -> None:
     """Measure what is familiar to a trained model.
 
     Args:
-        model: its buffers `usual`, `whiten` and `farthest` are set, of species with more than two atoms.
+        model: its buffers `environment_mean`, `environment_whitening` and `environment_max` are set, of species with
+            more than two atoms.
         graphs: training structures, in batches.
     """
     rows, kinds, frames, n_frames = [], [], [], 0
@@ -69,17 +72,20 @@ def learn_familiar(model: DEQAttention, graphs: Iterable[Graph]) -> None:
         own = species == index
         known = x[own & fitted] if int((own & fitted).sum()) > 2 else x[own]
         if len(known) > 2:
-            mean, whiten = cloud(known)
-            squares = ((x[own] - mean) @ whiten).square().sum(-1)
-            clouds[index] = mean, whiten, squares.quantile(SHARE)
+            mean, environment_whitening = cloud(known)
+            squares = ((x[own] - mean) @ environment_whitening).square().sum(-1)
+            clouds[index] = mean, environment_whitening, squares.quantile(SHARE)
             shares[own] = squares / clouds[index][2]
     means = _means(shares, frame, n_frames)
-    for index, (mean, whiten, square) in clouds.items():
+    for index, (mean, environment_whitening, square) in clouds.items():
         own = species == index
         held = own & ~fitted if bool((own & ~fitted).any()) else own
         edge = means[frame[held].unique()].max()
-        model.usual[index], model.whiten[index] = mean, whiten / (square * edge).sqrt()
-        model.farthest[index] = (ALONE * shares[own].max() / edge).clamp(min=1.0)
+        model.environment_mean[index], model.environment_whitening[index] = (
+            mean,
+            environment_whitening / (square * edge).sqrt(),
+        )
+        model.environment_max[index] = (ALONE * shares[own].max() / edge).clamp(min=1.0)
 
 
 def cloud(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ class Potential(nn.Module):
     reads_magmoms = False
     optional_tensors: tuple[tuple[str, ...], ...] = ()
 
-    def unmeasured(self) -> tuple[str, ...]:
+    def absent_tensors(self) -> tuple[str, ...]:
         """Names of the optional tensors that say nothing yet, so that a file need not hold them."""
         return ()
 
@@ -123,10 +123,10 @@ class Evaluator(ABC):
     def reset(self) -> None:
         """Forget all that was kept of earlier structures."""
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:  # noqa: ARG002 (here all is evaluated)
-        """Energy of a structure that differs from the settled one only in the atoms `touched`, eV."""
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:  # noqa: ARG002 (here all is evaluated)
+        """Energy of a structure that differs from the settled one only in the atoms `changed`, eV."""
         energy: float = self.calculate(atoms, forces=False, stress=False, changes=("positions", "numbers"))["energy"]
         return energy
 
-    def settle(self, accepted: bool) -> None:  # noqa: B027 (nothing to do where nothing is kept)
+    def commit(self, accepted: bool) -> None:  # noqa: B027 (nothing to do where nothing is kept)
         """Keep the proposed structure, or go back to the settled one."""

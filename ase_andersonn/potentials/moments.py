@@ -45,7 +45,7 @@ class Moments:
         return self._or_pooled(self.square)
 
     @property
-    def spread(self) -> Tensor:
+    def std(self) -> Tensor:
         """`σ_Z^w σ^(1−w) + STD_FLOOR`, w = n_Z / (n_Z + POOLED_ATOMS) [n_species, n_features].
 
         `σ_Z` is the standard deviation of a species' atoms about their mean, `σ` that of all atoms about the means of

@@ -15,12 +15,12 @@ NEIGHBORS = 5.0
 """Å: how far apart atoms are neighbours, of pairs of elements that were never learnt."""
 
 
-def unseen(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]] | None = None) -> Iterator[str]:
+def domain_warnings(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]] | None = None) -> Iterator[str]:
     """A sentence for everything that the training data of a model had nothing of; of charges and spins see `metadata`.
 
     The card may say which elements stood together (`combinations`, lists of atomic numbers), which pairs of elements
-    were neighbours (`pairs`; those that stood together, where it does not), how many atoms the smallest structure had
-    (`smallest`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both; periodic is what is so in
+    were neighbours (`pairs`; those that stood together, where it does not), how many atoms the min_atoms structure had
+    (`min_atoms`), whether structures were periodic (`periodic`, `[false]`, `[true]` or both; periodic is what is so in
     one direction at least), and whether some molecules had odd numbers of electrons (`odd_electrons`). What it knows
     of distances is said by `engine.domain_monitor`.
 
@@ -29,11 +29,11 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]] | No
         atoms: a structure of elements that the model knows.
         told: pairs of elements that nothing more is said of; those that a sentence names are added.
     """
-    yield from _unmet(card, atoms, set() if told is None else told)
-    smallest = card.get("smallest")
-    if smallest and len(atoms) < smallest and not atoms.pbc.any():
+    yield from _untrained_pairs(card, atoms, set() if told is None else told)
+    min_atoms = card.get("min_atoms")
+    if min_atoms and len(atoms) < min_atoms and not atoms.pbc.any():
         yield (
-            f"the model was not trained on molecules of fewer than {smallest} atoms, this one has {len(atoms)}: "
+            f"the model was not trained on molecules of fewer than {min_atoms} atoms, this one has {len(atoms)}: "
             f"{EXTRAPOLATION}"
         )
     periodic = card.get("periodic")
@@ -44,7 +44,7 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]] | No
         yield f"the model was not trained on molecules with an odd number of electrons, radicals: {EXTRAPOLATION}"
 
 
-def _unmet(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]]) -> Iterator[str]:
+def _untrained_pairs(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]]) -> Iterator[str]:
     """A sentence for an element, or a pair of elements with atoms that are neighbours, that training had nothing of."""
     combinations = card.get("combinations", ())
     met = card.get("pairs") or [pair for known in combinations for pair in combinations_with_replacement(known, 2)]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-FORMAT = "ase-andersonn-1"
+FORMATS = ("ase-andersonn-1", "ase-andersonn-2")
+"""Formats of model files that can be read; the last is written."""
 DEFAULT_MODEL = "mlearn-pbe"
 """Name of the packaged model that is used where none is named."""
 PRETRAINED = Path(__file__).parent
@@ -108,6 +109,8 @@ def read_header(path: Path) -> dict[str, str]:
             header: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a model: {error}. Copy or make it anew.") from error
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path} is no model of this package: its format is {header.get('format')!r}, not {FORMAT!r}.")
+    if header.get("format") not in FORMATS:
+        raise ValueError(
+            f"{path} is no model of this package: its format is {header.get('format')!r}, not {FORMATS[-1]!r}."
+        )
     return header

@@ -156,7 +156,8 @@ class Solution:
 
     Attributes:
         value: f(z) of the evaluation with the reported residual, shape of ``z0``; never an unevaluated extrapolation.
-            Where Picard steps were taken without the solver (`engine.equilibrium.swept_equilibrium`) it is z itself.
+            Where Picard steps were taken without the solver (`engine.equilibrium.equilibrium_from_picard`) it is z
+            itself.
         residual: relative residual of each problem, float64 [n]; inf where f was never finite.
         steps: evaluations until each problem stopped, int64 [n].
         converged: bool [n].

@@ -1,12 +1,12 @@
 """Energies as sums over tiles of space: memory bounded by a tile, changes that cost what they touch."""
 
 from .accuracy import choose_tiles, context_for, decay
-from .evaluator import Tiled
+from .evaluator import TiledEvaluator
 from .memory import available_memory, estimate_memory
 from .settings import Tiles
 
 __all__ = [
-    "Tiled",
+    "TiledEvaluator",
     "Tiles",
     "available_memory",
     "choose_tiles",

@@ -6,10 +6,10 @@ of atoms that a tile does not solve for changes the features of an atom `n` cuto
 
     |E_tiled − E_untiled| / n_atoms ≤ γ^(1 + ⌊(context − reach) / cutoff⌋) · max_i |z_i|₂ · max_i |∂e_i/∂z_i|₂
 
-for a reach (`EnergyModel.reach`) of one cutoff or two, the untiled features `z` and the steepest slope of the readout
-between them. It holds for all structures and is far from reached: trained cells hand on much less than γ. So contexts
-are chosen by what is measured: the energies of a few small tiles with one context after the other against those with
-the widest.
+for a reach (`EnergyModel.receptive_field`) of one cutoff or two, the untiled features `z` and the steepest slope of the
+readout between them. It holds for all structures and is far from reached: trained cells hand on much less than γ. So
+contexts are chosen by what is measured: the energies of a few small tiles with one context after the other against
+those with the widest.
 """
 
 import copy
@@ -22,12 +22,12 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
-from ase_andersonn.engine.compiled import operators_of
+from ase_andersonn.engine.compiled import compiled_model
 from ase_andersonn.engine.equilibrium import SolveOptions
 from ase_andersonn.potentials.base import EnergyModel
 
 from .cluster import gather
-from .grid import Bins, Floats, cut, frame
+from .grid import CellList, Floats, cut, frame
 from .memory import available_memory, row_bytes
 from .settings import Tiles
 from .tile_solver import solve_tiles
@@ -60,10 +60,10 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
         seed: of the choice of tiles.
     """
     exact = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
-    operators, device = operators_of(exact, torch.device("cpu"), False), torch.device("cpu")
+    compiled, device = compiled_model(exact, torch.device("cpu"), False), torch.device("cpu")
     focus, cutoff = PROBE * model.cutoff, model.cutoff
     grid = cut(atoms.positions, atoms.cell.array, atoms.pbc, _probe_focus(atoms, focus), _context(model, ratios[-1]))
-    bins = Bins(grid, atoms.positions)
+    bins = CellList(grid, atoms.positions)
     picks = np.random.default_rng(seed).choice(len(atoms), min(SAMPLES, len(atoms)), replace=False)
     own = grid.bin_of(grid.heights(atoms.positions[picks])[0]) // grid.split
     tiles = np.unique(own, axis=0)
@@ -71,10 +71,12 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
     energies = np.zeros((len(ratios), len(tiles)))
     for k, ratio in enumerate(ratios):
         for t, tile in enumerate(tiles):
-            cluster = gather(grid, bins, atoms.positions, tile[None], _context(model, ratio), cutoff, model.reach)
+            cluster = gather(
+                grid, bins, atoms.positions, tile[None], _context(model, ratio), cutoff, model.receptive_field
+            )
             numbers = atoms.numbers[cluster.atom]
             settings: dict[str, Any] = {"forces": False, "keep": False, "dtype": torch.float64, "device": device}
-            solved = solve_tiles(exact, operators, cluster, numbers, options, **settings)
+            solved = solve_tiles(exact, compiled, cluster, numbers, options, **settings)
             energies[k, t] = solved.tile_energies[0] / int(cluster.focus.sum())
     errors: Floats = np.sqrt(np.mean(np.square(energies[:-1] - energies[-1]), 1))
     return errors
@@ -114,7 +116,7 @@ def context_for(model: EnergyModel, accuracy: float, atoms: Atoms | None = None)
 
 def _context(model: EnergyModel, ratio: float) -> float:
     """Å: of a model whose atoms tell what they see, one cutoff more."""
-    return model.reach + (ratio - 1.0) * model.cutoff
+    return model.receptive_field + (ratio - 1.0) * model.cutoff
 
 
 def disordered(model: EnergyModel, repeats: int = 8, seed: int = 0) -> Atoms:
@@ -140,7 +142,7 @@ def choose_tiles(model: EnergyModel, atoms: Atoms, max_memory: int | None = None
     context = given.context or context_for(model, ACCURACY, atoms)
     memory = max_memory or available_memory(next(model.parameters()).device) // 2
     fitting = max(0.3 * memory / row_bytes(model, 64, forces=True), 1.0)
-    limits = (context - model.reach, BEST_SOLVED), (context - model.cutoff, fitting)
+    limits = (context - model.receptive_field, BEST_SOLVED), (context - model.cutoff, fitting)
     focus = given.focus or min(_focus_for(atoms, margin, rows, model.cutoff) for margin, rows in limits)
     return Tiles(focus, context, max_memory)
 

@@ -7,12 +7,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_andersonn.engine.evaluator import Whole
+from ase_andersonn.engine.evaluator import DirectEvaluator
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import Evaluator, Settings
 from ase_andersonn.structures.neighbors import Cutoff, PairCutoffs
 
-from .evaluator import Tiled
+from .evaluator import TiledEvaluator
 from .memory import available_memory, estimate_memory
 from .settings import ChosenFor, Tiles
 
@@ -24,7 +24,7 @@ CROWDED = 1.5
 """The most neighbours of an atom over the mean of those counted."""
 
 
-class Auto(Evaluator):
+class AutoEvaluator(Evaluator):
     """Evaluates a structure as a whole where that, with forces, fits in memory, and by tiles otherwise.
 
     What was chosen for a structure stays for all like it, whatever is asked for and whatever memory is left: energies
@@ -42,8 +42,10 @@ class Auto(Evaluator):
 
     def __init__(self, model: EnergyModel, settings: Settings, tiles: Tiles) -> None:
         self.model, self.settings, self.tiles = model, settings, tiles
-        self.whole = Whole(model, settings)
-        self.tiled = Tiled(model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory)
+        self.whole = DirectEvaluator(model, settings)
+        self.tiled = TiledEvaluator(
+            model, settings, focus=tiles.focus, context=tiles.context, max_memory=tiles.max_memory
+        )
         self.diagnostics: dict[str, Any] = {}
         self._used: Evaluator = self.whole
         self._chosen_for: ChosenFor | None = None
@@ -74,16 +76,16 @@ class Auto(Evaluator):
                 self.diagnostics = {**evaluator.diagnostics, **choice}
         return [results[index] for index in range(len(structures))]
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
-        """See `Evaluator.propose`."""
-        choice = self._choose(atoms) if len(touched) == len(atoms) else {}
-        energy = self._used.propose(atoms, touched)
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
+        """See `Evaluator.trial_energy`."""
+        choice = self._choose(atoms) if len(changed) == len(atoms) else {}
+        energy = self._used.trial_energy(atoms, changed)
         self.diagnostics = {**self._used.diagnostics, **choice}
         return energy
 
-    def settle(self, accepted: bool) -> None:
-        """See `Evaluator.settle`."""
-        self._used.settle(accepted)
+    def commit(self, accepted: bool) -> None:
+        """See `Evaluator.commit`."""
+        self._used.commit(accepted)
 
     def reset(self) -> None:
         """See `Evaluator.reset`."""

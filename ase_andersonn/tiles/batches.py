@@ -9,13 +9,13 @@ import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
 from ase_andersonn.backends import EAGER_SECONDS, CompileMode, exact_matmul
-from ase_andersonn.engine.compiled import operators_of
+from ase_andersonn.engine.compiled import compiled_model
 from ase_andersonn.engine.equilibrium import SolveOptions
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import ConvergenceError, Settings, warn_of_error
 
 from .cluster import Cluster, gather
-from .grid import Bins, Floats, Grid, Ints
+from .grid import CellList, Floats, Ints, TileGrid3D
 from .memory import row_bytes, tape_bytes
 from .tile_solver import Solved, solve_tiles
 
@@ -96,10 +96,10 @@ class Job:
         with exact_matmul():
             return solve_tiles(
                 model,
-                operators_of(model, device, self.compile),
+                compiled_model(model, device, self.compile),
                 cluster,
                 numbers,
-                SolveOptions(self.settings.tol, sweep=True),
+                SolveOptions(self.settings.tol, picard=True),
                 forces=self.forces,
                 keep=self.keep,
                 dtype=self.settings.dtype,
@@ -107,7 +107,7 @@ class Job:
             )
 
 
-class Stream:
+class TileBatchSolver:
     """Solves tiles of structures with one model.
 
     Args:
@@ -123,8 +123,8 @@ class Stream:
 
     def solve(
         self,
-        grid: Grid,
-        bins: Bins,
+        grid: TileGrid3D,
+        bins: CellList,
         structure: tuple[Floats, Any],
         tiles: Ints,
         context: float,
@@ -156,8 +156,8 @@ class Stream:
 
     def _clusters(
         self,
-        grid: Grid,
-        bins: Bins,
+        grid: TileGrid3D,
+        bins: CellList,
         positions: Floats,
         tiles: Ints,
         context: float,
@@ -170,7 +170,7 @@ class Stream:
         while first < len(tiles):
             begun = time.perf_counter()
             chosen = tiles[first : first + size]
-            cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff, self.model.reach)
+            cluster = gather(grid, bins, positions, chosen, context, self.model.cutoff, self.model.receptive_field)
             self.statistics.seconds["gather"] += time.perf_counter() - begun
             fitting = self._fitting(cluster, memory, forces)
             size = max(1, int(fitting))

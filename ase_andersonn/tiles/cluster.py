@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .grid import TIE, Bins, Floats, Grid, Ints, flat_index, spans
+from .grid import TIE, CellList, Floats, Ints, TileGrid3D, flat_index, spans
 
 Bools = NDArray[np.bool_]
 WIDE = 1000.0
@@ -48,12 +48,18 @@ class Cluster:
 
 
 def gather(
-    grid: Grid, bins: Bins, positions: Floats, tiles: Ints, context: float, cutoff: float, reach: float
+    grid: TileGrid3D,
+    bins: CellList,
+    positions: Floats,
+    tiles: Ints,
+    context: float,
+    cutoff: float,
+    receptive_field: float,
 ) -> Cluster:
     """The cluster of some tiles.
 
-    An atom within `context` of a tile's box, on every axis, is in the tile; one within `context − reach` is solved
-    for: of these the tile holds all that enters their cells. Of those within `context − cutoff` it holds all
+    An atom within `context` of a tile's box, on every axis, is in the tile; one within `context − receptive_field` is
+    solved for: of these the tile holds all that enters their cells. Of those within `context − cutoff` it holds all
     neighbours.
 
     Args:
@@ -80,7 +86,7 @@ def gather(
     used[member[distance <= context]] = True
     complete = np.zeros(len(atom), bool)
     complete[member[distance <= context - cutoff]] = True
-    solved = own | (distance <= context - reach)
+    solved = own | (distance <= context - receptive_field)
     tile, member, own = tile[solved], member[solved], own[solved]
     rows = np.zeros(len(atom), bool)
     rows[member] = True
@@ -116,7 +122,9 @@ def _packed(positions: Floats, cutoff: float) -> Floats:
     return packed
 
 
-def _candidates(grid: Grid, bins: Bins, tiles: Ints, context: float) -> tuple[tuple[Ints, Ints], Ints, Ints, Bools]:
+def _candidates(
+    grid: TileGrid3D, bins: CellList, tiles: Ints, context: float
+) -> tuple[tuple[Ints, Ints], Ints, Ints, Bools]:
     """Atoms of all bins around the tiles, each bin once: (atoms, their images), and the pairs of tiles with them."""
     offsets, own = grid.surroundings(context)
     around = (tiles * grid.split)[:, None] + offsets

@@ -20,13 +20,13 @@ import torch
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import Settings
 
-from .batches import Batch, Job, Stream
+from .batches import Batch, Job, TileBatchSolver
 from .cluster import Cluster
-from .grid import Bins, Floats, Grid, Ints
+from .grid import CellList, Floats, Ints, TileGrid3D
 from .tile_solver import Solved
 
 T = TypeVar("T")
-Part = tuple[int, Cluster, int]
+ClusterTask = tuple[int, Cluster, int]
 """Place of the first tile, the cluster, and how many tiles the next one would have."""
 TASK_ROWS = 16384
 """Rows solved in a task of a large structure: to send a task takes as long as to solve for some hundreds of them."""
@@ -143,7 +143,7 @@ def run_replicas(make: Callable[[int], Any], states: list[Any], steps: int, clie
     return list(run_each(_advance, [(make, k, state, steps) for k, state in enumerate(states)], client))
 
 
-class RemoteStream(Stream):
+class RemoteStream(TileBatchSolver):
     """Solves tiles on the workers of a Dask client.
 
     Args:
@@ -161,8 +161,8 @@ class RemoteStream(Stream):
 
     def solve(
         self,
-        grid: Grid,
-        bins: Bins,
+        grid: TileGrid3D,
+        bins: CellList,
         structure: tuple[Floats, Any],
         tiles: Ints,
         context: float,
@@ -171,19 +171,19 @@ class RemoteStream(Stream):
         forces: bool = False,
         size: int = 0,
     ) -> Iterator[Batch]:
-        """See `Stream.solve`; `memory` is for one worker, or for all where they are on this machine."""
+        """See `TileBatchSolver.solve`; `memory` is for one worker, or for all where they are on this machine."""
         memory = memory / self._workers() if self._on_one_machine else memory
         begun, worked = time.perf_counter(), self._worked
         submit = partial(self.client.submit, retries=RETRIES, pure=False)
         # A task on the scheduler, not data on a worker: it is made again where the worker that held it dies.
-        models = [submit(_Carried, self.model)]
+        models = [submit(_PickledModel, self.model)]
 
         def begin(jobs: list[tuple[Job, Cluster, Any]]) -> Any:
             if models[0].status == "error":  # given up with the tasks that waited for it
-                models[0] = submit(_Carried, self.model)
+                models[0] = submit(_PickledModel, self.model)
             return submit(_solved, models[0], jobs)
 
-        waiting = deque[tuple[list[Part], Task]]()
+        waiting = deque[tuple[list[ClusterTask], Task]]()
         clusters = self._clusters(grid, bins, structure[0], tiles, context, memory, forces, size)
         rows = min(TASK_ROWS, len(structure[0]) // (2 * self._workers()))
         try:
@@ -202,7 +202,7 @@ class RemoteStream(Stream):
     def _workers(self) -> int:
         return max(1, len(self.client.nthreads()))
 
-    def _finished(self, parts: list[Part], task: "Task") -> Iterator[Batch]:
+    def _finished(self, parts: list[ClusterTask], task: "Task") -> Iterator[Batch]:
         begun = time.perf_counter()
         found: list[Solved] = task.result()
         self.statistics.seconds["solve"] += time.perf_counter() - begun
@@ -211,9 +211,9 @@ class RemoteStream(Stream):
             yield Batch(first, first + cluster.n_tiles, cluster, solved, fitting)
 
 
-def grouped(clusters: Iterable[Part], rows: int) -> Iterator[list[Part]]:
+def grouped(clusters: Iterable[ClusterTask], rows: int) -> Iterator[list[ClusterTask]]:
     """Clusters in their order, in groups of so many rows at least; the last group may have fewer."""
-    group, held = list[Part](), 0
+    group, held = list[ClusterTask](), 0
     for part in clusters:
         group.append(part)
         held += part[1].n_solved
@@ -224,14 +224,14 @@ def grouped(clusters: Iterable[Part], rows: int) -> Iterator[list[Part]]:
         yield group
 
 
-class _Carried:
+class _PickledModel:
     """A model between workers, as a pickle: Dask takes modules apart in a way of its own, which fails for these."""
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
 
 
-def _solved(carried: _Carried, jobs: Sequence[tuple[Job, Cluster, Any]]) -> list[Solved]:
+def _solved(carried: _PickledModel, jobs: Sequence[tuple[Job, Cluster, Any]]) -> list[Solved]:
     """On a worker: some batches, one after another."""
     threads = torch.get_num_threads()
     try:

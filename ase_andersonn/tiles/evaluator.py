@@ -3,9 +3,9 @@
     E = Σ_tiles Σ_{i in focus} e_i(tile)
 
 A tile holds the atoms of its focus box and, as context, all atoms within `context` of the box on every axis; features
-are solved for those within `context − reach`, of which it holds all that enters their cells (`EnergyModel.reach`: one
-cutoff, or two). The difference from the untiled energy falls by γ with every cutoff more, or faster; see `accuracy`.
-Source: Mills et al., Chem. Sci. 2019, 10, 4129.
+are solved for those within `context − receptive_field`, of which it holds all that enters their cells
+(`EnergyModel.receptive_field`: one cutoff, or two). The difference from the untiled energy falls by γ with every cutoff
+more, or faster; see `accuracy`. Source: Mills et al., Chem. Sci. 2019, 10, 4129.
 """
 
 import math
@@ -26,12 +26,12 @@ from ase_andersonn.potentials.interface import Evaluator, Settings
 from ase_andersonn.structures.convert import check_atoms
 
 from .accuracy import choose_tiles
-from .batches import Batch, Statistics, Stream, solved_atoms
-from .grid import Bins, Grid, Ints, cut
+from .batches import Batch, Statistics, TileBatchSolver, solved_atoms
+from .grid import CellList, Ints, TileGrid3D, cut
 from .memory import atom_bytes, available_memory
-from .resume_file import Sums, WorkFile, fingerprint
+from .resume_file import PartialSums, ResumeFile, fingerprint
 from .settings import ChosenFor, Tiles
-from .tiled_state import Change, Held, Undo
+from .tiled_state import Change, TiledState, Undo
 
 HELD_ATOMS = 5_000_000
 """Larger structures are not kept for changes to be followed, unless changes are proposed."""
@@ -43,7 +43,7 @@ DELAY = 3.0
 """Seconds before progress is shown."""
 
 
-class Tiled(Evaluator):
+class TiledEvaluator(Evaluator):
     """Energies, forces and stresses of the tiled sum of an equilibrium model.
 
     Forces and stress are the exact derivatives of the sum with the tiles' members as they are; where an atom enters or
@@ -85,19 +85,19 @@ class Tiled(Evaluator):
     ) -> None:
         parameter = next(model.parameters())
         self.tiles = Tiles(focus, context, max_memory)
-        self.tiles.check(model.reach)
+        self.tiles.check(model.receptive_field)
         self.model, self.settings = model, settings or Settings(parameter.device, parameter.dtype)
         self.work, self.progress = work, progress
         self.diagnostics: dict[str, Any] = {}
-        self._stream = self._full = Stream(model, self.settings)
+        self._stream = self._full = TileBatchSolver(model, self.settings)
         if client is not None:
             from .distributed import RemoteStream  # the extra `distributed`
 
             self._full = RemoteStream(model, self.settings, client)
         self._chosen: Tiles | None = None
         self._chosen_for: ChosenFor | None = None
-        self._held: Held | None = None
-        self._pending: Undo | Held | None = None
+        self._state: TiledState | None = None
+        self._pending: Undo | TiledState | None = None
         self._proposed = False
         self._allowed = 0
 
@@ -105,24 +105,24 @@ class Tiled(Evaluator):
         """See `Evaluator.calculate`. Where only the energy is asked for, changes since the last call are followed."""
         self._check(atoms)
         if self._proposed:
-            self.settle(False)
-        if not (forces or stress) and self._held is not None and self._followed(atoms) is not None:
-            energy = self._held.energy
-            return {"energy": energy, "free_energy": energy, "energies": self._held.energies.copy()}
+            self.commit(False)
+        if not (forces or stress) and self._state is not None and self._followed(atoms) is not None:
+            energy = self._state.energy
+            return {"energy": energy, "free_energy": energy, "energies": self._state.energies.copy()}
         sums, grid = self._evaluate(atoms, forces=forces, stress=stress)
         return self._results(sums, grid)
 
-    def propose(self, atoms: Atoms, touched: NDArray[np.int64]) -> float:
-        """See `Evaluator.propose`: the tiles that hold a touched atom, before or after, are evaluated.
+    def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
+        """See `Evaluator.trial_energy`: the tiles that hold a touched atom, before or after, are evaluated.
 
-        Where `touched` lists all atoms, what changed is found by comparison; cell and number of atoms may be among it.
+        Where `changed` lists all atoms, what changed is found by comparison; cell and number of atoms may be among it.
         """
         if self._proposed:
             raise RuntimeError("a proposed structure has not been settled; call settle(True) or settle(False) first.")
-        held = self._held
+        held = self._state
         change = None
-        if held is not None and len(touched) < len(atoms) == len(held.positions):
-            change = Change(touched, atoms.positions[touched], atoms.numbers[touched])
+        if held is not None and len(changed) < len(atoms) == len(held.positions):
+            change = Change(changed, atoms.positions[changed], atoms.numbers[changed])
             if not np.isfinite(change.positions).all():
                 check_atoms(atoms, sites=False)  # raises, naming the atoms
         else:
@@ -132,24 +132,24 @@ class Tiled(Evaluator):
             self._evaluate(atoms, hold=True)
         self._pending = held if undo is None else undo
         self._proposed = True
-        assert self._held is not None
-        return self._held.energy
+        assert self._state is not None
+        return self._state.energy
 
-    def settle(self, accepted: bool) -> None:
-        """See `Evaluator.settle`."""
+    def commit(self, accepted: bool) -> None:
+        """See `Evaluator.commit`."""
         pending, self._pending, self._proposed = self._pending, None, False
         if accepted:
             return
         if isinstance(pending, Undo):
-            assert self._held is not None
-            self._held.take_back(pending)
+            assert self._state is not None
+            self._state.rollback(pending)
         else:
-            self._held = pending
+            self._state = pending
 
     def reset(self) -> None:
         """See `Evaluator.reset`. Lengths that were chosen stay for structures that are alike."""
         self.diagnostics = {}
-        self._held = self._pending = None
+        self._state = self._pending = None
         self._proposed = False
 
     def _check(self, atoms: Atoms) -> None:
@@ -184,21 +184,21 @@ class Tiled(Evaluator):
 
     def _evaluate(
         self, atoms: Atoms, *, forces: bool = False, stress: bool = False, hold: bool = False
-    ) -> tuple[Sums, Grid]:
+    ) -> tuple[PartialSums, TileGrid3D]:
         """All tiles."""
         begun = time.perf_counter()
         self._full.statistics = Statistics()
         focus, context = self._lengths(atoms)
         hold = hold or len(atoms) <= HELD_ATOMS
         grid = cut(atoms.positions, atoms.cell.array, atoms.pbc, focus, context)
-        bins = Bins(grid, atoms.positions, SPARE if hold else 0)
-        held = Held(grid, bins, atoms, focus, context) if hold else None
+        bins = CellList(grid, atoms.positions, SPARE if hold else 0)
+        held = TiledState(grid, bins, atoms, focus, context) if hold else None
         tiles = np.arange(grid.n_tiles)
         tiles = tiles[~empty_tiles(grid, bins)]
         settings = (self.settings.dtype, self.settings.tol, focus, context, forces, stress)
-        work = WorkFile(self.work, "" if self.work is None else fingerprint(atoms, self.model, settings))
+        work = ResumeFile(self.work, "" if self.work is None else fingerprint(atoms, self.model, settings))
         with work.held():
-            sums = work.load() or Sums.empty(grid.n_tiles, len(atoms), forces=forces or stress, stress=stress)
+            sums = work.load() or PartialSums.empty(grid.n_tiles, len(atoms), forces=forces or stress, stress=stress)
             left = tiles[sums.done :]
             memory = self._memory(len(atoms), forces=forces or stress, stress=stress)
             batches = self._full.solve(
@@ -227,7 +227,7 @@ class Tiled(Evaluator):
             work.remove()
         if held is not None:
             held.set_energies(sums.tile_energies, sums.energies)
-        self._held = held
+        self._state = held
         self._describe(self._full, begun, focus, context)
         return sums, grid
 
@@ -235,18 +235,18 @@ class Tiled(Evaluator):
         disable = None if self.progress is None else not self.progress
         return tqdm(total=total, initial=done, unit="tile", disable=disable, delay=DELAY, leave=False)
 
-    def _followed(self, atoms: Atoms, change: Change | None = None) -> Undo | Held | None:
+    def _followed(self, atoms: Atoms, change: Change | None = None) -> Undo | TiledState | None:
         """Follow a change of the held structure; what to go back to, or None where it is evaluated as a new one.
 
         That is where cell or boundary conditions changed, where an atom left the grid, and where most tiles are
         concerned.
         """
-        held, begun = self._held, time.perf_counter()
+        held, begun = self._state, time.perf_counter()
         assert held is not None
         change = change or held.difference(atoms)
         if change is None:
             return self._resized(atoms, held)
-        if len(change.atoms) > WORTHWHILE * len(held.positions) or held.outgrows(change.positions):
+        if len(change.atoms) > WORTHWHILE * len(held.positions) or held.exceeds_grid(change.positions):
             return None
         tiles, undo = held.apply(change)
         try:
@@ -255,26 +255,26 @@ class Tiled(Evaluator):
                 self._describe(self._stream, begun, held.focus, held.context, incremental=True)
                 return undo
         except BaseException:
-            held.take_back(undo)
+            held.rollback(undo)
             raise
-        held.take_back(undo)
+        held.rollback(undo)
         return None
 
-    def _resized(self, atoms: Atoms, held: Held) -> Held | None:
+    def _resized(self, atoms: Atoms, held: TiledState) -> TiledState | None:
         """Follow atoms that appeared or vanished; the structure before."""
         begun, found = time.perf_counter(), held.resized(atoms)
         if found is None or not self._worthwhile(*found):
             return None
         now, tiles = found
         self._update(now, tiles, Undo(Change(np.empty(0, np.int64), np.empty((0, 3)), np.empty(0, np.int64))))
-        self._held = now
+        self._state = now
         self._describe(self._stream, begun, now.focus, now.context, incremental=True)
         return held
 
-    def _worthwhile(self, held: Held, tiles: Ints) -> bool:
+    def _worthwhile(self, held: TiledState, tiles: Ints) -> bool:
         return len(tiles) <= max(WORTHWHILE * held.grid.n_tiles, 1)
 
-    def _update(self, held: Held, tiles: Ints, undo: Undo) -> None:
+    def _update(self, held: TiledState, tiles: Ints, undo: Undo) -> None:
         """Find the energies of some tiles of the held structure anew."""
         self._stream.statistics = Statistics()
         empty = held.empty(tiles)
@@ -293,10 +293,10 @@ class Tiled(Evaluator):
             energies = np.concatenate([batch.solved.tile_energies for batch in batches])
             held.update(flat, energies, *solved_atoms(batches), undo)
 
-    def _results(self, sums: Sums, grid: Grid) -> dict[str, Any]:
+    def _results(self, sums: PartialSums, grid: TileGrid3D) -> dict[str, Any]:
         """ASE's results."""
         energy = math.fsum(sums.tile_energies)
-        energies = sums.energies if self._held is None else sums.energies.copy()
+        energies = sums.energies if self._state is None else sums.energies.copy()
         results = {"energy": energy, "free_energy": energy, "energies": energies}
         if sums.forces is not None:
             results["forces"] = sums.forces
@@ -306,7 +306,7 @@ class Tiled(Evaluator):
         return results
 
     def _describe(
-        self, stream: Stream, begun: float, focus: float, context: float, *, incremental: bool = False
+        self, stream: TileBatchSolver, begun: float, focus: float, context: float, *, incremental: bool = False
     ) -> None:
         found = vars(stream.statistics)
         seconds = {**found["seconds"], "all": time.perf_counter() - begun}
@@ -320,17 +320,17 @@ class Tiled(Evaluator):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_full": self._stream, "_held": None, "_pending": None, "_proposed": False}
+        return {**self.__dict__, "_full": self._stream, "_state": None, "_pending": None, "_proposed": False}
 
 
-def empty_tiles(grid: Grid, bins: Bins) -> NDArray[np.bool_]:
+def empty_tiles(grid: TileGrid3D, bins: CellList) -> NDArray[np.bool_]:
     """Which tiles of a structure have no atom in their focus [n_tiles]."""
     (a, b, c), (p, q, r) = grid.shape, grid.split
     empty: NDArray[np.bool_] = (bins.count.reshape(a, p, b, q, c, r).sum((1, 3, 5)) == 0).ravel()
     return empty
 
 
-def add(sums: Sums, batch: Batch, tiles: Ints) -> None:
+def add(sums: PartialSums, batch: Batch, tiles: Ints) -> None:
     """Add what a batch of tiles found to the sums."""
     solved, cluster = batch.solved, batch.cluster
     sums.tile_energies[tiles[batch.first : batch.last]] = solved.tile_energies

@@ -28,7 +28,7 @@ WHOLE = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class TileGrid3D:
     """Boxes of one cell. Each tile is `split` bins wide, so that its surroundings are found without a search.
 
     Along open axes boxes have multiples of the focus as borders, whatever the atoms do, and the outermost ones are
@@ -155,7 +155,7 @@ class Grid:
         return np.where(self.pbc, tiles, np.clip(tiles, 0, self.shape - 1))
 
 
-def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) -> Grid:
+def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) -> TileGrid3D:
     """The grid of a structure: periodic axes divided evenly into `round(H / focus)` boxes.
 
     Args:
@@ -198,7 +198,7 @@ def cut(positions: Floats, cell: Any, pbc: Any, focus: float, context: float) ->
     split = np.where(endless, 1, np.maximum(1, np.floor(step / context))).astype(np.int64)
     while np.prod(shape * split) > MOST_BINS and (split > 1).any():
         split = np.maximum(1, split // 2)
-    return Grid(full, pbc, shape, first, step, split)
+    return TileGrid3D(full, pbc, shape, first, step, split)
 
 
 def frame(cell: Any, pbc: Any) -> tuple[Floats, Floats]:
@@ -216,7 +216,7 @@ def _extent(positions: Floats, normal: Floats) -> tuple[float, float]:
     return min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)
 
 
-class Bins:
+class CellList:
     """The atoms of every bin: `items[start[b] : start[b] + count[b]]`, with room to let atoms in.
 
     Args:
@@ -225,7 +225,7 @@ class Bins:
         spare: free places in each bin, beside half as many as it has atoms; 0 for none at all.
     """
 
-    def __init__(self, grid: Grid, positions: Floats, spare: int = 0) -> None:
+    def __init__(self, grid: TileGrid3D, positions: Floats, spare: int = 0) -> None:
         self.grid, self.spare = grid, spare
         n_bins = int(grid.bins.prod())
         kind = np.uint16 if n_bins <= 1 << 16 else np.int64  # numpy sorts 16-bit keys by counting
@@ -254,7 +254,7 @@ class Bins:
         which, wanted = np.unique(bins, return_counts=True)
         return bool((self.start[which] + self.count[which] + wanted <= self.start[which + 1]).all())
 
-    def renumbered(self, gone: slice, positions: Floats, n_new: int) -> "Bins":
+    def renumbered(self, gone: slice, positions: Floats, n_new: int) -> "CellList":
         """A copy without a stretch of atoms, at `positions`, whose followers are counted on from `n_new` new ones."""
         other = copy.copy(self)
         other.items, other.count = self.items.copy(), self.count.copy()

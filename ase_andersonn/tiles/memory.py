@@ -37,8 +37,8 @@ def row_bytes(model: EnergyModel, n_neighbors: float, *, forces: bool) -> float:
     itemsize = next(model.parameters()).element_size()
     gates = GATE_ARRAYS + (EDGE_ARRAYS if forces else 0)
     numbers = gates * model.n_gates
-    if forces and model.n_told:
-        numbers += HEARD_ARRAYS * model.n_told + model.n_gates
+    if forces and model.n_message:
+        numbers += HEARD_ARRAYS * model.n_message + model.n_gates
     edges = n_neighbors * (numbers * itemsize + 120)  # neighbour lists, vectors and their like
     return edges + ROW_ARRAYS * model.n_channels * itemsize
 
@@ -46,8 +46,8 @@ def row_bytes(model: EnergyModel, n_neighbors: float, *, forces: bool) -> float:
 def tape_bytes(model: EnergyModel, n_neighbors: float) -> float:
     """Memory of one atom's derivatives of the encoding where they are kept, about."""
     numbers = TAPE_PER_EDGE + TAPE_PER_GATE * model.n_gates
-    if model.n_told:
-        numbers += TAPE_PER_HEARD_EDGE + TAPE_PER_TOLD * model.n_told
+    if model.n_message:
+        numbers += TAPE_PER_HEARD_EDGE + TAPE_PER_TOLD * model.n_message
     return n_neighbors * numbers * next(model.parameters()).element_size()
 
 

@@ -26,7 +26,7 @@ SHARE = 0.05
 
 
 @dataclass
-class Sums:
+class PartialSums:
     """What the finished tiles add up to.
 
     Args:
@@ -46,8 +46,8 @@ class Sums:
     batch: int = 0
 
     @staticmethod
-    def empty(n_tiles: int, n_atoms: int, *, forces: bool, stress: bool) -> "Sums":
-        return Sums(
+    def empty(n_tiles: int, n_atoms: int, *, forces: bool, stress: bool) -> "PartialSums":
+        return PartialSums(
             np.zeros(n_tiles),
             np.zeros(n_atoms),
             np.zeros((n_atoms, 3)) if forces else None,
@@ -66,7 +66,7 @@ def fingerprint(atoms: Atoms, model: EnergyModel, settings: Any) -> str:
     return digest.hexdigest()
 
 
-class WorkFile:
+class ResumeFile:
     """Sums on disk, so that an evaluation that was interrupted goes on where it was.
 
     Args:
@@ -93,7 +93,7 @@ class WorkFile:
         with Lock(self.path.with_name(f".{self.path.name}.lock"), f"the work file {self.path}", remedy):
             yield
 
-    def load(self) -> Sums | None:
+    def load(self) -> PartialSums | None:
         """The sums kept, where there are any of the same evaluation.
 
         Raises:
@@ -117,9 +117,9 @@ class WorkFile:
                 f"{self.path} belongs to another structure, model or setting; remove it, or name another work file."
             )
         arrays = {name: found.get(name) for name in ("tile_energies", "energies", "forces", "virials")}
-        return Sums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
+        return PartialSums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
 
-    def save(self, sums: Sums, *, now: bool = False) -> None:
+    def save(self, sums: PartialSums, *, now: bool = False) -> None:
         """Write the sums, all or nothing, when it is time to."""
         passed = time.monotonic() - self._saved
         if self.path is None or not (now or passed > max(SECONDS, self._took / SHARE)):

@@ -16,8 +16,8 @@ class Tiles:
 
     Args:
         focus: width of a tile's focus box, Å; None to choose it.
-        context: width of the surroundings that a tile holds beside its focus, Å, at least the model's `reach`; None to
-            choose it.
+        context: width of the surroundings that a tile holds beside its focus, Å, at least the model's
+            `receptive_field`; None to choose it.
         max_memory: bytes that an evaluation may take beside the atoms themselves; None for half of what is available.
 
     Raises:
@@ -34,12 +34,13 @@ class Tiles:
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}{unit}; it has to be a positive number, or None to choose it.")
 
-    def check(self, reach: float) -> None:
-        """Raise ValueError where the context does not hold what atoms of the focus see; `EnergyModel.reach`, Å."""
-        if self.context is not None and self.context < reach:
+    def check(self, receptive_field: float) -> None:
+        """Raise ValueError where the context is narrower than the receptive field, Å."""
+        if self.context is not None and self.context < receptive_field:
             raise ValueError(
-                f"context is {self.context} Å, less than the model's reach of {reach} Å: a tile would not hold all "
-                f"that its own atoms see. Give at least {reach} Å; `context_for` finds it for an accuracy."
+                f"context is {self.context} Å, less than the model's receptive field of {receptive_field} Å: a tile "
+                f"would not hold all that the energies of its focus depend on. Give at least {receptive_field} Å; "
+                "`context_for` finds it for an accuracy."
             )
 
 

@@ -17,9 +17,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_andersonn.engine.compiled import Operators
+from ase_andersonn.engine.compiled import CompiledModel
 from ase_andersonn.engine.encoding import Encoding
-from ase_andersonn.engine.equilibrium import Equilibrium, SolveOptions, solve_encoded
+from ase_andersonn.engine.equilibrium import Equilibrium, SolveOptions, solve_equilibrium_encoded
 from ase_andersonn.nn.equilibrium_cell import Injection, message_cotangent, send
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.convert import check_sites
@@ -32,7 +32,7 @@ from .grid import Floats, Ints
 
 
 @dataclass(frozen=True)
-class Found:
+class SolveSummary:
     """How the tiles' equilibria were found; worst values of all tiles.
 
     Attributes:
@@ -52,8 +52,8 @@ class Found:
     backend: str
 
     @staticmethod
-    def of(equilibrium: Equilibrium) -> "Found":
-        return Found(
+    def of(equilibrium: Equilibrium) -> "SolveSummary":
+        return SolveSummary(
             residual=float(equilibrium.forward.residual.max()),
             adjoint_residual=float(equilibrium.backward.residual.max()),
             energy_error=float(equilibrium.error.max()),
@@ -84,7 +84,7 @@ class Solved:
     energies: Floats
     forces: Floats | None
     virials: Floats | None
-    found: Found
+    found: SolveSummary
     n_neighbors: int
 
 
@@ -110,7 +110,7 @@ class _Pairs(NamedTuple):
 
 def solve_tiles(
     model: EnergyModel,
-    operators: Operators,
+    compiled: CompiledModel,
     cluster: Cluster,
     numbers: NDArray[Any],
     options: SolveOptions,
@@ -140,12 +140,12 @@ def solve_tiles(
         graph = _rows(cluster, numbers, model.edge_cutoff, dtype, device)
         species = model.species(graph.numbers)
         pairs = _pairs(cluster, graph)
-        encoding = operators.encoder.encode(graph, species, keep=forces and keep, n_hearing=cluster.n_solved)
-        found = solve_encoded(
-            pairs.graph, species[pairs.row], operators, _of_pairs(encoding, pairs), options, pairs.focus
+        encoding = compiled.encoder.encode(graph, species, keep=forces and keep, n_receivers=cluster.n_solved)
+        found = solve_equilibrium_encoded(
+            pairs.graph, species[pairs.row], compiled, _of_pairs(encoding, pairs), options, pairs.focus
         )
         energies, tile_energies = _energies(model, species, found, pairs, cluster)
-        gradient = _edge_gradient(operators, graph, species, encoding, found, pairs) if forces else None
+        gradient = _edge_gradient(compiled, graph, species, encoding, found, pairs) if forces else None
         focus = cluster.focus
         return Solved(
             tile_energies=_array(tile_energies),
@@ -154,7 +154,7 @@ def solve_tiles(
             energies=_array(energies),
             forces=None if gradient is None else _array(_forces(gradient, graph, len(cluster.atom))),
             virials=None if gradient is None else _array(_virials(gradient, graph)),
-            found=Found.of(found),
+            found=SolveSummary.of(found),
             n_neighbors=graph.n_neighbors,
         )
 
@@ -270,11 +270,11 @@ def _energies(
 
 
 def _edge_gradient(
-    operators: Operators, graph: Graph, species: Tensor, encoding: Encoding, found: Equilibrium, pairs: _Pairs
+    compiled: CompiledModel, graph: Graph, species: Tensor, encoding: Encoding, found: Equilibrium, pairs: _Pairs
 ) -> Tensor:
     """`∂(Σ_t E_t)/∂d` of the rows' edges [n_rows, n_neighbors, 3], eV/Å.
 
-    As `Operators.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
+    As `CompiledModel.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
     """
     inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
     sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
@@ -305,11 +305,11 @@ def _edge_gradient(
         near, n_rows = pairs.graph.neighbors[own], b.stop - b.start
         if not len(near):
             return of_pairs.new_zeros(n_rows, *of_pairs.shape[1:]), pairs.focus.new_zeros(n_rows)
-        gates = operators.gate_cotangent(messages[own], sent, of_pairs[own], near, found.weights)
+        gates = compiled.gate_cotangent(messages[own], sent, of_pairs[own], near, found.weights)
         parts = gates * pairs.present[own][..., None], pairs.focus[own]
         return parts if pairs.one_to_one and len(near) == n_rows else summed(parts, own, b)
 
-    return operators.encoder.pull(graph, species, encoding, of_cell, of_rest)
+    return compiled.encoder.pull(graph, species, encoding, of_cell, of_rest)
 
 
 def _forces(gradient: Tensor, graph: Graph, n_members: int) -> Tensor:

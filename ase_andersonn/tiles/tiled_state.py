@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from .grid import CHUNK, WHOLE, Bins, Floats, Grid, Ints, flat_index
+from .grid import CHUNK, WHOLE, CellList, Floats, Ints, TileGrid3D, flat_index
 
 Numbers = NDArray[np.integer[Any]]
 
@@ -44,7 +44,7 @@ class Undo:
     total: tuple[float, float] = (0.0, 0.0)
 
 
-class Held:
+class TiledState:
     """A structure with the energies of its tiles.
 
     Args:
@@ -59,7 +59,7 @@ class Held:
         energies: of the atoms [n_atoms], eV.
     """
 
-    def __init__(self, grid: Grid, bins: Bins, atoms: Atoms, focus: float, context: float) -> None:
+    def __init__(self, grid: TileGrid3D, bins: CellList, atoms: Atoms, focus: float, context: float) -> None:
         self.grid, self.bins, self.focus, self.context = grid, bins, focus, context
         self.positions, self.numbers = atoms.positions.copy(), atoms.numbers.copy()
         self.cell, self.pbc = atoms.cell.array.copy(), atoms.pbc.copy()
@@ -85,10 +85,10 @@ class Held:
         if len(atoms) != len(self.positions) or not self.same_cell(atoms):
             return None
         different = (atoms.positions != self.positions).any(1) | (atoms.numbers != self.numbers)
-        touched = np.flatnonzero(different)
-        return Change(touched, atoms.positions[touched], atoms.numbers[touched])
+        changed = np.flatnonzero(different)
+        return Change(changed, atoms.positions[changed], atoms.numbers[changed])
 
-    def resized(self, atoms: Atoms) -> tuple["Held", Ints] | None:
+    def resized(self, atoms: Atoms) -> tuple["TiledState", Ints] | None:
         """This with a stretch of atoms taken out and others put in their place; the tiles concerned [n, 3].
 
         The energies of these tiles and of the new atoms are still to be found. Arrays are copied, as `Atoms` does when
@@ -99,7 +99,7 @@ class Held:
         first, last = _common(self.positions, self.numbers, atoms)
         old, new = slice(first, len(self.positions) - last), slice(first, len(atoms) - last)
         gone, come = self.positions[old], atoms.positions[new]
-        if self.outgrows(come):
+        if self.exceeds_grid(come):
             return None
         other = copy.copy(self)
         other.positions, other.numbers = atoms.positions.copy(), atoms.numbers.copy()
@@ -108,7 +108,7 @@ class Held:
         other.bins = self.bins.renumbered(old, gone, len(come))
         places = self.grid.flat_bin(come)
         if not other.bins.has_room(places):
-            other.bins = Bins(self.grid, other.positions, other.bins.spare)
+            other.bins = CellList(self.grid, other.positions, other.bins.spare)
         else:
             for atom, place in zip(range(new.start, new.stop), places.tolist(), strict=True):
                 other.bins.insert(atom, place)
@@ -119,7 +119,7 @@ class Held:
         """Whether cell and boundary conditions are those of a structure."""
         return np.array_equal(atoms.cell.array, self.cell) and np.array_equal(atoms.pbc, self.pbc)
 
-    def outgrows(self, positions: Floats) -> bool:
+    def exceeds_grid(self, positions: Floats) -> bool:
         """Whether space would be cut otherwise with atoms at these positions."""
         if not len(positions) or self.grid.pbc.all():
             return False
@@ -172,7 +172,7 @@ class Held:
         self.tile_energies[tiles] = tile_energies
         self.energies[atoms] = energies
 
-    def take_back(self, undo: Undo) -> None:
+    def rollback(self, undo: Undo) -> None:
         """The state before a change."""
         for b, count, items in undo.bins:
             first = int(self.bins.start[b])
@@ -188,7 +188,7 @@ class Held:
 
     def _make_room(self, bins: Ints) -> None:
         if not self.bins.has_room(bins):
-            self.bins = Bins(self.grid, self.positions, 2 * max(self.bins.spare, len(bins)))
+            self.bins = CellList(self.grid, self.positions, 2 * max(self.bins.spare, len(bins)))
 
     def _add(self, value: float) -> None:
         """Compensated summation: a million moves leave no trace in the sum."""

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ase_andersonn.atomic_write import write_whole
+from ase_andersonn.atomic_write import atomic_write
 
-from .loop import Run, folder_lock
+from .loop import TrainingLoop, folder_lock
 
 logger = logging.getLogger(__name__)
 
 ENSEMBLE = "ensemble"
-AnyRun = TypeVar("AnyRun", bound=Run)
+AnyRun = TypeVar("AnyRun", bound=TrainingLoop)
 
 
 def train_from_seeds(
@@ -76,5 +76,5 @@ def _train_from_seeds(
         ensemble.mkdir(exist_ok=True)
         trained = next(path for name in models if (path := Path(member.output) / name).exists())
         for suffix in (".safetensors", ".json"):
-            write_whole(ensemble / f"seed-{seed}{suffix}", trained.with_suffix(suffix).read_bytes())
+            atomic_write(ensemble / f"seed-{seed}{suffix}", trained.with_suffix(suffix).read_bytes())
     return runs

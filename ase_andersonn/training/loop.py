@@ -1,6 +1,6 @@
 """A training run: the loop over `optimizer.py`, averaged weights, validation, checkpoints that resume exactly.
 
-What is trained, on what and with which loss is said by the classes that derive from `Run`.
+What is trained, on what and with which loss is said by the classes that derive from `TrainingLoop`.
 """
 
 import logging
@@ -18,17 +18,25 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ase_andersonn.backends import own_torch_state
+from ase_andersonn.checkpoints.migrations import migrate_run_config
 from ase_andersonn.config import from_dict, to_dict, write_config
 from ase_andersonn.lock import Lock
 from ase_andersonn.potentials.interface import ConvergenceError
-from ase_andersonn.pretrained.catalog import CHECKPOINT
+from ase_andersonn.pretrained.catalog import CHECKPOINT, FORMATS
 
 from .element_rows import ElementRows
 from .ema import WeightAverage
 from .interrupt import Interrupt
 from .optimizer import SOAP
 from .report import MetricsLog
-from .run_checkpoint import gather, own_random_numbers, random_states, read_checkpoint, scatter, write_checkpoint
+from .run_checkpoint import (
+    load_state_tensors,
+    own_random_numbers,
+    random_states,
+    read_checkpoint,
+    state_tensors,
+    write_checkpoint,
+)
 from .schedule import learning_rate
 
 logger = logging.getLogger(__name__)
@@ -47,7 +55,7 @@ class Batches(Protocol):
 
 
 @dataclass
-class Position:
+class Progress:
     """Where a run stands.
 
     Attributes:
@@ -79,7 +87,7 @@ class Position:
     metrics_sha256: str = ""
 
 
-class Run(ABC):
+class TrainingLoop(ABC):
     """One training run in `config.output`.
 
     Args:
@@ -113,7 +121,7 @@ class Run(ABC):
         self.learnt = dict((model if rows is None else rows).named_parameters())
         self.optimizer = make_optimizer(self.learnt, config.learning_rate, config.weight_decay)
         self.average = WeightAverage(model, config.ema_decay)
-        self.position = Position()
+        self.position = Progress()
         self.random_states: dict[str, Tensor] = {}
         self.lock = folder_lock(self.folder)
         self.log = MetricsLog(self.folder / METRICS)
@@ -131,7 +139,7 @@ class Run(ABC):
     def validate(self) -> dict[str, Any] | None:
         """Errors on the validation samples, with the averaged weights; None without such samples.
 
-        Calls `is_best` with the loss and saves the model where it is.
+        Calls `record_best` with the loss and saves the model where it is.
         """
 
     def begin(self) -> dict[str, Any] | None:
@@ -173,7 +181,7 @@ class Run(ABC):
     # The run
 
     @own_torch_state()
-    def fit(self) -> Position:
+    def fit(self) -> Progress:
         """Train until the budget is used or an interrupt (Ctrl-C, SIGTERM) asks to stop; both leave a checkpoint.
 
         Raises:
@@ -182,7 +190,7 @@ class Run(ABC):
         with self.lock:
             return self._fit()
 
-    def _fit(self) -> Position:
+    def _fit(self) -> Progress:
         write_config(self.config, self.folder / CONFIG)
         self.log.truncate(self.position.metrics_size)
         logger.info("%s", self.summary())
@@ -310,7 +318,7 @@ class Run(ABC):
         self.position.metrics_sha256 = self.log.sha256(self.position.metrics_size)
         logger.info("%s", self.epoch_text(record))
 
-    def is_best(self, loss: float) -> bool:
+    def record_best(self, loss: float) -> bool:
         """Whether a validation loss is the lowest so far, which it then counts as."""
         p = self.position
         if not math.isfinite(loss) or (p.best is not None and loss >= p.best):
@@ -333,13 +341,16 @@ class Run(ABC):
         """Write all that the rest of the run depends on."""
         sizes: Any = self.model.config
         state = {
+            "format": FORMATS[-1],
             "position": asdict(self.position),
             "average_updates": self.average.updates,
             "config": to_dict(self.config),
             "data": self.fingerprint(),
             "sizes": to_dict(sizes),
         }
-        write_checkpoint(self.folder / CHECKPOINT, gather(self.model, self.learnt, self.optimizer, self.average), state)
+        write_checkpoint(
+            self.folder / CHECKPOINT, state_tensors(self.model, self.learnt, self.optimizer, self.average), state
+        )
         self._saved = time.monotonic()
 
     @own_torch_state()
@@ -353,15 +364,15 @@ class Run(ABC):
         path = self.folder / CHECKPOINT
         tensors, state = read_checkpoint(path)
         self._check_same_run(path, state)
-        scatter(tensors, self.model, self.learnt, self.optimizer, self.average)
+        load_state_tensors(tensors, self.model, self.learnt, self.optimizer, self.average)
         self.random_states = random_states(tensors)
         self.average.updates = state["average_updates"]
-        self.position = from_dict(Position, state["position"])
+        self.position = from_dict(Progress, state["position"])
         self.log.check(self.position.metrics_size, self.position.metrics_sha256)
         self._batches = self.sampler.epoch(self.position.epoch)
 
     def _check_same_run(self, path: Path, state: dict[str, Any]) -> None:
-        then, now = state["config"], to_dict(self.config)
+        then, now = state["config"], migrate_run_config(to_dict(self.config))
         changed = [k for k in now if k not in self.may_change and now[k] != then.get(k)]
         if changed:
             said = "; ".join(f"{k}: {then.get(k)!r} then, {now[k]!r} now" for k in changed)
@@ -389,7 +400,7 @@ def is_decayed(name: str, p: Tensor) -> bool:
     return name.rsplit(".", 1)[-1] == "weight" and p.ndim >= 2
 
 
-def may_start(folder: str, *, resume: bool, fresh: bool) -> bool:
+def should_resume(folder: str, *, resume: bool, fresh: bool) -> bool:
     """Whether a run in this folder goes on from its checkpoint.
 
     Raises:

@@ -138,7 +138,7 @@ def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float, compile_
         ConvergenceError: if an equilibrium was not reached.
     """
     stressed = bool((~batch.labels.stress.isnan()).any())
-    out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance, sweep=True, compile=compile_mode)
+    out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance, picard=True, compile=compile_mode)
     if not bool(out.equilibrium.converged.all()):
         raise ConvergenceError(
             f"an equilibrium was not reached to the tolerance {tolerance:g} eV/atom; "

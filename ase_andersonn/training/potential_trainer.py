@@ -1,4 +1,4 @@
-"""Training of a potential: loss, validation and results of a `Run`."""
+"""Training of a potential: loss, validation and results of a `TrainingLoop`."""
 
 import logging
 from collections.abc import Mapping
@@ -13,20 +13,30 @@ from ase_andersonn.config import to_dict
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 
-from .checks.outliers import unexplained, warn_of_little
+from .checks.outliers import check_learned, relative_rmse
 from .config import MAY_CHANGE_ON_RESUME, TrainConfig
 from .ensemble import train_from_seeds
-from .loop import BEST, CURVE, LAST, MAX_SKIPPED_IN_A_ROW, Position, Run, folder_lock, is_decayed, may_start
+from .loop import (
+    BEST,
+    CURVE,
+    LAST,
+    MAX_SKIPPED_IN_A_ROW,
+    Progress,
+    TrainingLoop,
+    folder_lock,
+    is_decayed,
+    should_resume,
+)
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
 from .report import epoch_text, learning_curve
 from .schedule import loss_weights
-from .setup import WITHOUT_ENERGIES, Experiment
+from .setup import WITHOUT_ENERGIES, TrainingSetup
 
 logger = logging.getLogger(__name__)
 
 
-class Trainer(Run):
+class Trainer(TrainingLoop):
     """One training run of a potential in `config.output`.
 
     Args:
@@ -40,9 +50,9 @@ class Trainer(Run):
 
     @own_torch_state()
     def __init__(
-        self, config: TrainConfig, experiment: Experiment | None = None, *, progress_bar: bool | None = None
+        self, config: TrainConfig, experiment: TrainingSetup | None = None, *, progress_bar: bool | None = None
     ) -> None:
-        self.experiment = experiment or Experiment.from_config(config)
+        self.experiment = experiment or TrainingSetup.from_config(config)
         batches = self.experiment.train.sampler(
             batch_atoms=config.batch_atoms, seed=config.seed, balance=config.balance
         )
@@ -55,14 +65,14 @@ class Trainer(Run):
             progress_bar=progress_bar,
         )
 
-    def fit(self) -> Position:
-        """See `Run.fit`."""
+    def fit(self) -> Progress:
+        """See `TrainingLoop.fit`."""
         sizes = [n for data in (self.experiment.train, self.experiment.validation) for n in data.n_atoms]
         with threads_for(max(min(self.config.batch_atoms, sum(sizes)), *sizes)):
             return super().fit()
 
     def backward(self, indices: list[int]) -> dict[str, Tensor]:
-        """See `Run.backward`."""
+        """See `TrainingLoop.backward`."""
         config = self.config
         batch = self.experiment.batch(self.experiment.train, indices)
         predicted = predict(self.model, batch, config.tolerance, config.compile)
@@ -72,7 +82,7 @@ class Trainer(Run):
         return {"loss": loss, "energy": terms.energy, "forces": terms.forces, "stress": terms.stress}
 
     def validate(self) -> dict[str, Any] | None:
-        """See `Run.validate`."""
+        """See `TrainingLoop.validate`."""
         if not len(self.experiment.validation):
             return None
         config = self.config
@@ -84,19 +94,19 @@ class Trainer(Run):
             compile_mode=False,
         )
         loss = self._validation_loss(result)
-        numbers = {"loss": loss, "errors": as_numbers(result.errors), "unexplained": self._shares(result)}
-        if self.is_best(loss):
+        numbers = {"loss": loss, "errors": as_numbers(result.errors), "relative_rmse": self._shares(result)}
+        if self.record_best(loss):
             self._save_model(BEST, numbers)
         return numbers
 
     def begin(self) -> dict[str, Any] | None:
-        """See `Run.begin`. Weights that are trained already are the first that may be the best."""
+        """See `TrainingLoop.begin`. Weights that are trained already are the first that may be the best."""
         return None if self.config.initial is None else self.validate()
 
     def _shares(self, result: EvaluationReport) -> dict[str, float]:
-        """`unexplained` of what the loss asks for."""
+        """`relative_rmse` of what the loss asks for."""
         learnt = self.config.learnt
-        return {name: share for name, share in unexplained(self.model, result).items() if learnt[name]}
+        return {name: share for name, share in relative_rmse(self.model, result).items() if learnt[name]}
 
     def _validation_loss(self, result: EvaluationReport) -> float:
         config = self.config
@@ -111,10 +121,10 @@ class Trainer(Run):
         p = self.position
         card: dict[str, Any] = {
             "combinations": self.experiment.train.combinations(),
-            "pairs": sorted(self.experiment.train.closest()),
-            "smallest": min(self.experiment.train.n_atoms),
+            "pairs": sorted(self.experiment.train.min_distance()),
+            "min_atoms": min(self.experiment.train.n_atoms),
             "periodic": self.experiment.train.periodic(),
-            "lone": self.experiment.train.lone(),
+            "isolated": self.experiment.train.isolated_elements(),
             "odd_electrons": self.experiment.train.odd_electrons(),
             "training": {
                 "config": shareable(self.config),
@@ -135,11 +145,11 @@ class Trainer(Run):
             card["limits"] = limits
         if validation is not None:
             card["validation"] = validation
-        self.experiment.learn_familiar(self.model)
+        self.experiment.measure_environments(self.model)
         save_model(self.model, self.folder / name, card)
 
     def finish(self) -> None:
-        """See `Run.finish`."""
+        """See `TrainingLoop.finish`."""
         with self.average.applied(self.model):
             self._save_model(LAST, None)
         records = self.log.read() if self.log.path.exists() else []
@@ -156,19 +166,19 @@ class Trainer(Run):
         if self.finished and self.position.best is not None:
             epoch = self.position.best_epoch
             best = next((record for record in records if record["epoch"] == epoch), {})
-            shares = best.get("validation", {}).get("unexplained", {})  # older runs have none
-            warn_of_little(shares, epoch, self.position.epoch)
+            shares = best.get("validation", {}).get("relative_rmse", {})  # older runs have none
+            check_learned(shares, epoch, self.position.epoch)
 
     def fingerprint(self) -> dict[str, str]:
-        """See `Run.fingerprint`."""
+        """See `TrainingLoop.fingerprint`."""
         return self.experiment.fingerprint()
 
     def summary(self) -> str:
-        """See `Run.summary`."""
+        """See `TrainingLoop.summary`."""
         return self.experiment.summary()
 
     def epoch_text(self, record: Mapping[str, Any]) -> str:
-        """See `Run.epoch_text`."""
+        """See `TrainingLoop.epoch_text`."""
         return epoch_text(record)
 
 
@@ -198,8 +208,8 @@ def train(
     """
     lock = folder_lock(config.output)
     with lock:
-        go_on = may_start(config.output, resume=resume, fresh=fresh)
-        experiment = Experiment.from_checkpoint(config) if go_on else Experiment.from_config(config)
+        go_on = should_resume(config.output, resume=resume, fresh=fresh)
+        experiment = TrainingSetup.from_checkpoint(config) if go_on else TrainingSetup.from_config(config)
         trainer = Trainer(config, experiment, progress_bar=progress_bar)
         trainer.lock = lock
         if go_on:

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ase_andersonn.atomic_write import whole_file
+from ase_andersonn.atomic_write import atomic_file
+from ase_andersonn.checkpoints.migrations import migrate_run
 from ase_andersonn.checksum import BLANK, check_is_file, fill_in, verify
 
 from .ema import WeightAverage
@@ -28,7 +29,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
     """Replace the file. Whatever happens meanwhile, it holds either the old checkpoint or the new one, whole."""
     body = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     data = save(body, metadata={KEY: json.dumps(state), CHECKSUM: BLANK})
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(data)
         fill_in(file, _place(data))
 
@@ -50,7 +51,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             verify(io.BytesIO(data), _place(data))
         else:
             raise ValueError("it is damaged, or a file of another kind")
-        return load(data), json.loads(metadata[KEY])
+        return migrate_run(load(data), json.loads(metadata[KEY]))
     except FileNotFoundError:
         raise
     except Exception as error:  # what is raised for damaged files is not a closed list
@@ -104,11 +105,11 @@ def own_random_numbers(device: torch.device, seed: int, states: Mapping[str, Ten
 
 
 def random_states(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of `gather`, by the generator's name."""
+    """Those of `state_tensors`, by the generator's name."""
     return _under(tensors, RANDOM)
 
 
-def gather(
+def state_tensors(
     model: nn.Module, learnt: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, average: WeightAverage
 ) -> dict[str, Tensor]:
     """All tensors of a run: weights, buffers, moments of the optimiser, averaged weights, random states.
@@ -127,14 +128,14 @@ def gather(
 
 
 @torch.no_grad()
-def scatter(
+def load_state_tensors(
     tensors: Mapping[str, Tensor],
     model: nn.Module,
     learnt: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     average: WeightAverage,
 ) -> None:
-    """Put back what `gather` returned, except for the random states, which belong to the whole process.
+    """Put back what `state_tensors` returned, except for the random states, which belong to the whole process.
 
     Raises:
         ValueError: where weights or moments are not those of this version's networks and optimiser.

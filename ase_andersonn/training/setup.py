@@ -14,17 +14,17 @@ from torch import Tensor
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.config import from_dict, subclass_named
-from ase_andersonn.potentials.base import NEARER, EnergyModel
+from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE, EnergyModel
 from ase_andersonn.potentials.deq_attention import DEQAttention
-from ase_andersonn.potentials.extrapolation import learn_density, learn_familiar
+from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
 from ase_andersonn.potentials.moments import POOLED_ATOMS
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 from ase_andersonn.structures.metadata import check_metadata
 
-from .checks.energy_forces import warn_of_contradictions
-from .checks.energy_stress import warn_of_stresses
-from .checks.net_force import warn_of_imbalance
-from .checks.outliers import warn_of_clashes, warn_of_unlike
+from .checks.energy_forces import check_energy_forces
+from .checks.energy_stress import check_energy_stress
+from .checks.net_force import check_net_forces
+from .checks.outliers import check_outliers, check_overlaps
 from .checks.units import check_lengths_of, warn_of_units
 from .config import TrainConfig
 from .data.dataset import FrameDataset, LabelledBatch, split
@@ -44,7 +44,7 @@ FOR_SHIFTS = 500
 
 
 @dataclass(frozen=True)
-class Experiment:
+class TrainingSetup:
     """What a run trains, and on what.
 
     Attributes:
@@ -69,7 +69,7 @@ class Experiment:
 
     @classmethod
     @own_torch_state()
-    def from_config(cls, config: TrainConfig) -> "Experiment":
+    def from_config(cls, config: TrainConfig) -> "TrainingSetup":
         """Read the frames, split them, make or load the model."""
         if config.initial is None:
             _model_config(config, (1,))  # what is wrong with it is told before the frames are read
@@ -83,7 +83,7 @@ class Experiment:
     @own_torch_state()
     def from_frames(
         cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
-    ) -> "Experiment":
+    ) -> "TrainingSetup":
         """From frames and a model with random weights, whose references are set here."""
         found = cls._of(config, model, train, validation, draw_rows=True)
         scales = {z: found.scales[z].item() for z in model.elements}
@@ -95,25 +95,25 @@ class Experiment:
                 "name it in `elements` of the model's config."
             )
         model.set_reference({z: energies.get(z, 0.0) for z in model.elements}, scales)
-        known = {pair: NEARER * r for pair, r in found.train.closest().items()}
-        model.set_closest(shared_distances(model.elements, known) if config.share_elements else known)
+        known = {pair: MIN_DISTANCE_SHARE * r for pair, r in found.train.min_distance().items()}
+        model.set_min_distance(shared_distances(model.elements, known) if config.share_elements else known)
         model.calibrate(lambda: _geometries(model, found.train, config.batch_atoms, found.device, found.dtype))
-        found.learn_density()
+        found.measure_max_density()
         return found
 
     @classmethod
     @own_torch_state()
     def from_trained(
         cls, config: TrainConfig, model: EnergyModel, train: Sequence[Atoms], validation: Sequence[Atoms]
-    ) -> "Experiment":
+    ) -> "TrainingSetup":
         """From frames and a trained model, whose scales are kept and whose reference energies are moved to the frames.
 
         The shift of each element is the fit of `reference_energies` to labels less predictions, of a sample of many
         frames.
         """
         found = cls._of(config, model.train().requires_grad_(True), train, validation)
-        model.lower_closest({pair: NEARER * r for pair, r in found.train.closest().items()})
-        found.learn_density(begun=True)
+        model.lower_min_distance({pair: MIN_DISTANCE_SHARE * r for pair, r in found.train.min_distance().items()})
+        found.measure_max_density(begun=True)
         shifts = _shifts(config, model, train)
         model.move_reference(shifts)
         moved = ", ".join(f"{chemical_symbols[z]} {shift:+.4g}" for z, shift in shifts.items())
@@ -122,7 +122,7 @@ class Experiment:
 
     @classmethod
     @own_torch_state()
-    def from_checkpoint(cls, config: TrainConfig) -> "Experiment":
+    def from_checkpoint(cls, config: TrainConfig) -> "TrainingSetup":
         """With a model of the sizes that the run's checkpoint holds, whose weights and scales come from there alone.
 
         Raises:
@@ -131,7 +131,7 @@ class Experiment:
         train, validation = frames_of(config)
         sizes = read_checkpoint(Path(config.output) / CHECKPOINT)[1].get("sizes", {})
         found = cls._of(config, build_model(config, elements_of(train), sizes), train, validation)
-        found.learn_density()  # for a checkpoint of before it was measured; of others it is that of the checkpoint
+        found.measure_max_density()  # earlier checkpoints do not hold it; others overwrite it with theirs
         return found
 
     @classmethod
@@ -142,7 +142,7 @@ class Experiment:
         train: Sequence[Atoms],
         validation: Sequence[Atoms],
         draw_rows: bool = False,
-    ) -> "Experiment":
+    ) -> "TrainingSetup":
         """With the model on its device, else as it is but for its elements' rows where these are to be drawn anew."""
         device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
         _check_elements(config, train, validation, model.elements)
@@ -153,7 +153,7 @@ class Experiment:
         model.to(device=device, dtype=dtype)
         known, held_out = (FrameDataset(frames, model.edge_cutoff, config.labels) for frames in (train, validation))
         learnt = _check_weights(config, known)
-        warn_of_clashes(known)
+        check_overlaps(known)
         rows = ElementRows(model, model.elements, config.seed if draw_rows else None) if config.share_elements else None
         return cls(model, known, held_out, scales.to(device), device, dtype, "energy" in learnt, rows)
 
@@ -161,18 +161,18 @@ class Experiment:
         """Frames of a data set as a batch on the model's device."""
         return dataset.batch(indices, device=self.device, dtype=self.dtype)
 
-    def learn_density(self, *, begun: bool = False) -> None:
+    def measure_max_density(self, *, begun: bool = False) -> None:
         """Set the model's highest local densities by all training frames."""
         if isinstance(self.model, DEQAttention):
             batches = self.train.sampler(batch_atoms=2000, seed=0).ordered()
-            learn_density(self.model, (self.batch(self.train, indices).graph for indices in batches), begun=begun)
+            measure_max_density(self.model, (self.batch(self.train, indices).graph for indices in batches), begun=begun)
 
-    def learn_familiar(self, model: EnergyModel) -> None:
+    def measure_environments(self, model: EnergyModel) -> None:
         """Measure what of a sample of the training frames is familiar to the model as it stands."""
         every = max(1, sum(self.train.n_atoms) // FOR_FAMILIAR)
         indices = range(0, len(self.train), every)
         if isinstance(model, DEQAttention):
-            learn_familiar(model, (self.batch(self.train, [index]).graph for index in indices))
+            measure_environments(model, (self.batch(self.train, [index]).graph for index in indices))
 
     def summary(self) -> str:
         """The data in one line for the log."""
@@ -219,10 +219,10 @@ def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
         logger.warning(text, len(spins), len(frames), kind, spins[0])
     check_lengths_of(frames, kind)
     warn_of_units(frames, keys, kind)
-    warn_of_unlike(frames, keys, kind)
-    warn_of_imbalance(frames, keys, kind)
-    warn_of_contradictions(frames, keys, kind)
-    warn_of_stresses(frames, keys, kind)
+    check_outliers(frames, keys, kind)
+    check_net_forces(frames, keys, kind)
+    check_energy_forces(frames, keys, kind)
+    check_energy_stress(frames, keys, kind)
 
 
 def _warn_of_shared(train: Sequence[Atoms], validation: Sequence[Atoms]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from ase_andersonn.atomic_write import check_folder, write_whole
+from ase_andersonn.atomic_write import atomic_write, check_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ class Result:
         if target is not None:
             data = io.BytesIO()
             figure.savefig(data, dpi=150, format=target.suffix.removeprefix(".").lower() or "png")
-            write_whole(target, data.getvalue())
+            atomic_write(target, data.getvalue())
         return figure
 
     @abstractmethod

@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 
 from ase_andersonn.checkpoints.checkpoint import load_model, save_model
-from ase_andersonn.potentials.deq_attention import NEARER, DEQAttention
-from ase_andersonn.potentials.extrapolation import learn_density, learn_familiar
+from ase_andersonn.potentials.deq_attention import MIN_DISTANCE_SHARE, DEQAttention
+from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
 from ase_andersonn.pretrained.catalog import PRETRAINED
 from ase_andersonn.training import read_frames
 from ase_andersonn.training.data.dataset import FrameDataset
@@ -39,18 +39,20 @@ def main() -> None:
     batches = data.sampler(batch_atoms=2000, seed=0).ordered()
     device = torch.device("cpu")
     graphs = [data.batch(indices, device=device, dtype=torch.float32).graph for indices in batches]
-    learn_density(model, graphs)
-    learn_familiar(model, graphs)
+    measure_max_density(model, graphs)
+    measure_environments(model, graphs)
     if args.sample:
-        model.densest.fill_(model.densest.max())
-        model.farthest.fill_(model.farthest.max())
-    model.config = replace(model.config, contact_onset=1.0 / NEARER)  # what is packaged is tested below these distances
-    model.set_closest({(int(a), int(b)): NEARER * float(r) for a, b, r in args.shortest})
+        model.max_density.fill_(model.max_density.max())
+        model.environment_max.fill_(model.environment_max.max())
+    model.config = replace(
+        model.config, contact_onset=1.0 / MIN_DISTANCE_SHARE
+    )  # what is packaged is tested below these distances
+    model.set_min_distance({(int(a), int(b)): MIN_DISTANCE_SHARE * float(r) for a, b, r in args.shortest})
     card = dict(model.card)
     if not args.sample:  # else the sets of elements that stood together say more
-        card["pairs"] = sorted(data.closest())
+        card["pairs"] = sorted(data.min_distance())
     save_model(model, PRETRAINED / f"{args.model}.safetensors", card)
-    print(f"{args.model}: densest {model.densest.tolist()}, farthest {model.farthest.tolist()}")
+    print(f"{args.model}: densest {model.max_density.tolist()}, farthest {model.environment_max.tolist()}")
 
 
 if __name__ == "__main__":

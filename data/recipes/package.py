@@ -17,11 +17,11 @@ from ase_andersonn.pretrained.catalog import PRETRAINED
 from ase_andersonn.training import evaluate_dataset, read_frames
 from ase_andersonn.training.metrics import ErrorRow
 
-OF_THE_RUN = ("pairs", "smallest", "lone", "periodic", "odd_electrons", "training", "validation")
+OF_THE_RUN = ("pairs", "min_atoms", "isolated", "periodic", "odd_electrons", "training", "validation")
 """What the card takes over from that of the run."""
 
 
-def in_units(row: ErrorRow) -> dict[str, float]:
+def standardized(row: ErrorRow) -> dict[str, float]:
     """Errors in the units of the published tables."""
     errors = {
         "energy_mae_meV_per_atom": 1e3 * row.energy.mae,
@@ -43,7 +43,7 @@ def make_card(model_path: str, test: list[str]) -> dict[str, Any]:
         **yaml.safe_load(Path("card.yaml").read_text(encoding="utf-8")),
         "parameters": sum(p.numel() for p in model.parameters()),
         **{name: model.card[name] for name in OF_THE_RUN if name in model.card},
-        "test": {symbol: in_units(row) for symbol, row in report.errors.items() if symbol != "all"},
+        "test": {symbol: standardized(row) for symbol, row in report.errors.items() if symbol != "all"},
     }
 
 

@@ -128,7 +128,7 @@ def test_any_flipped_bit_is_noticed(saved: Path) -> None:
 def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(save({"weight": torch.zeros(3)}, {"format": "pt"}))
-    with pytest.raises(ValueError, match="is no model of this package: its format is 'pt', not 'ase-andersonn-1'"):
+    with pytest.raises(ValueError, match="is no model of this package: its format is 'pt', not 'ase-andersonn-2'"):
         load_model(path)
 
 
@@ -231,7 +231,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "elements": ({"elements": [1, 10**9]}, "more than all the numbers"),
     "no elements": ({"elements": []}, "makes no model: elements is"),
     "degrees": ({"l_max": 60}, "makes no model: l_max is 60"),
-    "another model": ({"n_told": 5}, "is missing"),
+    "another model": ({"n_message": 5}, "is missing"),
 }
 
 
@@ -255,9 +255,9 @@ ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "pairs": ({"card": '{"pairs": [[1, 8], [1, 6, 8]]}'}, "pairs in the card .* a list of pairs of atomic numbers"),
     "pairs of names": ({"card": '{"pairs": [["H", "O"]]}'}, "pairs in the card"),
-    "smallest": ({"card": '{"smallest": "two"}'}, "smallest in the card of .* has to be a number of atoms"),
+    "min_atoms": ({"card": '{"min_atoms": "two"}'}, "min_atoms in the card of .* has to be a number of atoms"),
     "periodic": ({"card": '{"periodic": [1, "no"]}'}, "periodic in the card"),
-    "lone": ({"card": '{"lone": {"1": 2}}'}, "lone in the card"),
+    "isolated": ({"card": '{"isolated": {"1": 2}}'}, "isolated in the card"),
     "limits": ({"card": '{"limits": "none"}'}, "limits in the card of .* a list of sentences"),
     "no config": ({"config": None}, "has no config in its header"),
     "list as config": ({"config": "[]"}, "the config of .* is a list"),
@@ -282,7 +282,7 @@ TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"output": None}, "output is missing"),
     "one of the clouds": ({"usual": torch.zeros(5, 24)}, "it holds usual without whiten, farthest, which belong"),
     "two of the clouds": (
-        {"whiten": torch.ones(5, 24, 24), "farthest": torch.ones(5)},
+        {"environment_whitening": torch.ones(5, 24, 24), "environment_max": torch.ones(5)},
         "it holds whiten, farthest without usual, which belong together",
     ),
     "unknown": ({"more": torch.zeros(2)}, "more is unknown"),
@@ -290,7 +290,7 @@ TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "integers": ({"output": torch.zeros(5, 12, dtype=torch.int64)}, "output is torch.int64 instead of torch.float32"),
     "half": ({"output": torch.zeros(5, 12, dtype=torch.bfloat16)}, "output of .* is of type BF16"),
     "nan": ({"cell.out.weight": torch.full((12, 12), float("nan"))}, "not finite .* in cell.out.weight: its training"),
-    "infinite": ({"closest": torch.full((5, 5), float("inf"))}, "not finite .* in closest"),
+    "infinite": ({"min_distance": torch.full((5, 5), float("inf"))}, "not finite .* in closest"),
 }
 
 

@@ -15,7 +15,7 @@ from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphCla
 from ase_andersonn.classifiers.layers.implicit_cell import CellSolver, equilibrium, spectral_radius
 from ase_andersonn.labels import POLARITY, PORE_SIZE
 from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell, Injection, apply_cell
-from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.solvers import Anderson, Picard, Segments, fixed_point, solve, solve_linear
 
 SMALL = GraphClassifierConfig(
@@ -124,24 +124,24 @@ def test_frameworks_are_told_by_their_voids() -> None:
     # in both no atom sees another, and the density is the same
     even, uneven = (Atoms("Ne2", [(0, 0, 0), (0, 0, z)], cell=[8, 8, 24], pbc=True) for z in (12.0, 4.5))
     others = [bulk("Ne", "fcc", a, cubic=True) for a in (5.0, 7.0, 9.0, 13.0, 17.0)]
-    for voids in (False, True):
+    for pores in (False, True):
         torch.manual_seed(0)
-        model = GraphClassifier(replace(SMALL, labels=PORE_SIZE, voids=voids)).double().eval()
+        model = GraphClassifier(replace(SMALL, labels=PORE_SIZE, pores=pores)).double().eval()
         model.calibrate([model.sample(atoms) for atoms in (even, uneven, *others)])
         p, q, together = probabilities(model, even), probabilities(model, uneven), probabilities(model, even, uneven)
-        assert torch.allclose(p, q, atol=1e-6) == (not voids)
+        assert torch.allclose(p, q, atol=1e-6) == (not pores)
         assert torch.allclose(together, torch.cat([p, q]), atol=1e-6)
         assert torch.allclose(probabilities(model, even.repeat((2, 1, 1))), p, atol=1e-2)
 
 
 def test_without_voids_nothing_is_added() -> None:
     names = GraphClassifier(SMALL).state_dict().keys()
-    assert {*GraphClassifier(replace(SMALL, voids=True)).state_dict()} - {*names} == {
+    assert {*GraphClassifier(replace(SMALL, pores=True)).state_dict()} - {*names} == {
         "voids.mean",
         "voids.spread",
         "direct.weight",
     }
-    assert GraphClassifier(SMALL).sample(bulk("Cu")).voids.shape == (0,)
+    assert GraphClassifier(SMALL).sample(bulk("Cu")).pores.shape == (0,)
 
 
 # The fixed point's derivatives
@@ -151,7 +151,7 @@ def small_problem() -> tuple[list[Tensor], Tensor, Tensor, Segments]:
     torch.manual_seed(1)
     neighbors = torch.tensor([[1, 2], [0, 0], [0, 2], [4, 4], [3, 3]])
     reverse = torch.tensor([[2, 4], [0, 3], [1, 5], [8, 9], [6, 7]])
-    weights = ContractiveCell(0.8, Shape(3, 0, 0)).double().weights()
+    weights = ContractiveCell(0.8, FeatureShape(3, 0, 0)).double().weights()
     gates = 0.3 * torch.randn(5, 2, 3, dtype=torch.float64)
     gates[1, 1] = gates[2, 1] = 0.0  # padded places
     given = [

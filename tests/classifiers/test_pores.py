@@ -13,8 +13,8 @@ from ase_andersonn.classifiers.features.pores import (
     PROBES,
     QUANTILES,
     STEPS,
-    n_void_features,
-    void_features,
+    n_pore_features,
+    pore_features,
     void_radii,
 )
 
@@ -23,7 +23,7 @@ SAME = np.array([0.02, *(0.02 for _ in STEPS), *(0.1 for _ in QUANTILES), *(0.01
 
 
 def diameter(atoms: Atoms) -> float:
-    return float(void_features(atoms)[0])
+    return float(pore_features(atoms)[0])
 
 
 def framework(seed: int, n_atoms: int = 12) -> Atoms:
@@ -77,7 +77,7 @@ def test_the_cavity_of_a_known_framework() -> None:
 
 
 def test_void_fractions_of_a_dilute_crystal() -> None:
-    fractions = void_features(Atoms("C", cell=[12.0, 12.0, 12.0], pbc=True))[-len(PROBES) :]
+    fractions = pore_features(Atoms("C", cell=[12.0, 12.0, 12.0], pbc=True))[-len(PROBES) :]
     expected = [1.0 - 4 / 3 * np.pi * (1.70 + probe) ** 3 / 12.0**3 for probe in PROBES]
     assert np.allclose(fractions, expected, atol=0.01)
 
@@ -85,7 +85,7 @@ def test_void_fractions_of_a_dilute_crystal() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_no_point_of_the_cell_holds_a_larger_sphere(seed: int) -> None:
     atoms = framework(seed)
-    features = void_features(atoms)
+    features = pore_features(atoms)
     points = np.random.default_rng(seed).uniform(size=(5000, 3)) @ atoms.cell.array
     shifts = np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ atoms.cell.array
     nearest = np.full(len(points), np.inf)
@@ -98,7 +98,7 @@ def test_no_point_of_the_cell_holds_a_larger_sphere(seed: int) -> None:
 
 
 def test_steps_rise_at_their_diameters() -> None:
-    steps = void_features(Atoms("C", cell=[8.0, 8.0, 8.0], pbc=True))[1 : 1 + len(STEPS)]
+    steps = pore_features(Atoms("C", cell=[8.0, 8.0, 8.0], pbc=True))[1 : 1 + len(STEPS)]
     large = np.array(STEPS) < 3**0.5 * 8.0 - 2 * 1.70
     assert ((steps > 0.5) == large).all()
     assert (np.diff(steps) <= 0).all()
@@ -110,8 +110,8 @@ def test_steps_rise_at_their_diameters() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_framework_has_the_features_of_its_cell(seed: int) -> None:
     atoms = framework(seed)
-    features = void_features(atoms)
-    assert features.shape == (n_void_features(),)
+    features = pore_features(atoms)
+    assert features.shape == (n_pore_features(),)
     assert features[0] > 3.0
     rng = np.random.default_rng(seed)
     turned, moved, wrapped = atoms.copy(), atoms.copy(), atoms.copy()
@@ -121,14 +121,14 @@ def test_a_framework_has_the_features_of_its_cell(seed: int) -> None:
     sheared = make_supercell(atoms, [[1, 0, 0], [3, 1, 0], [-2, 1, 1]])
     doubled = make_supercell(atoms, [[0, 1, 1], [1, 0, 1], [1, 1, 0]])
     for other in (turned, wrapped, atoms[rng.permutation(len(atoms))], sheared):
-        assert np.allclose(void_features(other), features, atol=1e-6)
+        assert np.allclose(pore_features(other), features, atol=1e-6)
     for other in (moved, doubled, atoms.repeat((1, 2, 1))):
-        assert (np.abs(void_features(other) - features) <= SAME).all()
+        assert (np.abs(pore_features(other) - features) <= SAME).all()
 
 
 def test_primitive_and_conventional_cell() -> None:
     primitive, conventional = bulk("Ne", "fcc", 8.0), bulk("Ne", "fcc", 8.0, cubic=True)
-    assert (np.abs(void_features(conventional) - void_features(primitive)) <= SAME).all()
+    assert (np.abs(pore_features(conventional) - pore_features(primitive)) <= SAME).all()
 
 
 # Structures without cavities, or with nothing else
@@ -136,11 +136,11 @@ def test_primitive_and_conventional_cell() -> None:
 
 @pytest.mark.parametrize("atoms", [molecule("C6H6"), fcc111("Cu", (2, 2, 3), vacuum=8.0)], ids=["molecule", "slab"])
 def test_what_is_open_to_the_vacuum_encloses_nothing(atoms: Atoms) -> None:
-    assert not void_features(atoms).any()
+    assert not pore_features(atoms).any()
 
 
 def test_a_metal_has_no_room() -> None:
-    features = void_features(bulk("W"))
+    features = pore_features(bulk("W"))
     assert features[0] == 0.0
     assert not features[-len(PROBES) + 2 :].any()
 
@@ -153,5 +153,5 @@ def test_vacuum_counts_up_to_a_limit() -> None:
 
 def test_elements_without_a_radius() -> None:
     with pytest.raises(ValueError, match=r"Z = \[110\]"):
-        void_features(Atoms("Ds", cell=[5, 5, 5], pbc=True))
+        pore_features(Atoms("Ds", cell=[5, 5, 5], pbc=True))
     assert np.isfinite(void_radii()[1:]).all()

@@ -8,7 +8,7 @@ from small_models import STRUCTURES, small_model, telling_model
 
 from ase_andersonn.engine import encoding as encoder_module
 from ase_andersonn.engine.encoding import Encoder
-from ase_andersonn.engine.functions import Functions, told_cotangent
+from ase_andersonn.engine.functions import Functions, message_vjp
 from ase_andersonn.potentials.base import EnergyModel, gathered
 from ase_andersonn.structures.graph import graph_from_atoms
 
@@ -54,8 +54,8 @@ def test_blocks_and_what_is_kept_change_nothing(
 def test_the_cotangent_of_what_is_told_is_a_sum_over_neighbours() -> None:
     graph = graph_from_atoms([STRUCTURES[name]() for name in STRUCTURES], 4.0, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    told = torch.randn(graph.n_atoms, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    message = torch.randn(graph.n_atoms, 3, dtype=torch.float64, generator=generator).requires_grad_()
     weight = torch.randn(*graph.neighbors.shape, 3, dtype=torch.float64, generator=generator)
     weight = weight * graph.mask[..., None]
-    (expected,) = torch.autograd.grad((gathered(told, graph.neighbors) * weight).sum(), told)
-    torch.testing.assert_close(told_cotangent(weight, graph.reverse), expected)
+    (expected,) = torch.autograd.grad((gathered(message, graph.neighbors) * weight).sum(), message)
+    torch.testing.assert_close(message_vjp(weight, graph.reverse), expected)

@@ -51,9 +51,9 @@ def test_it_is_one_piece_for_a_compiler(make: Callable[[], EnergyModel]) -> None
     torch.compiler.reset()
     model, graph = make(), graph_of("molecule")
     functions = Functions(model)
-    compiled = torch.compile(functions.at_once, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(functions.fused, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         geometry = graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask, graph.reverse
         args = (*geometry, model.cell_weights(), (3, 2), True)
-        for given, expected in zip(tree_leaves(compiled(*args)), tree_leaves(functions.at_once(*args)), strict=True):
+        for given, expected in zip(tree_leaves(compiled(*args)), tree_leaves(functions.fused(*args)), strict=True):
             torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)

@@ -13,7 +13,7 @@ from small_models import silicon, slab, small_model, telling_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ase_andersonn.engine.compiled import Linearized, operators_of
+from ase_andersonn.engine.compiled import Linearized, compiled_model
 from ase_andersonn.engine.energy_forces import forces_from, stresses_from
 from ase_andersonn.engine.equilibrium import per_system
 from ase_andersonn.engine.training_functions import Solved, Topology
@@ -52,16 +52,16 @@ class Problem:
         moved = {name: value.to(META) for name, value in vars(graph).items() if isinstance(value, torch.Tensor)}
         self.graph = replace(graph, **moved)
         self.species = torch.zeros_like(self.graph.numbers)
-        self.operators = operators_of(self.model, META, False)
+        self.compiled = compiled_model(self.model, META, False)
         self.weights = self.model.cell_weights()
         self.segments = None
         if graph.n_systems > 1:
             self.segments = Segments(self.graph.system, graph.n_systems)
             self.segments.__dict__["lengths"] = self.graph.n_per_system  # counted once a solve, with a wait
-        self.encoding = self.operators.encoder.encode(self.graph, self.species, keep=True)
+        self.encoding = self.compiled.encoder.encode(self.graph, self.species, keep=True)
 
     def cell(self, z):
-        return self.operators.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
+        return self.compiled.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
 
 
 @pytest.fixture(params=[(1, small_model), (2, small_model), (2, telling_model)], ids=["one", "batch", "telling"])
@@ -92,16 +92,16 @@ def test_nothing_is_read_back_between_two_checks(problem, solver):
 
 @torch.no_grad()
 def test_geometry_forces_and_stress_stay_on_the_device(problem):
-    graph, operators, injection = problem.graph, problem.operators, problem.encoding.injection
+    graph, compiled, injection = problem.graph, problem.compiled, problem.encoding.injection
     z = problem.cell(injection.u)
-    residual, slope, source, energies = operators.linearize(
+    residual, slope, source, energies = compiled.linearize(
         z, injection, graph.neighbors, problem.weights, problem.species
     )
     gates = reverse_gates(injection.gates, graph.reverse)
-    adjoint = operators.pull(source, slope, gates, graph.neighbors, problem.weights)
+    adjoint = compiled.pull(source, slope, gates, graph.neighbors, problem.weights)
     assert on_device(residual)
     state = Linearized(send(z, problem.weights), slope, problem.weights)
-    gradient = operators.edge_gradient(graph, problem.species, problem.encoding, state, adjoint)
+    gradient = compiled.edge_gradient(graph, problem.species, problem.encoding, state, adjoint)
     energies = energies + problem.encoding.pair
     references = problem.model.reference_energies(problem.species)
     assert references.dtype == torch.float64
@@ -110,16 +110,16 @@ def test_geometry_forces_and_stress_stay_on_the_device(problem):
 
 
 def test_gradients_in_the_weights_stay_on_the_device(problem):
-    graph, operators, injection, species = problem.graph, problem.operators, problem.encoding.injection, problem.species
+    graph, compiled, injection, species = problem.graph, problem.compiled, problem.encoding.injection, problem.species
     with torch.no_grad():
         z = problem.cell(injection.u)
-        slope = operators.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
+        slope = compiled.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
         state = Linearized(send(z, problem.weights), slope, problem.weights)
-        cotangent = operators.injection_cotangent(graph, injection, state, z)
+        cotangent = compiled.injection_cotangent(graph, injection, state, z)
         topology = Topology(species, graph.neighbors, graph.reverse)
         solved = Solved(z, z, slope, injection, problem.weights)
-        tangents = operators.tangents(cotangent, topology, solved, (2, 2))
-        gradients, of_injection = operators.weight_gradient(
+        tangents = compiled.tangents(cotangent, topology, solved, (2, 2))
+        gradients, of_injection = compiled.weight_gradient(
             dict(problem.model.named_parameters()),
             injection,
             (z, z),
@@ -134,7 +134,7 @@ def test_back_propagation_through_the_encoder_stays_on_the_device(problem):
     graph, species = problem.graph, problem.species
     problem.model.requires_grad_(True)
     vectors = torch.zeros_like(graph.vectors).requires_grad_()
-    outputs = problem.operators.functions.encode(vectors, species, graph.neighbors, graph.mask)
+    outputs = problem.compiled.functions.encode(vectors, species, graph.neighbors, graph.mask)
     (gradient,) = torch.autograd.grad(outputs, vectors, [torch.ones_like(o) for o in outputs], create_graph=True)
     forces, stress = forces_from(gradient, graph), per_system(stresses_from(gradient, graph), graph)
     (forces.square().sum() + stress.square().sum()).backward()

@@ -134,21 +134,21 @@ def test_incremental_energies_are_the_full_ones(name: str, closed: bool, seed: i
     atoms, found = lattice(name, seed, periodic), evaluator(name)
     order = rng.permutation(len(atoms))
     atoms = atoms[order]
-    settled = found.propose(atoms, np.arange(len(atoms)))
-    found.settle(True)
+    settled = found.trial_energy(atoms, np.arange(len(atoms)))
+    found.commit(True)
     for _ in range(8):
         moments = atoms.get_initial_magnetic_moments()
-        touched = rng.choice(len(atoms), rng.integers(1, 5), replace=False)
-        atoms.arrays["initial_magmoms"][touched] = changed(config, moments, touched, rng)
-        energy = found.propose(atoms, touched)
+        changed = rng.choice(len(atoms), rng.integers(1, 5), replace=False)
+        atoms.arrays["initial_magmoms"][changed] = changed(config, moments, changed, rng)
+        energy = found.trial_energy(atoms, changed)
         assert energy == pytest.approx(full_energy(name, atoms), abs=1e-10)
         accepted = bool(rng.integers(2))
-        found.settle(accepted)
+        found.commit(accepted)
         if accepted:
             settled = energy
         else:
             atoms.set_initial_magnetic_moments(moments)
-    assert found.propose(atoms, np.array([0])) == pytest.approx(settled, abs=1e-10)
+    assert found.trial_energy(atoms, np.array([0])) == pytest.approx(settled, abs=1e-10)
 
 
 @every
@@ -159,13 +159,13 @@ def test_sets_of_independent_sites(name: str, closed: bool) -> None:
     atoms = lattice(name, 1, closed)[rng.permutation(len(lattice(name)))]
     sets = found.independent_sets(atoms)
     np.testing.assert_array_equal(np.sort(np.concatenate(sets)), np.arange(len(atoms)))
-    energy = found.propose(atoms, np.arange(len(atoms)))
-    found.settle(True)
+    energy = found.trial_energy(atoms, np.arange(len(atoms)))
+    found.commit(True)
     for chosen in sets:
         moments = atoms.get_initial_magnetic_moments()
         after = changed(config, moments, chosen, rng)
         atoms.arrays["initial_magmoms"][chosen] = after
-        changes = found.propose_each(atoms, chosen)
+        changes = found.trial_energy_changes(atoms, chosen)
         accepted = rng.random(len(chosen)) < 0.5
         for k in rng.choice(len(chosen), min(3, len(chosen)), replace=False):
             alone = atoms.copy()
@@ -173,11 +173,11 @@ def test_sets_of_independent_sites(name: str, closed: bool) -> None:
             alone.arrays["initial_magmoms"][chosen[k]] = after[k]
             assert changes[k] == pytest.approx(full_energy(name, alone) - energy, abs=1e-10)
         atoms.arrays["initial_magmoms"][chosen] = np.where(accepted, after, moments[chosen])
-        found.settle_each(accepted)
+        found.commit_each(accepted)
         energy += changes[accepted].sum()
         assert energy == pytest.approx(full_energy(name, atoms), abs=1e-9)
-        assert found.propose(atoms, chosen[:1]) == pytest.approx(energy, abs=1e-9)
-        found.settle(False)
+        assert found.trial_energy(atoms, chosen[:1]) == pytest.approx(energy, abs=1e-9)
+        found.commit(False)
 
 
 @pytest.mark.parametrize(("size", "block"), [(3, 3), (5, 5), (6, 3), (8, 4), (10, 5), (64, 4), (1026, 3)])
@@ -210,36 +210,36 @@ def test_a_single_move_evaluates_only_its_tiles() -> None:
     found.calculate(atoms, forces=False, stress=False, changes=[])
     assert found.diagnostics["evaluated"] == 1600
     atoms.arrays["initial_magmoms"][7] = -1
-    found.propose(atoms, np.array([7]))
+    found.trial_energy(atoms, np.array([7]))
     assert found.diagnostics["evaluated"] == 9
 
 
 def test_a_proposal_that_fails_leaves_the_settled_state() -> None:
     found, atoms = evaluator("square"), lattice("square")
-    energy = found.propose(atoms, np.arange(25))
-    found.settle(True)
+    energy = found.trial_energy(atoms, np.arange(25))
+    found.commit(True)
     before = atoms.get_initial_magnetic_moments()
     atoms.arrays["initial_magmoms"][3] = 0.5
     with pytest.raises(ValueError, match="none of -1, 1"):
-        found.propose(atoms, np.array([3]))
+        found.trial_energy(atoms, np.array([3]))
     atoms.set_initial_magnetic_moments(before)
     atoms.positions[3] += [1.0, 0, 0]
     with pytest.raises(ValueError, match="left its site"):
-        found.propose(atoms, np.array([3]))
+        found.trial_energy(atoms, np.array([3]))
     with pytest.raises(ValueError, match="share site"):
-        found.propose(atoms, np.arange(25))
+        found.trial_energy(atoms, np.arange(25))
     atoms.positions[3] -= [1.0, 0, 0]
-    assert found.propose(atoms, np.array([3])) == energy
+    assert found.trial_energy(atoms, np.array([3])) == energy
 
 
 def test_a_rejected_first_state_is_forgotten() -> None:
     found, atoms = evaluator("square"), lattice("square")
-    found.propose(atoms, np.array([0]))  # nothing is settled, so all is evaluated
-    found.settle(False)
+    found.trial_energy(atoms, np.array([0]))  # nothing is settled, so all is evaluated
+    found.commit(False)
     with pytest.raises(RuntimeError, match="no state is settled"):
-        found.propose_each(atoms, np.array([0]))
+        found.trial_energy_changes(atoms, np.array([0]))
     with pytest.raises(RuntimeError, match="no such moves"):
-        found.settle_each(np.array([True]))
+        found.commit_each(np.array([True]))
 
 
 def test_the_calculator_sees_flips() -> None:

@@ -125,13 +125,13 @@ def test_lattices_are_told_apart() -> None:
 
 def test_moves_of_single_atoms_are_noticed() -> None:
     atoms = spin_lattice("square", 4)
-    sites, touched = Sites.of(atoms, "square"), np.array([5, 6])
-    sites.check(atoms, touched)
+    sites, changed = Sites.of(atoms, "square"), np.array([5, 6])
+    sites.check(atoms, changed)
     atoms.positions[5] += atoms.cell[0]  # another image of the same site
-    sites.check(atoms, touched)
+    sites.check(atoms, changed)
     atoms.positions[5] += [1.0, 0.0, 0.0]
     with pytest.raises(ValueError, match="left its site"):
-        sites.check(atoms, touched)
+        sites.check(atoms, changed)
 
 
 def test_values() -> None:

@@ -38,26 +38,26 @@ class LocalEnergyOf:
         spins = np.zeros(len(which)) if moments is None else moments[which]
         return self.one_atom(which, atoms.arrays["positions"][which], atoms.arrays["numbers"][which], spins)
 
-    def propose(self, atoms, touched):
+    def propose(self, atoms, changed):
         assert self.trial is None, "the last proposal was not settled"
-        assert touched.dtype == np.int64
-        self.log.append(("propose", len(touched)))
-        energies = np.array(self._of(atoms, touched), float)
-        if len(touched) == len(atoms):
+        assert changed.dtype == np.int64
+        self.log.append(("propose", len(changed)))
+        energies = np.array(self._of(atoms, changed), float)
+        if len(changed) == len(atoms):
             self.trial = (slice(None), energies, float(energies.sum()))
         else:
-            total = self.settled[1] + float((energies - self.settled[0][touched]).sum())
-            self.trial = (touched, energies, total)
+            total = self.settled[1] + float((energies - self.settled[0][changed]).sum())
+            self.trial = (changed, energies, total)
         return self.trial[2]
 
     def settle(self, accepted):
         assert self.trial is not None, "nothing was proposed"
         self.log.append(("settle", accepted))
-        (touched, energies, total), self.trial = self.trial, None
-        if accepted and isinstance(touched, slice):
+        (changed, energies, total), self.trial = self.trial, None
+        if accepted and isinstance(changed, slice):
             self.settled = [energies, total]
         elif accepted:
-            self.settled[0][touched] = energies
+            self.settled[0][changed] = energies
             self.settled[1] = total
 
     def reset(self):
@@ -84,26 +84,26 @@ class Ising:
     def get_potential_energy(self, atoms, force_consistent=False):
         return self.full(atoms.arrays["initial_magmoms"])
 
-    def _changes(self, m, touched):
-        local = self.coupling * self.settled[self.neighbors[touched]].sum(1) + self.field
-        return -(m[touched] - self.settled[touched]) * local
+    def _changes(self, m, changed):
+        local = self.coupling * self.settled[self.neighbors[changed]].sum(1) + self.field
+        return -(m[changed] - self.settled[changed]) * local
 
-    def propose(self, atoms, touched):
+    def propose(self, atoms, changed):
         m = atoms.arrays["initial_magmoms"]
-        if len(touched) == len(atoms):
-            self.waiting = (touched, m.copy(), self.full(m))
+        if len(changed) == len(atoms):
+            self.waiting = (changed, m.copy(), self.full(m))
         else:
-            assert len(touched) == 1
-            self.waiting = (touched, m[touched], self.total + float(self._changes(m, touched).sum()))
+            assert len(changed) == 1
+            self.waiting = (changed, m[changed], self.total + float(self._changes(m, changed).sum()))
         return self.waiting[2]
 
     def settle(self, accepted):
-        touched, m, total = self.waiting
+        changed, m, total = self.waiting
         if accepted:
-            if len(touched) == self.side**2:
+            if len(changed) == self.side**2:
                 self.settled = m
             else:
-                self.settled[touched] = m
+                self.settled[changed] = m
             self.total = total
         self.waiting = None
 
@@ -111,15 +111,15 @@ class Ising:
         row, column = np.divmod(np.arange(len(atoms)), self.side)
         return [np.flatnonzero((row + column) % 2 == parity) for parity in (0, 1)]
 
-    def propose_each(self, atoms, touched):
+    def trial_energy_changes(self, atoms, changed):
         m = atoms.arrays["initial_magmoms"]
-        changes = self._changes(m, touched)
-        self.waiting = (touched, m[touched], changes)
+        changes = self._changes(m, changed)
+        self.waiting = (changed, m[changed], changes)
         return changes
 
-    def settle_each(self, accepted):
-        touched, m, changes = self.waiting
-        self.settled[touched[accepted]] = m[accepted]
+    def commit_each(self, accepted):
+        changed, m, changes = self.waiting
+        self.settled[changed[accepted]] = m[accepted]
         self.total += float(changes[accepted].sum())
 
     def reset(self):
@@ -136,12 +136,12 @@ class Sites:
         for number, energy in energies.items():
             self.table[number] = energy
 
-    def propose(self, atoms, touched):
-        if len(touched) == len(atoms):
+    def propose(self, atoms, changed):
+        if len(changed) == len(atoms):
             self.waiting = atoms.numbers.copy()
         else:
             self.waiting = self.settled.copy()
-            self.waiting[touched] = atoms.numbers[touched]
+            self.waiting[changed] = atoms.numbers[changed]
         return float(self.table[self.waiting].sum())
 
     def settle(self, accepted):
@@ -151,13 +151,13 @@ class Sites:
     def independent_sets(self, atoms):
         return [np.arange(0, len(atoms), 2), np.arange(1, len(atoms), 2)]
 
-    def propose_each(self, atoms, touched):
-        self.many = (touched, atoms.numbers[touched])
-        return self.table[atoms.numbers[touched]] - self.table[self.settled[touched]]
+    def trial_energy_changes(self, atoms, changed):
+        self.many = (changed, atoms.numbers[changed])
+        return self.table[atoms.numbers[changed]] - self.table[self.settled[changed]]
 
-    def settle_each(self, accepted):
-        touched, numbers = self.many
-        self.settled[touched[accepted]] = numbers[accepted]
+    def commit_each(self, accepted):
+        changed, numbers = self.many
+        self.settled[changed[accepted]] = numbers[accepted]
 
 
 def lattice(side, moments=None):

@@ -61,19 +61,19 @@ def test_the_atoms_touched_are_all_that_differ():
     class Watch(LocalEnergyOf):
         before = None
 
-        def propose(self, atoms, touched):
+        def propose(self, atoms, changed):
             now = {name: values.copy() for name, values in atoms.arrays.items()}
             if self.before is not None:
-                assert len(np.unique(touched)) == len(touched)
+                assert len(np.unique(changed)) == len(changed)
                 differ = np.zeros(len(atoms), bool)
                 for name, values in now.items():
                     differ |= (values != self.before[name]).reshape(len(atoms), -1).any(1)
-                assert differ[touched].all()
-                rest = np.setdiff1d(np.arange(len(atoms)), touched)
+                assert differ[changed].all()
+                rest = np.setdiff1d(np.arange(len(atoms)), changed)
                 for name, values in now.items():
                     np.testing.assert_array_equal(values[rest], self.before[name][rest])
             self.now = now
-            return super().propose(atoms, touched)
+            return super().propose(atoms, changed)
 
         def settle(self, accepted):
             super().settle(accepted)
@@ -118,7 +118,7 @@ def test_a_move_costs_the_same_in_a_large_system():
     import tracemalloc
 
     class Zero:
-        def propose(self, atoms, touched):
+        def propose(self, atoms, changed):
             return 0.0
 
         def settle(self, accepted):
@@ -140,11 +140,11 @@ def test_an_error_puts_the_atoms_back_and_the_run_can_go_on():
     class Fails(LocalEnergyOf):
         fail = False
 
-        def propose(self, atoms, touched):
+        def propose(self, atoms, changed):
             if self.fail:
                 self.settled = None  # worse than what the protocol asks for
                 raise CalculationFailed("no convergence")
-            return super().propose(atoms, touched)
+            return super().propose(atoms, changed)
 
     calc = Fails(springs)
     mc = MetropolisMC(crystal(calc), 300.0, [*MOVES, VolumeChange(0.01)], seed=5)
@@ -183,8 +183,8 @@ def bare(calc):
 
 def test_a_running_energy_that_drifts_is_an_error():
     class Drifts(LocalEnergyOf):
-        def propose(self, atoms, touched):
-            return super().propose(atoms, touched) + (0.001 if len(touched) == 1 else 0.0)
+        def propose(self, atoms, changed):
+            return super().propose(atoms, changed) + (0.001 if len(changed) == 1 else 0.0)
 
     mc = MetropolisMC(crystal(Drifts(springs)), 300.0, Displacement(0.1), seed=7, check_interval=50)
     with pytest.raises(EnergyMismatchError, match=r"after 50 steps the running energy .*local=False"):

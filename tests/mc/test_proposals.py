@@ -147,7 +147,7 @@ def test_displacements(constraint):
             move.undo(context, trial)
             np.testing.assert_array_equal(mc.atoms.positions, before)
         np.testing.assert_allclose(back_and_forth[0], -back_and_forth[1], atol=1e-14)
-        (atom,) = trial.touched
+        (atom,) = trial.changed
         expected = 0.25 * (2.0 * u - 1.0)
         if atom == 1 and constraint is not None:
             expected = expected * [0.0, 1.0, 0.0]
@@ -180,7 +180,7 @@ def test_cell_changes_are_undone_by_those_of_the_opposite_numbers(move):
         values, vectors = np.linalg.eigh(strained)
         log = (vectors * np.log(values)) @ vectors.T
         np.testing.assert_allclose(log, [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]], atol=1e-12)
-    assert there.touched.tolist() == [0, 1, 2]
+    assert there.changed.tolist() == [0, 1, 2]
     back = made.propose(context)
     assert back.log_ratio != 0.0
     np.testing.assert_allclose(mc.atoms.cell.array, cell, atol=1e-12)
@@ -285,13 +285,13 @@ def test_moves_with_other_atoms_do_not_share_their_lists():
     """Each proposes its own atoms, also where both were asked for before, and where one of them may move any."""
     moves = [Displacement(0.1, indices=[0]), Displacement(0.1, indices=[1, 2]), Displacement(0.1)]
     mc = simulation("Ar4", moves, constraint=FixAtoms([3]))
-    touched = [set(), set(), set()]
+    changed = [set(), set(), set()]
     for _ in range(60):
-        for move, seen in zip(mc.moves, touched, strict=True):
+        for move, seen in zip(mc.moves, changed, strict=True):
             trial = move.propose(mc.context)
-            seen |= set(trial.touched.tolist())
+            seen |= set(trial.changed.tolist())
             move.undo(mc.context, trial)
-    assert touched == [{0}, {1, 2}, {0, 1, 2}]
+    assert changed == [{0}, {1, 2}, {0, 1, 2}]
     swaps = [SpeciesSwap(indices=[0, 2]), SpeciesSwap(indices=[1, 3]), SpeciesSwap()]
     mc = simulation("Cu2Ni2", swaps)
     found = [outcomes(mc.context, move, numbers, 4, 2) for move in mc.moves]

@@ -79,11 +79,11 @@ def test_it_mixes_with_swaps_whose_lists_follow():
 
 def test_energies_that_are_not_finite_are_refused_and_counted():
     class Holes(Ising):
-        def propose_each(self, atoms, touched):
-            changes = super().propose_each(atoms, touched)
-            changes[touched == 0] = math.nan
-            changes[touched == 2] = -math.inf
-            changes[touched == 5] = math.inf
+        def trial_energy_changes(self, atoms, changed):
+            changes = super().trial_energy_changes(atoms, changed)
+            changes[changed == 0] = math.nan
+            changes[changed == 2] = -math.inf
+            changes[changed == 5] = math.inf
             return changes
 
     atoms = lattice(SIDE)
@@ -109,10 +109,10 @@ def test_an_error_puts_the_atoms_back_and_the_run_can_go_on():
     class Fails(Ising):
         fail = False
 
-        def propose_each(self, atoms, touched):
+        def trial_energy_changes(self, atoms, changed):
             if self.fail:
                 raise RuntimeError("out of order")
-            return super().propose_each(atoms, touched)
+            return super().trial_energy_changes(atoms, changed)
 
     atoms = lattice(SIDE)
     atoms.calc = Fails(SIDE)
@@ -143,7 +143,7 @@ def test_wrong_arguments(make, message):
 def test_a_calculator_without_many_energies_is_refused():
     atoms = lattice(SIDE)
     atoms.calc = Energy(lambda a: 0.0)
-    with pytest.raises(ValueError, match="propose_each"):
+    with pytest.raises(ValueError, match="trial_energy_changes"):
         MetropolisMC(atoms, 300, Sublattice(SpinFlip()))
 
 

@@ -2,18 +2,18 @@
 
 import torch
 
-from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.spherical_harmonics import harmonics
 
 SCALARS, TENSORS = 4, 2
 RANKS = [0, 1, 2, 3]
 
 
-def shape_of(rank: int) -> Shape:
-    return Shape(SCALARS, TENSORS if rank else 0, rank)
+def shape_of(rank: int) -> FeatureShape:
+    return FeatureShape(SCALARS, TENSORS if rank else 0, rank)
 
 
-def random_bonds(shape: Shape, u: torch.Tensor, seed: int) -> torch.Tensor:
+def random_bonds(shape: FeatureShape, u: torch.Tensor, seed: int) -> torch.Tensor:
     """Gates at their bound for bonds along `u` [n, k, 3], each with an α of 1/k."""
     generator = torch.Generator().manual_seed(seed)
     n, k, rank, c = *u.shape[:2], shape.l_max, shape.n_tensors

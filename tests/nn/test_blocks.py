@@ -13,7 +13,7 @@ from ase_andersonn.nn.blocks import (
     lipschitz_silu,
     lipschitz_silu_slope,
     silu,
-    squashed,
+    soft_clip,
 )
 
 seeds = st.integers(0, 2**31)
@@ -86,8 +86,8 @@ def test_species_have_their_own_gain_and_bias() -> None:
 @given(seeds, st.floats(0.1, 100.0))
 def test_squashed_values_keep_order_and_bounds(seed: int, limit: float) -> None:
     x = limit * randn(seed, 64).mul(3.0).sort().values
-    y = squashed(x, limit)
+    y = soft_clip(x, limit)
     assert bool((y.diff() >= 0).all())
     assert float(y.abs().max()) <= limit
     small = 1e-3 * x / 3.0
-    torch.testing.assert_close(squashed(small, limit), small, rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(soft_clip(small, limit), small, rtol=1e-4, atol=0.0)

@@ -18,8 +18,8 @@ from ase_andersonn.nn.equilibrium_cell import (
     reverse_gates,
     send,
 )
-from ase_andersonn.nn.irreps import width
-from ase_andersonn.nn.messages import Shape
+from ase_andersonn.nn.irreps import dim
+from ase_andersonn.nn.messages import FeatureShape
 
 N_ATOMS, N_NEIGHBORS, N_CHANNELS = 6, 5, SCALARS
 seeds = st.integers(0, 2**31)
@@ -66,7 +66,7 @@ def random_graph(seed: int, rank: int = 0) -> tuple[Injection, torch.Tensor, tor
 
 def size_of(rank: int) -> int:
     """Length of a row of features."""
-    return width(*shape_of(rank))
+    return dim(*shape_of(rank))
 
 
 def norm(z: torch.Tensor) -> float:
@@ -99,7 +99,7 @@ def test_norms_of_the_matrices_are_bounded(rank: int, size: float) -> None:
 
 def test_bound_is_reached() -> None:
     """The norms are not held smaller than they need to be: identities at slope 1 expand by γ."""
-    cell = ContractiveCell(0.7, Shape(N_CHANNELS, 0, 0)).double()
+    cell = ContractiveCell(0.7, FeatureShape(N_CHANNELS, 0, 0)).double()
     eye = torch.eye(N_CHANNELS, dtype=torch.float64)
     with torch.no_grad():
         cell.send.weight.copy_(9 * eye)
@@ -171,4 +171,4 @@ def test_reversing_twice_changes_nothing() -> None:
 @pytest.mark.parametrize("contraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_bound_that_is_none_is_refused(contraction: float) -> None:
     with pytest.raises(ValueError, match="a fixed point is guaranteed for values between 0 and 1"):
-        ContractiveCell(contraction, Shape(N_CHANNELS, 0, 0))
+        ContractiveCell(contraction, FeatureShape(N_CHANNELS, 0, 0))

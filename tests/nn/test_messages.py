@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ase_andersonn.nn.irreps import join, split, width
-from ase_andersonn.nn.messages import Shape, aggregate
+from ase_andersonn.nn.irreps import dim, join, split
+from ase_andersonn.nn.messages import FeatureShape, aggregate
 from ase_andersonn.nn.spherical_harmonics import harmonics
 
 seeds = st.integers(0, 2**31)
 
 
-def rows(shape: Shape, n: int, seed: int) -> torch.Tensor:
-    size = width(shape.n_sent, shape.n_tensors, shape.l_max)
+def rows(shape: FeatureShape, n: int, seed: int) -> torch.Tensor:
+    size = dim(shape.n_sent, shape.n_tensors, shape.l_max)
     return torch.randn(n, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
@@ -33,7 +33,7 @@ def test_no_message_is_longer_than_what_is_sent(rank: int, seed: int) -> None:
 @pytest.mark.parametrize("rank", RANKS[1:])
 def test_the_bound_is_reached(rank: int) -> None:
     """What stands along the bond, and is read and emitted as it stands, keeps its length."""
-    shape = Shape(1, 1, rank)
+    shape = FeatureShape(1, 1, rank)
     u = directions(1, 1, seed=3)
     even = torch.full((rank + 1,), (rank + 1) ** -0.5, dtype=torch.float64)
     y = harmonics(u, rank)[..., 1:]
@@ -58,7 +58,7 @@ def test_messages_turn_with_the_structure(rank: int) -> None:
         torch.testing.assert_close(received, expected, rtol=0, atol=1e-12)
 
 
-def turned(row: torch.Tensor, shape: Shape, matrix: torch.Tensor) -> torch.Tensor:
+def turned(row: torch.Tensor, shape: FeatureShape, matrix: torch.Tensor) -> torch.Tensor:
     """Rows with all their tensors turned."""
     scalars, *tensors = split(row, shape.n_sent, shape.l_max)
     u = directions(40, seed=9)
@@ -88,7 +88,7 @@ def test_transposed_it_is_the_same_sum_with_the_gates_seen_from_the_other_end(ra
 
 def test_messages_by_hand() -> None:
     """The formula of the file, bond by bond, for one channel and rank 2."""
-    shape, n = Shape(2, 1, 2), 4
+    shape, n = FeatureShape(2, 1, 2), 4
     u, sent, neighbors = directions(n, 3, seed=1), rows(shape, n, 2), torch.randint(n, (n, 3))
     gates = random_bonds(shape, u, 3)
     received = aggregate(gates, sent, neighbors, shape)

@@ -127,8 +127,8 @@ def test_the_bispectrum_of_the_density_stands_behind_the_other_features() -> Non
     assert features.shape[1] == module.n_features
     species, neighbor_species, mask = rest
     r = distances(vectors, mask)
-    seen = module.look(r, vectors / r[..., None], module.pair_species(species, neighbor_species), mask)
-    torch.testing.assert_close(features[:, -found.n_features :], found(seen.density))
+    environment = module.environment(r, vectors / r[..., None], module.pair_species(species, neighbor_species), mask)
+    torch.testing.assert_close(features[:, -found.n_features :], found(environment.density))
 
 
 def test_order_of_the_neighbors_does_not_matter() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.nn.radial import BLIND, bessel, distances, envelope, floored
+from ase_andersonn.nn.radial import CLAMP_FRACTION, bessel, clamped_distance, distances, envelope
 from ase_andersonn.nn.zbl import zbl_energy
 
 CUTOFF = 4.0
@@ -42,23 +42,23 @@ CLOSEST = torch.tensor(2.0, dtype=torch.float64)
 
 def test_known_distances_are_seen_as_they_are_and_shorter_ones_as_one() -> None:
     r = torch.linspace(2.0, 6.0, 9, dtype=torch.float64)
-    assert torch.equal(floored(r, CLOSEST), r)
-    blind = floored(BLIND * r / 6.0 * 2.0, CLOSEST)
-    assert bool((blind == blind[0]).all())
-    assert 2.0 * BLIND < blind[0].item() < 2.0
+    assert torch.equal(clamped_distance(r, CLOSEST), r)
+    clamp_fraction = clamped_distance(CLAMP_FRACTION * r / 6.0 * 2.0, CLOSEST)
+    assert bool((clamp_fraction == clamp_fraction[0]).all())
+    assert 2.0 * CLAMP_FRACTION < clamp_fraction[0].item() < 2.0
 
 
 @given(st.floats(0.0, 3.0), st.floats(0.0, 3.0))
 def test_seen_distances_rise_with_the_true_ones_and_no_faster(a: float, b: float) -> None:
     near, far = sorted((a, b))
-    seen = floored(torch.tensor([near, far], dtype=torch.float64), CLOSEST).tolist()
+    seen = clamped_distance(torch.tensor([near, far], dtype=torch.float64), CLOSEST).tolist()
     assert -1e-12 <= seen[1] - seen[0] <= far - near + 1e-12
 
 
 def test_seen_distances_have_three_continuous_derivatives() -> None:
-    for place, slopes in ((2.0, [1.0, 0.0, 0.0]), (2.0 * BLIND, [0.0, 0.0, 0.0])):
+    for place, slopes in ((2.0, [1.0, 0.0, 0.0]), (2.0 * CLAMP_FRACTION, [0.0, 0.0, 0.0])):
         for side in (-1e-7, 1e-7):
-            found = derivatives(lambda r: floored(r, CLOSEST), place + side, 3)[1:]
+            found = derivatives(lambda r: clamped_distance(r, CLOSEST), place + side, 3)[1:]
             np.testing.assert_allclose(found, slopes, atol=1e-4)
 
 
@@ -84,10 +84,10 @@ def test_padded_places_have_a_distance_and_no_gradient() -> None:
     np.testing.assert_allclose(gradient, [[0.6, 0.8, 0.0], [0.0, 0.0, 0.0]], rtol=1e-6)
 
 
-def pair(r: float | torch.Tensor, z_i: float, z_j: float, reach: float) -> torch.Tensor:
+def pair(r: float | torch.Tensor, z_i: float, z_j: float, onset: float) -> torch.Tensor:
     """Energy of an atom with one neighbour, twice: that of the pair."""
     r = torch.as_tensor(r, dtype=torch.float64).reshape(1, 1)
-    args = (torch.full_like(r, z) for z in (z_i, z_j, reach))
+    args = (torch.full_like(r, z) for z in (z_i, z_j, onset))
     return 2 * zbl_energy(r, *args, torch.ones(1, 1, dtype=torch.bool)).sum()
 
 

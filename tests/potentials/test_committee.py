@@ -41,12 +41,12 @@ def test_mean_and_spread_are_those_of_the_members(structure: str) -> None:
     given = results(calc, atoms)
     alone = [results(AndersoNN(model, **TIGHT), atoms) for model in members()]
     same(given, {name: np.mean([one[name] for one in alone], axis=0) for name in given}, 1e-12)
-    energy_spread = np.std([one["energy"] for one in alone]) / len(atoms)
+    energy_std = np.std([one["energy"] for one in alone]) / len(atoms)
     away = [np.linalg.norm(one["forces"] - given["forces"], axis=1) for one in alone]
-    assert calc.diagnostics["energy_spread"] == pytest.approx(energy_spread, rel=1e-9)
-    np.testing.assert_allclose(calc.diagnostics["forces_spread"], np.sqrt(np.mean(np.square(away), axis=0)), rtol=1e-9)
+    assert calc.diagnostics["energy_std"] == pytest.approx(energy_std, rel=1e-9)
+    np.testing.assert_allclose(calc.diagnostics["forces_std"], np.sqrt(np.mean(np.square(away), axis=0)), rtol=1e-9)
     assert len(calc.diagnostics["members"]) == 3
-    assert energy_spread > 1e-3
+    assert energy_std > 1e-3
 
 
 def test_the_contract_of_a_calculator() -> None:
@@ -63,8 +63,8 @@ def test_members_that_are_nearly_alike_have_little_spread() -> None:
     other.output.mul_(1.0 + 1e-9)
     calc = AndersoNN([one, other], **TIGHT, warm_start=False)
     same(results(calc, silicon()), results(AndersoNN(one, **TIGHT, warm_start=False), silicon()), 1e-8)
-    assert 0.0 < calc.diagnostics["energy_spread"] < 1e-8
-    assert 0.0 < calc.diagnostics["forces_spread"].max() < 1e-8
+    assert 0.0 < calc.diagnostics["energy_std"] < 1e-8
+    assert 0.0 < calc.diagnostics["forces_std"].max() < 1e-8
 
 
 def test_many_structures_as_one_by_one() -> None:
@@ -74,9 +74,9 @@ def test_many_structures_as_one_by_one() -> None:
     spreads = calc.diagnostics
     for index, frame in enumerate(frames):
         same(many[index], results(calc, frame))
-        for name in ("energy_spread", "forces_spread"):
+        for name in ("energy_std", "forces_std"):
             np.testing.assert_allclose(spreads[name][index], calc.diagnostics[name], rtol=1e-6)
-        assert (spreads["stress_spread"][index] is None) == (not frame.pbc.all())
+        assert (spreads["stress_std"][index] is None) == (not frame.pbc.all())
 
 
 def test_by_tiles() -> None:
@@ -101,29 +101,29 @@ def test_monte_carlo_follows_the_mean(tiles: Tiles | None) -> None:
 
 def test_a_member_that_fails_leaves_the_others_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     atoms, calc = rattled(bulk("Si", cubic=True)) * (4, 1, 1), committee(tiles=Tiles(focus=5.5, context=4.0))
-    settled = calc.propose(atoms, np.arange(len(atoms)))
-    calc.settle(True)
+    settled = calc.trial_energy(atoms, np.arange(len(atoms)))
+    calc.commit(True)
     last = calc.evaluator.evaluators[-1]  # type: ignore[attr-defined]
     atoms.positions[0] += 0.3
     with monkeypatch.context() as patch:
-        patch.setattr(last, "propose", lambda *_: (_ for _ in ()).throw(MemoryError))
+        patch.setattr(last, "trial_energy", lambda *_: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
-            calc.propose(atoms, np.array([0]))
+            calc.trial_energy(atoms, np.array([0]))
     atoms.positions[0] -= 0.3
-    assert calc.propose(atoms, np.array([20])) == pytest.approx(settled, abs=1e-9)
+    assert calc.trial_energy(atoms, np.array([20])) == pytest.approx(settled, abs=1e-9)
 
 
 def test_a_move_onto_another_atom_is_refused_and_the_next_is_right() -> None:
     atoms, calc = rattled(bulk("Si", cubic=True)) * (4, 1, 1), committee(2, tiles=Tiles(focus=5.5, context=4.0))
-    calc.propose(atoms, np.arange(len(atoms)))
-    calc.settle(True)
+    calc.trial_energy(atoms, np.arange(len(atoms)))
+    calc.commit(True)
     before = atoms.positions[0].copy()
     atoms.positions[0] = atoms.positions[1]
-    assert calc.propose(atoms, np.array([0])) == np.inf
-    calc.settle(False)
+    assert calc.trial_energy(atoms, np.array([0])) == np.inf
+    calc.commit(False)
     atoms.positions[0] = before + 0.1
     fresh = committee(2, tiles=Tiles(focus=5.5, context=4.0)).get_potential_energy(atoms)
-    assert calc.propose(atoms, np.array([0])) == pytest.approx(fresh, abs=1e-9)
+    assert calc.trial_energy(atoms, np.array([0])) == pytest.approx(fresh, abs=1e-9)
 
 
 def test_of_images() -> None:
@@ -136,7 +136,7 @@ def test_of_images() -> None:
     energies = [AndersoNN(model, dtype="float64").get_potential_energy(atoms) for model in alone]
     calc = AndersoNN(alone, dtype="float64")
     assert calc.get_potential_energy(atoms) == pytest.approx(np.mean(energies), rel=1e-9)
-    assert calc.diagnostics["energy_spread"] == pytest.approx(np.std(energies) / len(atoms), rel=1e-6)
+    assert calc.diagnostics["energy_std"] == pytest.approx(np.std(energies) / len(atoms), rel=1e-6)
 
 
 def test_combinations_are_those_that_all_members_know() -> None:
@@ -152,9 +152,9 @@ def test_combinations_are_those_that_all_members_know() -> None:
 
 def test_a_committee_has_seen_what_all_members_have() -> None:
     alone = members(2)
-    alone[0].card = {"smallest": 2, "periodic": [False, True], "odd_electrons": True}
-    alone[1].card = {"smallest": 5, "periodic": [True], "odd_electrons": False}
-    assert Committee(alone).card == {"smallest": 5, "periodic": [True], "odd_electrons": False}
+    alone[0].card = {"min_atoms": 2, "periodic": [False, True], "odd_electrons": True}
+    alone[1].card = {"min_atoms": 5, "periodic": [True], "odd_electrons": False}
+    assert Committee(alone).card == {"min_atoms": 5, "periodic": [True], "odd_electrons": False}
 
 
 def test_a_committee_of_committees_is_one_of_all_members() -> None:
@@ -234,8 +234,8 @@ def test_the_spread_rises_outside_the_training_data(tmp_path: Path) -> None:
     def largest_spreads(frames: list[Atoms]) -> tuple[float, float]:
         """Of the energy, and of the force on any atom; medians over the frames."""
         calc.evaluate(frames)
-        forces = [spread.max() for spread in calc.diagnostics["forces_spread"]]
-        return float(np.median(calc.diagnostics["energy_spread"])), float(np.median(forces))
+        forces = [spread.max() for spread in calc.diagnostics["forces_std"]]
+        return float(np.median(calc.diagnostics["energy_std"])), float(np.median(forces))
 
     known = largest_spreads(labelled(np.linspace(0.98, 1.02, 5), 100))
     compressed, stretched = labelled([0.85, 0.87, 0.9], 200), labelled([1.15, 1.2, 1.25], 300)

@@ -149,7 +149,7 @@ def test_packaged_models_say_all_their_sizes(name: str) -> None:
         ({"n_pairs": 0}, "n_pairs is 0; it has to be in 1 to 17"),
         ({"n_pairs": 18}, "n_pairs is 18"),
         ({"n_bispectrum": -1}, "n_bispectrum is -1"),
-        ({"n_told": -2}, "n_told is -2; it has to be at least 0, for none"),
+        ({"n_message": -2}, "n_message is -2; it has to be at least 0, for none"),
         ({"l_max": 9}, "l_max is 9; it has to be in 0 to 8"),
         ({"contraction": 1.0}, "contraction is 1.0; it has to be between 0 and 1"),
     ],
@@ -172,19 +172,19 @@ def test_calibrated_features_have_mean_zero_and_spread_one(monkeypatch: pytest.M
     graphs = [random_graph(seed, 40, 0.05) for seed in range(4)]
     geometries = [(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask) for graph in graphs]
     model.calibrate(lambda: geometries)
-    seen, heard = [], []
+    environment, messages = [], []
     for vectors, index, near, mask in geometries:
         geometry = vectors, index, index[near], mask
-        seen.append(model.look(*geometry).features)
-        heard.append(model.listen(*geometry, gathered(model.tell(*geometry).told, near)))
+        environment.append(model.environment(*geometry).features)
+        messages.append(model.message_features(*geometry, gathered(model.embed(*geometry).message, near)))
     species = torch.cat([geometry[1] for geometry in geometries])
-    for rows, typical, spread in (
-        (torch.cat(seen), model.typical, model.spread),
-        (torch.cat(heard), model.typical_heard, model.spread_heard),
+    for rows, feature_mean, feature_std in (
+        (torch.cat(environment), model.feature_mean, model.feature_std),
+        (torch.cat(messages), model.message_mean, model.message_std),
     ):
-        scaled = (rows - typical[species]) / spread[species]
+        scaled = (rows - feature_mean[species]) / feature_std[species]
         for index in range(len(ELEMENTS)):
-            own, free = scaled[species == index], spread[index] > 0.1
+            own, free = scaled[species == index], feature_std[index] > 0.1
             assert bool(free.any())
             assert float(own.mean(0).abs().max()) < 1e-9
             expected = torch.ones_like(own[0][free])
@@ -197,7 +197,7 @@ def test_an_atom_hears_of_what_its_neighbours_see_and_of_nothing_else() -> None:
     moved = chain.copy()
     moved.positions[0] += [0.1, 0.2, 0.3]
     for model, last in ((small_model(1), 1), (telling_model(1), 2)):
-        assert model.reach == last * CUTOFF
+        assert model.receptive_field == last * CUTOFF
         found = []
         for atoms in (chain, moved):
             graph = graph_from_atoms(atoms, CUTOFF, dtype=torch.float64)
@@ -236,7 +236,7 @@ def test_calibration_gives_unseen_species_the_units_of_the_others() -> None:
     species = model.species(graph.numbers)
     model.calibrate(lambda: [(graph.vectors, species, graph.neighbors, graph.mask)])
     copper = ELEMENTS.index(29)
-    assert bool(model.typical[copper].any())
+    assert bool(model.feature_mean[copper].any())
     for index in range(len(ELEMENTS)):
-        torch.testing.assert_close(model.typical[index], model.typical[copper])
-        torch.testing.assert_close(model.spread[index], model.spread[copper])
+        torch.testing.assert_close(model.feature_mean[index], model.feature_mean[copper])
+        torch.testing.assert_close(model.feature_std[index], model.feature_std[copper])

@@ -11,7 +11,7 @@ from ase_andersonn.checkpoints.checkpoint import load_model, save_model
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.engine.fused import evaluate_at_once
-from ase_andersonn.nn.irreps import split, width
+from ase_andersonn.nn.irreps import dim, split
 from ase_andersonn.nn.messages import aggregate
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesian, DEQCartesianConfig
@@ -38,12 +38,12 @@ def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> 
     """Whatever the weights and the geometry; each bond's operator is written out as a matrix."""
     model = cartesian_model(seed, rank, noise=3.0)
     assert isinstance(model, DEQCartesian)
-    size = width(model.shape.n_sent, model.shape.n_tensors, rank)
+    size = dim(model.shape.n_sent, model.shape.n_tensors, rank)
     eye, places = torch.eye(size, dtype=torch.float64), torch.arange(size)[:, None]
     sums = []
     for name in ("bulk", "skewed", "molecule"):
         graph = graph_from_atoms(STRUCTURES[name](), CUTOFF, dtype=torch.float64)
-        gates = model.tell(*_arguments(model, graph)).gates[0]
+        gates = model.embed(*_arguments(model, graph)).gates[0]
         norms = [
             torch.linalg.matrix_norm(aggregate(bond.expand(size, 1, -1), eye, places, model.shape), 2) for bond in gates
         ]
@@ -73,7 +73,7 @@ def test_the_correlation_is_the_number_of_factors(correlation: int) -> None:
     model = cartesian_model(2, correlation=correlation)
     assert isinstance(model, DEQCartesian)
     graph = graph_from_atoms(STRUCTURES["molecule"](), CUTOFF, dtype=torch.float64)
-    density, n = model.look(*_arguments(model, graph)).density, model.config.n_products
+    density, n = model.environment(*_arguments(model, graph)).density, model.config.n_products
     scalars, tensors = model.many_body(density)
     _, doubled = model.many_body(2.0 * density)
     factors = torch.tensor([2.0**k for k in range(1, correlation + 1)], dtype=torch.float64).repeat_interleave(n)
@@ -90,15 +90,15 @@ def test_calibration_gives_features_of_order_one() -> None:
     model.calibrate(lambda: [(g.vectors, model.species(g.numbers), g.neighbors, g.mask) for g in graphs])
     scalars, lengths, species = [], [], []
     for graph in graphs:
-        found, tensors = model.many_body(model.look(*_arguments(model, graph)).density)
+        found, tensors = model.many_body(model.environment(*_arguments(model, graph)).density)
         species.append(model.species(graph.numbers))
-        scalars.append((found - model.typical_products[species[-1]]) / model.spread_products[species[-1]])
-        lengths.append(torch.stack([t.square().sum(1) for t in tensors], 1) / model.length[species[-1]] ** 2)
+        scalars.append((found - model.product_mean[species[-1]]) / model.product_std[species[-1]])
+        lengths.append(torch.stack([t.square().sum(1) for t in tensors], 1) / model.tensor_rms[species[-1]] ** 2)
     silicon = torch.cat(species) == ELEMENTS.index(14)
     assert float(torch.cat(scalars)[silicon].mean(0).abs().max()) < 1e-6
-    seen = model.length[ELEMENTS.index(14)] > 0.02  # of what is nearly zero no unit is made
-    assert bool(seen.any())
-    mean = torch.cat(lengths)[silicon].mean(0)[seen]
+    environment = model.tensor_rms[ELEMENTS.index(14)] > 0.02  # of what is nearly zero no unit is made
+    assert bool(environment.any())
+    mean = torch.cat(lengths)[silicon].mean(0)[environment]
     torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0.1, atol=0)
 
 
@@ -143,7 +143,7 @@ def test_configs_come_back() -> None:
         ({"correlation": 4}, "correlation is 4; it has to be in 1 to 3"),
         ({"n_tensors": 0}, "n_tensors is 0; it has to be at least 1"),
         ({"n_products": 0}, "n_products is 0"),
-        ({"rank": 2, "n_told": 4}, "n_told is 4 and rank 2; one of them has to be 0"),
+        ({"rank": 2, "n_message": 4}, "n_message is 4 and rank 2; one of them has to be 0"),
         ({"n_heads": 3}, "multiple of n_heads"),
     ],
 )

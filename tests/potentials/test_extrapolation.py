@@ -17,7 +17,7 @@ from ase_andersonn import properties as fields
 from ase_andersonn.checkpoints.checkpoint import load_model, save_model
 from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.potentials.deq_attention import FAMILIAR, DEQAttention
-from ase_andersonn.potentials.extrapolation import cloud, learn_density, learn_familiar
+from ase_andersonn.potentials.extrapolation import cloud, measure_environments, measure_max_density
 from ase_andersonn.structures.graph import graph_from_atoms
 
 
@@ -120,8 +120,8 @@ def test_a_cloud_has_its_mean_at_0_and_its_mean_square_at_the_number_of_dimensio
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(20_000, 5, generator=generator, dtype=torch.float64) @ torch.diag(torch.arange(1.0, 6.0).double())
     x[:, 1] += 0.5 * x[:, 0]
-    mean, whiten = cloud(x)
-    squares = ((x - mean) @ whiten).square().sum(1)
+    mean, environment_whitening = cloud(x)
+    squares = ((x - mean) @ environment_whitening).square().sum(1)
     assert squares.mean().item() == pytest.approx(5.0, rel=0.01)
     assert cloud(x[:3])[1].isfinite().all()
 
@@ -142,8 +142,8 @@ def test_training_frames_are_familiar() -> None:
     assert isinstance(model, DEQAttention)
     frames = [rattled(bulk("Si", cubic=True), 0.08, seed) for seed in range(40)]
     graphs = [graph_from_atoms(f, model.cutoff, dtype=torch.float32, device=torch.device("cpu")) for f in frames]
-    learn_density(model, graphs)
-    learn_familiar(model, graphs)
+    measure_max_density(model, graphs)
+    measure_environments(model, graphs)
     model.card = {"training": {}}
     calc = AndersoNN(model, compile=False)
     with warnings.catch_warnings():
@@ -158,11 +158,11 @@ def test_files_without_what_was_familiar_load_and_say_nothing(tmp_path: Path) ->
     model = load_model("mlearn-pbe")
     known = model.state_dict()
     assert isinstance(model, DEQAttention)
-    model.whiten.zero_()
+    model.environment_whitening.zero_()
     save_model(model, tmp_path / "m.safetensors")
     with safe_open(tmp_path / "m.safetensors", "pt") as file:
         held = set(file.keys())
-    assert known.keys() - held == {"usual", "whiten", "farthest"}
+    assert known.keys() - held == {"usual", "environment_whitening", "environment_max"}
     calc = AndersoNN(tmp_path / "m.safetensors", compile=False)
     atoms = bulk("Cu")
     assert calc.get_potential_energy(atoms) == AndersoNN(compile=False).get_potential_energy(atoms)
@@ -175,13 +175,13 @@ def test_no_training_structure_is_pushed_whatever_the_clouds_are_sampled_from() 
     sparse = [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.4]]) for _ in range(4)]
     dense = [rattled(bulk("Cu", cubic=True), 0.05, seed) for seed in range(4)]
     graphs = [graph_from_atoms(atoms, model.cutoff, dtype=torch.float64) for atoms in (*sparse, *dense)]
-    learn_density(model, graphs)
-    learn_familiar(model, graphs[:4])
+    measure_max_density(model, graphs)
+    measure_environments(model, graphs[:4])
     for graph in graphs:
         species = model.species(graph.numbers)
         r = (graph.vectors.square().sum(-1) + 1e-12).sqrt()
         density = model.local_density(r, species, species[graph.neighbors], graph.mask)
-        assert bool((density <= model.densest[species] * (1 + 1e-9)).all())
-    before = model.densest.clone()
-    learn_density(model, graphs[:4], begun=True)
-    assert torch.equal(model.densest, before)
+        assert bool((density <= model.max_density[species] * (1 + 1e-9)).all())
+    before = model.max_density.clone()
+    measure_max_density(model, graphs[:4], begun=True)
+    assert torch.equal(model.max_density, before)

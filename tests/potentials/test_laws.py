@@ -23,7 +23,7 @@ from small_models import (
 )
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.nn.radial import BLIND
+from ase_andersonn.nn.radial import CLAMP_FRACTION
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.testing import force_error, stress_error
 
@@ -33,7 +33,7 @@ CUTOFF = 4.0
 MODELS = {
     "random": lambda: small_model(0),
     "plain": lambda: small_model(2, separable=False, n_bispectrum=0, linear=False),
-    "telling": telling_model,
+    "message": telling_model,
     "stiff": lambda: stiff_model(1, l_max=4),
     "cartesian": cartesian_model,
 }
@@ -103,19 +103,19 @@ def test_neighbors_come_and_go_without_a_jump(structure: Callable[[], Atoms], ca
     assert sum(smooth(calc, atoms, mover, CUTOFF, seed=mover) for mover in range(3)) >= 3
 
 
-def closest(calc: AndersoNN, pair: tuple[str, str]) -> float:
+def min_distance(calc: AndersoNN, pair: tuple[str, str]) -> float:
     """Shortest distance the model knows of two elements, Å."""
     model = calc.model
     assert isinstance(model, DEQAttention)
     first, second = (model.elements.index(atomic_numbers[symbol]) for symbol in pair)
-    return float(model.closest[first, second])
+    return float(model.min_distance[first, second])
 
 
 @pytest.mark.parametrize("pair", [("Si", "Si"), ("C", "O"), ("H", "H"), ("H", "Cu")])
 def test_close_contacts_repel(pair: tuple[str, str], calc: AndersoNN) -> None:
     """From the distance on below which the network sees none: farther apart random weights may attract."""
-    blind = BLIND * closest(calc, pair)
-    repulsion(calc, pair, [blind, 0.6 * blind, 0.3 * blind])
+    clamp_fraction = CLAMP_FRACTION * min_distance(calc, pair)
+    repulsion(calc, pair, [clamp_fraction, 0.6 * clamp_fraction, 0.3 * clamp_fraction])
 
 
 def test_energy_along_a_path_is_the_work_of_the_forces(calc: AndersoNN) -> None:
@@ -145,7 +145,7 @@ def test_repulsion_ends_within_the_cutoff(symbol: str) -> None:
 
 @pytest.mark.parametrize("pair", [("Si", "Si"), ("C", "O"), ("H", "Cu")])
 def test_the_shortest_known_distance_is_passed_without_a_jump(pair: tuple[str, str], calc: AndersoNN) -> None:
-    for distance in (closest(calc, pair), BLIND * closest(calc, pair)):
+    for distance in (min_distance(calc, pair), CLAMP_FRACTION * min_distance(calc, pair)):
         atoms = Atoms(pair, positions=[[0.0, 0.0, 0.0], [1.01 * distance, 0.0, 0.0]])
         assert sum(smooth(calc, atoms, 1, distance, seed=seed, step=1e-9) for seed in range(6)) >= 4
 

@@ -15,7 +15,7 @@ def test_batches_give_the_moments_of_all_atoms() -> None:
         rows = x[species == index].double()
         torch.testing.assert_close(found.mean[index], rows.mean(0))
         # the pooled part is a share of POOLED_ATOMS in 50,000, of a standard deviation that is nearly the same
-        torch.testing.assert_close(found.spread[index], rows.std(0, correction=0) + STD_FLOOR, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.std[index], rows.std(0, correction=0) + STD_FLOOR, rtol=1e-4, atol=1e-5)
 
 
 def test_one_species_is_not_shrunk() -> None:
@@ -23,7 +23,7 @@ def test_one_species_is_not_shrunk() -> None:
     moments = Moments(1, 4)
     moments.add(torch.zeros(5, dtype=torch.int64), x)
     expected = (x.var(0, correction=0) + STD_FLOOR**2).sqrt() + STD_FLOOR
-    torch.testing.assert_close(moments.spread[0], expected)
+    torch.testing.assert_close(moments.std[0], expected)
 
 
 def test_few_atoms_take_the_spread_of_all_and_none_their_mean_too() -> None:
@@ -33,6 +33,6 @@ def test_few_atoms_take_the_spread_of_all_and_none_their_mean_too() -> None:
     moments.add(torch.zeros(len(many), dtype=torch.int64), many)
     moments.add(torch.ones(4, dtype=torch.int64), torch.full((4, 1), 3.0))  # four atoms alike
     assert moments.mean[1].item() == 3.0
-    assert 0.8 < moments.spread[1].item() < 1.1
+    assert 0.8 < moments.std[1].item() < 1.1
     torch.testing.assert_close(moments.mean[2], moments.sum.sum(0) / (len(many) + 4))
-    assert 0.9 < moments.spread[2].item() < 1.1
+    assert 0.9 < moments.std[2].item() < 1.1

@@ -10,9 +10,9 @@ from ase.build import bulk, graphene, molecule
 from ase.calculators.fd import calculate_numerical_forces
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.nn.radial import BLIND, floored
+from ase_andersonn.nn.radial import CLAMP_FRACTION, clamped_distance
 from ase_andersonn.nn.zbl import zbl_energy
-from ase_andersonn.potentials.base import NEARER
+from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE
 from ase_andersonn.potentials.deq_attention import DEQAttention
 
 MODELS = ("mlearn-pbe", "mlearn-pbe-large", "graphene", "organic")
@@ -28,7 +28,7 @@ def packaged(name: str) -> tuple[AndersoNN, DEQAttention]:
 def shortest(model: DEQAttention, first: int, second: int) -> float:
     """Shortest distance learnt of a pair of atomic numbers, Å."""
     i, j = model.elements.index(first), model.elements.index(second)
-    return float(model.closest[i, j]) / NEARER
+    return float(model.min_distance[i, j]) / MIN_DISTANCE_SHARE
 
 
 def energies(calc: AndersoNN, frames: list[Atoms]) -> list[float]:
@@ -117,13 +117,13 @@ def test_nothing_is_added_from_the_shortest_distance_on(dtype: torch.dtype) -> N
     assert not torch.autograd.grad(energy.sum(), r)[0].any()
 
 
-@pytest.mark.parametrize(("blind", "push"), [(BLIND, 0.0), (0.97, 3.0)])
-def test_the_repulsion_never_pulls_and_makes_up_for_what_is_not_seen(blind: float, push: float) -> None:
+@pytest.mark.parametrize(("clamp_fraction", "push"), [(CLAMP_FRACTION, 0.0), (0.97, 3.0)])
+def test_the_repulsion_never_pulls_and_makes_up_for_what_is_not_seen(clamp_fraction: float, push: float) -> None:
     r = torch.linspace(0.05, 1.5, 2000, dtype=torch.float64)[None].requires_grad_()
-    z, reach = torch.ones(1, 1, dtype=torch.float64), torch.ones_like(r)
-    energy = zbl_energy(r, z, z.expand_as(r), reach, torch.ones_like(r, dtype=torch.bool), blind, push)
+    z, onset = torch.ones(1, 1, dtype=torch.float64), torch.ones_like(r)
+    energy = zbl_energy(r, z, z.expand_as(r), onset, torch.ones_like(r, dtype=torch.bool), clamp_fraction, push)
     (slope,) = torch.autograd.grad(energy.sum(), r)
     assert bool((slope <= 1e-12).all())
     assert bool((slope[r < 0.999] < 0.0).all())
-    (seen,) = torch.autograd.grad(floored(r, reach, blind).sum(), r)
-    assert not seen[r < blind - 1e-3].any()
+    (seen,) = torch.autograd.grad(clamped_distance(r, onset, clamp_fraction).sum(), r)
+    assert not seen[r < clamp_fraction - 1e-3].any()

@@ -87,7 +87,7 @@ def test_longer_edges_add_nothing_to_a_model(seed: int) -> None:
     torch.manual_seed(seed)
     config = DEQAttentionConfig(
         elements=(3, 14, 55), cutoff=6.0, cutoff_offset=2.5, message_limit=3.0, n_channels=8, n_edge=8, n_token=8,
-        n_heads=2, n_hidden=16, n_told=4, n_bispectrum=2,
+        n_heads=2, n_hidden=16, n_message=4, n_bispectrum=2,
     )  # fmt: skip
     model = DEQAttention(config).double()
     atoms = bulk("Si", cubic=True) * (2, 1, 1)

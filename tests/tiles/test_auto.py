@@ -41,12 +41,12 @@ def test_on_is_near_the_whole_and_says_how_it_was_cut() -> None:
 def test_a_telling_model_chooses_a_context_that_holds_what_neighbours_see() -> None:
     """Near the whole, also where a rough accuracy would allow the smallest context."""
     model, atoms = telling_model(), silicon(4)
-    assert model.reach == 2 * model.cutoff
-    assert context_for(model, 1e3, atoms) == model.reach
-    assert context_for(model, 1e-7, atoms) > model.reach
+    assert model.receptive_field == 2 * model.cutoff
+    assert context_for(model, 1e3, atoms) == model.receptive_field
+    assert context_for(model, 1e-7, atoms) > model.receptive_field
     tiled, whole = (AndersoNN(model, dtype="float64", tol=1e-14, compile=False, tiles=t) for t in ("on", None))
     assert tiled.get_potential_energy(atoms) == pytest.approx(whole.get_potential_energy(atoms), abs=1e-4 * len(atoms))
-    assert tiled.diagnostics["context"] >= model.reach
+    assert tiled.diagnostics["context"] >= model.receptive_field
 
 
 def test_what_is_told_and_heard_takes_memory() -> None:
@@ -164,14 +164,14 @@ def test_neighbours_are_those_within_the_cutoffs_of_pairs() -> None:
 def test_proposed_changes_are_settled_in_tiles() -> None:
     atoms = silicon(4)
     calc = make(tiles=Tiles(focus=6.0, context=8.0))
-    before = calc.propose(atoms, np.arange(len(atoms)))
-    calc.settle(True)
+    before = calc.trial_energy(atoms, np.arange(len(atoms)))
+    calc.commit(True)
     trial = atoms.copy()
     trial.positions[3] += 0.1
-    after = calc.propose(trial, np.array([3]))
+    after = calc.trial_energy(trial, np.array([3]))
     assert after != before
-    calc.settle(False)
-    assert calc.propose(atoms, np.array([3])) == pytest.approx(before, abs=1e-10)
+    calc.commit(False)
+    assert calc.trial_energy(atoms, np.array([3])) == pytest.approx(before, abs=1e-10)
 
 
 def test_copies_and_pickles_work() -> None:

@@ -12,28 +12,28 @@ from tiled_models import CASES, MODEL, results, tiled
 
 from ase_andersonn.lock import InUseError
 from ase_andersonn.tiles import evaluator as tiled_module
-from ase_andersonn.tiles.resume_file import Sums, WorkFile, fingerprint
+from ase_andersonn.tiles.resume_file import PartialSums, ResumeFile, fingerprint
 
 
-def some_sums(*, forces: bool = True) -> Sums:
-    sums = Sums.empty(40, 60, forces=forces, stress=forces)
+def some_sums(*, forces: bool = True) -> PartialSums:
+    sums = PartialSums.empty(40, 60, forces=forces, stress=forces)
     sums.energies[:] = np.linspace(-1.0, 1.0, 60)
     return replace(sums, done=7, batch=3)
 
 
 @pytest.mark.parametrize("forces", [True, False])
 def test_sums_come_back(tmp_path: Path, forces: bool) -> None:
-    sums, work = some_sums(forces=forces), WorkFile(tmp_path / "tiles.resume_file", "key")
+    sums, work = some_sums(forces=forces), ResumeFile(tmp_path / "tiles.resume_file", "key")
     work.save(sums, now=True)
-    found = WorkFile(tmp_path / "tiles.resume_file", "key").load()
+    found = ResumeFile(tmp_path / "tiles.resume_file", "key").load()
     for name, value in vars(sums).items():
         assert np.array_equal(vars(found)[name], value), name  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="belongs to another structure, model or setting"):
-        WorkFile(tmp_path / "tiles.resume_file", "other").load()
+        ResumeFile(tmp_path / "tiles.resume_file", "other").load()
 
 
 def test_every_damage_is_told_of(tmp_path: Path) -> None:
-    work = WorkFile(tmp_path / "tiles.resume_file", "key")
+    work = ResumeFile(tmp_path / "tiles.resume_file", "key")
     work.save(some_sums(), now=True)
     for damage in accidents(tmp_path / "tiles.resume_file"):
         with pytest.raises(ValueError, match=r"tiles\.work is not a work file .* Remove it to begin anew") as caught:

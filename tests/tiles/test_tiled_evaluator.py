@@ -18,7 +18,7 @@ from tiled_models import CASES, CUTOFF, MODEL, TIGHT, chain_of_molecules, energy
 from ase_andersonn.engine.equilibrium import SolveOptions
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import ConvergenceError, Settings
-from ase_andersonn.tiles import Tiled, Tiles
+from ase_andersonn.tiles import TiledEvaluator, Tiles
 from ase_andersonn.tiles import batches as stream
 from ase_andersonn.tiles import evaluator as tiled_module
 from ase_andersonn.tiles import resume_file as work_module
@@ -51,11 +51,11 @@ def test_other_models_are_tiled_alike(model: EnergyModel, name: str) -> None:
     expected = results(whole(model), atoms)
     errors = []
     for more in (0.0, 12.0):
-        given = results(tiled(context=model.reach + more, model=model), atoms)
+        given = results(tiled(context=model.receptive_field + more, model=model), atoms)
         errors.append(max(float(np.abs(given[key] - expected[key]).max()) for key in ("energy", "forces")))
     assert errors[0] > 1e-6
     same(given, expected, 1e-11)
-    tiles, h = tiled(context=model.reach, model=model), 1e-5
+    tiles, h = tiled(context=model.receptive_field, model=model), 1e-5
     direction = np.random.default_rng(0).normal(size=atoms.positions.shape)
     sides = []
     for sign in (h, -h):
@@ -136,7 +136,7 @@ def test_stress_is_a_derivative_of_the_sum() -> None:
 def test_energies_of_the_atoms_sum_to_the_energy(name: str) -> None:
     atoms = CASES[name]()
     for settings in (TIGHT, Settings(torch.device("cpu"), torch.float64, tol=1e-2)):
-        given = results(Tiled(MODEL, settings, focus=3.0, context=6.0), atoms)
+        given = results(TiledEvaluator(MODEL, settings, focus=3.0, context=6.0), atoms)
         assert given["energies"].sum() == pytest.approx(given["energy"], abs=1e-10)
         assert np.abs(given["forces"].sum(0)).max() < 1e-10
         assert given["energy"] == given["free_energy"]
@@ -194,7 +194,7 @@ class Interrupted(Exception):
     """Stands for whatever ends a long evaluation."""
 
 
-@pytest.mark.parametrize("place", [(stream.Stream, "_take"), (tiled_module, "add")], ids=["solving", "adding"])
+@pytest.mark.parametrize("place", [(stream.TileBatchSolver, "_take"), (tiled_module, "add")], ids=["solving", "adding"])
 def test_what_was_interrupted_goes_on(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms, work = CASES["skewed"](), tmp_path / "tiles.resume_file"
     monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)

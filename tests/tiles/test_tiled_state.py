@@ -12,7 +12,7 @@ from small_models import rattled, silicon, telling_model
 from tiled_models import CASES, MODEL, energy, results, same, tiled
 
 from ase_andersonn.potentials.base import EnergyModel
-from ase_andersonn.tiles import Tiled
+from ase_andersonn.tiles import TiledEvaluator
 
 TELLING = telling_model()
 
@@ -20,18 +20,18 @@ TELLING = telling_model()
 def random_change(atoms: Atoms, random: np.random.Generator) -> np.ndarray:
     """Change an atom or two in one of many ways; their indices."""
     kind = random.integers(5)
-    touched = random.choice(len(atoms), 2 if kind in (2, 3) else 1, replace=False)
+    changed = random.choice(len(atoms), 2 if kind in (2, 3) else 1, replace=False)
     if kind == 0:
-        atoms.positions[touched] += random.normal(size=3)
+        atoms.positions[changed] += random.normal(size=3)
     elif kind == 1:  # far, and out of the cell
-        atoms.positions[touched] += 9.0 * random.normal(size=3) * atoms.pbc + 0.2 * random.normal(size=3)
+        atoms.positions[changed] += 9.0 * random.normal(size=3) * atoms.pbc + 0.2 * random.normal(size=3)
     elif kind == 2:
-        atoms.positions[touched] += 0.3 * random.normal(size=(2, 3))
+        atoms.positions[changed] += 0.3 * random.normal(size=(2, 3))
     elif kind == 3:
-        atoms.numbers[touched] = atoms.numbers[touched[::-1]]
+        atoms.numbers[changed] = atoms.numbers[changed[::-1]]
     else:
-        atoms.numbers[touched] = random.choice([1, 6, 8, 14, 29])
-    return touched
+        atoms.numbers[changed] = random.choice([1, 6, 8, 14, 29])
+    return changed
 
 
 def wide() -> Atoms:
@@ -39,8 +39,8 @@ def wide() -> Atoms:
     return rattled(silicon() * (4, 3, 1), 0.05)
 
 
-def state(evaluator: Tiled) -> dict[str, Any]:
-    held = evaluator._held
+def state(evaluator: TiledEvaluator) -> dict[str, Any]:
+    held = evaluator._state
     assert held is not None
     lists = [np.sort(held.bins.members(np.array([b]))) for b in range(len(held.bins.count))]
     return {
@@ -67,14 +67,14 @@ def identical(one: dict[str, Any], other: dict[str, Any]) -> None:
     model=st.sampled_from([MODEL, TELLING]),
 )
 def test_following_changes_is_evaluating_everything(name: str, seed: int, more: float, model: EnergyModel) -> None:
-    random, atoms, context = np.random.default_rng(seed), CASES[name](), model.reach + more
+    random, atoms, context = np.random.default_rng(seed), CASES[name](), model.receptive_field + more
     evaluator = tiled(3.0, context, model)
     energy(evaluator, atoms)
     for step in range(5):
         before, was = state(evaluator), atoms.copy()
-        touched = random_change(atoms, random)
+        changed = random_change(atoms, random)
         try:
-            proposed = evaluator.propose(atoms, touched)
+            proposed = evaluator.trial_energy(atoms, changed)
         except ValueError:  # two atoms on one site
             atoms = was
             identical(before, state(evaluator))
@@ -82,7 +82,7 @@ def test_following_changes_is_evaluating_everything(name: str, seed: int, more: 
         full = results(tiled(3.0, context, model), atoms, forces=False)
         assert proposed == pytest.approx(full["energy"], rel=1e-12, abs=1e-11)
         accepted = step % 2 == 0
-        evaluator.settle(accepted)
+        evaluator.commit(accepted)
         if accepted:
             np.testing.assert_allclose(state(evaluator)["energies"], full["energies"], atol=1e-11)
         else:
@@ -106,7 +106,7 @@ def test_changes_are_found_without_being_told() -> None:
 @pytest.mark.parametrize("model", [MODEL, TELLING], ids=["plain", "telling"])
 def test_atoms_that_appear_and_vanish(model: EnergyModel) -> None:
     atoms, random = wide(), np.random.default_rng(6)
-    evaluator, followed = tiled(3.0, model.reach, model), 0
+    evaluator, followed = tiled(3.0, model.receptive_field, model), 0
     energy(evaluator, atoms)
     for _ in range(12):
         was, before = atoms.copy(), state(evaluator)
@@ -116,14 +116,14 @@ def test_atoms_that_appear_and_vanish(model: EnergyModel) -> None:
         else:
             del atoms[int(random.integers(len(atoms)))]
         try:
-            proposed = evaluator.propose(atoms, np.arange(len(atoms)))
+            proposed = evaluator.trial_energy(atoms, np.arange(len(atoms)))
         except ValueError:
             atoms = was
             continue
         followed += evaluator.diagnostics["incremental"]
-        assert proposed == pytest.approx(energy(tiled(3.0, model.reach, model), atoms), abs=1e-10)
+        assert proposed == pytest.approx(energy(tiled(3.0, model.receptive_field, model), atoms), abs=1e-10)
         accepted = random.random() < 0.5
-        evaluator.settle(accepted)
+        evaluator.commit(accepted)
         if not accepted:
             identical(before, state(evaluator))
             atoms = was
@@ -136,12 +136,12 @@ def test_a_change_of_the_cell_is_taken_back_too() -> None:
     energy(evaluator, atoms)
     before, strained = state(evaluator), atoms.copy()
     strained.set_cell(atoms.cell.array * 1.01, scale_atoms=True)
-    proposed = evaluator.propose(strained, np.arange(len(atoms)))
+    proposed = evaluator.trial_energy(strained, np.arange(len(atoms)))
     assert proposed == pytest.approx(energy(tiled(3.0, 4.0), strained), abs=1e-10)
-    evaluator.settle(False)
+    evaluator.commit(False)
     identical(before, state(evaluator))
-    evaluator.propose(strained, np.arange(len(atoms)))
-    evaluator.settle(True)
+    evaluator.trial_energy(strained, np.arange(len(atoms)))
+    evaluator.commit(True)
     assert energy(evaluator, strained) == proposed
 
 
@@ -151,7 +151,7 @@ def test_only_the_tiles_that_hold_a_touched_atom_are_evaluated() -> None:
     energy(evaluator, atoms)
     everything = evaluator.diagnostics["tiles"]
     atoms.positions[7] += 0.05
-    evaluator.propose(atoms, np.array([7]))
+    evaluator.trial_energy(atoms, np.array([7]))
     assert evaluator.diagnostics["incremental"]
     assert evaluator.diagnostics["tiles"] < 0.7 * everything
 
@@ -169,21 +169,21 @@ def test_nothing_is_lost_in_a_failed_move() -> None:
         trial = atoms.copy()
         trial.numbers[3], trial.positions[3] = number, position
         with pytest.raises(ValueError, match=text):
-            evaluator.propose(trial, np.array([3]))
+            evaluator.trial_energy(trial, np.array([3]))
         identical(before, state(evaluator))
-    evaluator.propose(atoms, np.array([3]))
+    evaluator.trial_energy(atoms, np.array([3]))
     with pytest.raises(RuntimeError, match="has not been settled"):
-        evaluator.propose(atoms, np.array([3]))
+        evaluator.trial_energy(atoms, np.array([3]))
 
 
 def test_a_proposal_may_be_the_first_call() -> None:
     atoms = CASES["crystal"]()
     evaluator = tiled(3.0, 4.0)
     expected = energy(tiled(3.0, 4.0), atoms)
-    assert evaluator.propose(atoms, np.array([0])) == expected
-    evaluator.settle(False)
-    assert evaluator.propose(atoms, np.arange(len(atoms))) == expected
-    evaluator.settle(True)
+    assert evaluator.trial_energy(atoms, np.array([0])) == expected
+    evaluator.commit(False)
+    assert evaluator.trial_energy(atoms, np.arange(len(atoms))) == expected
+    evaluator.commit(True)
     assert energy(evaluator, atoms) == expected
 
 
@@ -193,7 +193,7 @@ def test_an_unsettled_proposal_is_no_state() -> None:
     expected = energy(evaluator, atoms)
     moved = atoms.copy()
     moved.positions[2] += 0.4
-    evaluator.propose(moved, np.array([2]))
+    evaluator.trial_energy(moved, np.array([2]))
     assert energy(evaluator, atoms) == expected
 
 
@@ -210,10 +210,10 @@ def test_atoms_that_leave_a_bounded_grid() -> None:
     energy(evaluator, crowd)
     for index in range(8):  # more than a bin has room for
         crowd.positions[index] = [5.0, 5.0, 2.0] + np.array([index % 2, index // 2 % 2, index // 4]) * 0.8
-        evaluator.propose(crowd, np.array([index]))
-        evaluator.settle(True)
-        assert evaluator._held is not None
-        assert evaluator._held.energy == pytest.approx(energy(tiled(3.0, 4.0), crowd), abs=1e-9)
+        evaluator.trial_energy(crowd, np.array([index]))
+        evaluator.commit(True)
+        assert evaluator._state is not None
+        assert evaluator._state.energy == pytest.approx(energy(tiled(3.0, 4.0), crowd), abs=1e-9)
 
 
 @pytest.mark.parametrize("layers", [0, 1])
@@ -221,7 +221,7 @@ def test_atoms_that_leave_a_bounded_grid() -> None:
 def test_rounding_decides_nothing_in_a_crystal_on_the_faces_of_tiles(model: EnergyModel, layers: int) -> None:
     """Atoms lie just as far away as is solved for: away and back is as before, and as evaluating everything."""
     atoms, random = bulk("Cu", a=3.61, cubic=True) * (9, 1, 1), np.random.default_rng(0)
-    context = model.reach + 1.805 * layers
+    context = model.receptive_field + 1.805 * layers
     evaluator = tiled(3.6, context, model)
     start = energy(evaluator, atoms)
     for _ in range(6):

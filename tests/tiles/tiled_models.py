@@ -7,22 +7,22 @@ import torch
 from ase import Atoms
 from small_models import rattled, silicon, skewed, slab, small_model, wire
 
-from ase_andersonn.engine.evaluator import Whole
+from ase_andersonn.engine.evaluator import DirectEvaluator
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import Evaluator, Settings
-from ase_andersonn.tiles import Tiled
+from ase_andersonn.tiles import TiledEvaluator
 
 MODEL = small_model()
 CUTOFF = MODEL.cutoff
 TIGHT = Settings(torch.device("cpu"), torch.float64, tol=1e-24, warm_start=False, compile=False)
 
 
-def tiled(focus: float = 4.0, context: float = 6.0, model: EnergyModel = MODEL, **kwargs: Any) -> Tiled:
-    return Tiled(model, TIGHT, focus=focus, context=context, **kwargs)
+def tiled(focus: float = 4.0, context: float = 6.0, model: EnergyModel = MODEL, **kwargs: Any) -> TiledEvaluator:
+    return TiledEvaluator(model, TIGHT, focus=focus, context=context, **kwargs)
 
 
-def whole(model: EnergyModel = MODEL) -> Whole:
-    return Whole(model, TIGHT)
+def whole(model: EnergyModel = MODEL) -> DirectEvaluator:
+    return DirectEvaluator(model, TIGHT)
 
 
 def results(evaluator: Evaluator, atoms: Atoms, forces: bool = True) -> dict[str, Any]:

@@ -26,7 +26,7 @@ SMALL_MODEL = {
     "n_token": 8,
     "n_heads": 2,
     "n_hidden": 8,
-    "n_told": 4,
+    "n_message": 4,
 }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from ase_andersonn.checkpoints.checkpoint import load_classifier
-from ase_andersonn.classifier import Label, StructureClassifier
+from ase_andersonn.classifier import Prediction, StructureClassifier
 from ase_andersonn.cli import app
 from ase_andersonn.config import write_config
 from ase_andersonn.labels import ELECTRONIC, LabelSet
@@ -315,7 +315,7 @@ def test_a_run_learns_and_leaves_its_results(config: ClassifierTrainConfig, tmp_
     right = [
         a.name == ELECTRONIC.labels[ELECTRONIC.label_of(atoms.info["value"])]
         for a, atoms in zip(answers, crystals(20, seed=1), strict=True)
-        if isinstance(a, Label)
+        if isinstance(a, Prediction)
     ]
     assert sum(right) == round(20 * result["accuracy"])
 

@@ -123,5 +123,5 @@ def test_odd_numbers_of_electrons_are_of_molecules_alone() -> None:
 def test_closest_distance_of_each_pair_of_elements() -> None:
     dimer = labelled(Atoms("CuNi", [[0, 0, 0], [0, 0, 2.25]]))
     pair = labelled(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]]))
-    closest = FrameDataset([dimer, pair], 4.0).closest()
-    assert closest == pytest.approx({(28, 29): 2.25, (29, 29): 2.5})
+    min_distance = FrameDataset([dimer, pair], 4.0).min_distance()
+    assert min_distance == pytest.approx({(28, 29): 2.25, (29, 29): 2.5})

@@ -18,7 +18,7 @@ from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.interface import ConvergenceError
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train, train_committee
 from ase_andersonn.training import loop as run_module
-from ase_andersonn.training.setup import Experiment, frames_of
+from ase_andersonn.training.setup import TrainingSetup, frames_of
 
 SHIFTS = {7: 300.0, 28: -200.0, 29: 100.0}
 """eV/atom between two levels of theory."""
@@ -55,7 +55,7 @@ def again(config: TrainConfig, trained: Path, tmp_path: Path) -> TrainConfig:
 
 
 def test_reference_energies_alone_move_to_the_new_labels(again: TrainConfig, trained: Path) -> None:
-    before, model = load_model(trained), Experiment.from_config(again).model
+    before, model = load_model(trained), TrainingSetup.from_config(again).model
     assert isinstance(before, DEQAttention)
     assert isinstance(model, DEQAttention)
     for name, value in before.state_dict().items():
@@ -74,7 +74,7 @@ def test_every_element_moves_where_only_some_frames_have_energies(again: TrainCo
             del atoms.calc.results["energy"]
     write(tmp_path / "some.extxyz", frames)
     before = load_model(again.initial).state_dict()["reference"]
-    found = Experiment.from_config(replace(again, train=(str(tmp_path / "some.extxyz"),))).model
+    found = TrainingSetup.from_config(replace(again, train=(str(tmp_path / "some.extxyz"),))).model
     nitrogen, nickel, copper = (found.state_dict()["reference"] - before).tolist()
     assert [nitrogen, copper] == pytest.approx([SHIFTS[7], SHIFTS[29]], abs=1.0)
     assert min(nitrogen, copper) < nickel < max(nitrogen, copper)
@@ -88,7 +88,7 @@ def test_labels_that_the_model_predicts_move_nothing(again: TrainConfig, tmp_pat
         atoms.calc.results["energy"] = energy
     write(tmp_path / "own.extxyz", frames)
     again = replace(again, train=(str(tmp_path / "own.extxyz"),))
-    moved = Experiment.from_config(again).model.state_dict()["reference"] - model.state_dict()["reference"]
+    moved = TrainingSetup.from_config(again).model.state_dict()["reference"] - model.state_dict()["reference"]
     assert moved.abs().max() < 1e-4
 
 
@@ -96,7 +96,7 @@ def test_labels_that_the_model_predicts_move_nothing(again: TrainConfig, tmp_pat
 def test_a_run_begins_where_the_model_ended_and_learns_on(again: TrainConfig, dtype: str, atol: float) -> None:
     frames = read_frames(again.train)
     again = replace(again, dtype=dtype, max_epochs=6, learning_rate=5e-4)
-    ended, begun = load_model(again.initial).to(resolve_dtype(dtype)), Experiment.from_config(again).model
+    ended, begun = load_model(again.initial).to(resolve_dtype(dtype)), TrainingSetup.from_config(again).model
     forces = [evaluate_dataset(model, frames).predicted.forces for model in (ended, begun)]  # type: ignore[arg-type]
     torch.testing.assert_close(*forces, rtol=0, atol=atol)
     losses = [record["validation"]["loss"] for record in train(again).log.read()]
@@ -194,7 +194,7 @@ def test_a_loaded_model_is_trainable(again: TrainConfig) -> None:
     frames = read_frames(again.train)
     model = load_model(again.initial)
     assert isinstance(model, DEQAttention)
-    trainer = Trainer(again, Experiment.from_trained(again, model, frames, frames))
+    trainer = Trainer(again, TrainingSetup.from_trained(again, model, frames, frames))
     before = model.output.detach().clone()
     for batch in trainer.sampler.epoch(0)[:2]:
         trainer.step(batch)
@@ -248,7 +248,7 @@ def test_distances_nearer_than_the_model_knew_are_seen_and_farther_ones_change_n
     frames = read_frames(again.train)
     model = load_model(again.initial)
     assert isinstance(model, DEQAttention)
-    known = model.closest.clone()
+    known = model.min_distance.clone()
     far, near = [atoms.copy() for atoms in frames], [atoms.copy() for atoms in frames]
     for factor, scaled in ((1.1, far), (0.8, near)):
         for atoms, frame in zip(scaled, frames, strict=True):
@@ -258,12 +258,12 @@ def test_distances_nearer_than_the_model_knew_are_seen_and_farther_ones_change_n
                 atoms, energy=frame.get_potential_energy(), forces=np.ones((len(atoms), 3))
             )
     found = {
-        name: Experiment.from_trained(again, load_model(again.initial), x, x)
+        name: TrainingSetup.from_trained(again, load_model(again.initial), x, x)
         for name, x in (("far", far), ("near", near))
     }
-    assert torch.equal(found["far"].model.state_dict()["closest"], known)
-    lowered = found["near"].model.state_dict()["closest"] / known
-    for first, second in found["near"].train.closest():
+    assert torch.equal(found["far"].model.state_dict()["min_distance"], known)
+    lowered = found["near"].model.state_dict()["min_distance"] / known
+    for first, second in found["near"].train.min_distance():
         i, j = model.elements.index(first), model.elements.index(second)
         assert lowered[i, j] == lowered[j, i] == pytest.approx(0.8, rel=1e-3)
 
@@ -288,5 +288,5 @@ def test_what_cannot_begin_a_run_is_refused(again: TrainConfig, tmp_path: Path) 
     strange = read_frames(again.train)
     strange[0].numbers[0] = 79
     with pytest.raises(ValueError, match=r"training frames contain Au.* knows N, Ni, Cu; begin with another model"):
-        Experiment.from_trained(again, load_model(again.initial), strange, [])  # type: ignore[arg-type]
+        TrainingSetup.from_trained(again, load_model(again.initial), strange, [])  # type: ignore[arg-type]
     assert not Path(again.output).exists()

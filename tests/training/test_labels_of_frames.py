@@ -20,7 +20,7 @@ from ase_andersonn.structures.files import read_file
 from ase_andersonn.structures.paths import expand
 from ase_andersonn.training import LabelKeys, TrainConfig
 from ase_andersonn.training.data.labels import labels_of, read_frames
-from ase_andersonn.training.setup import Experiment
+from ase_andersonn.training.setup import TrainingSetup
 
 
 def assert_same(found: list[Atoms], expected: list[Atoms]) -> None:
@@ -105,7 +105,7 @@ def test_a_chosen_name_that_no_frame_has_is_refused(config: TrainConfig) -> None
         with pytest.raises(
             ValueError, match=rf"no frame has {label} under the name 'dft'; the first has energy, forces"
         ):
-            Experiment.from_config(replace(config, labels=LabelKeys(**{label: "dft"})))
+            TrainingSetup.from_config(replace(config, labels=LabelKeys(**{label: "dft"})))
 
 
 def test_the_stress_of_a_slab_is_no_label() -> None:

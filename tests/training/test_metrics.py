@@ -102,8 +102,8 @@ def test_a_committee_is_the_mean_of_its_members(config: TrainConfig, frames: lis
     assert together.errors["all"].forces.mae == pytest.approx(error.abs().mean().item())
     calc.evaluate(frames)
     assert together.spread is not None
-    assert together.spread.energy.mae == pytest.approx(np.mean(calc.diagnostics["energy_spread"]))
-    of_atoms = np.concatenate(calc.diagnostics["forces_spread"])
+    assert together.spread.energy.mae == pytest.approx(np.mean(calc.diagnostics["energy_std"]))
+    of_atoms = np.concatenate(calc.diagnostics["forces_std"])
     assert together.spread.forces.mae == pytest.approx(of_atoms.mean())
     assert together.spread.forces.rmse == pytest.approx(np.sqrt(np.square(of_atoms).mean()))
 

@@ -18,11 +18,11 @@ from ase_andersonn.training.run_checkpoint import (
     BLANK,
     CHECKSUM,
     KEY,
-    gather,
+    load_state_tensors,
     own_random_numbers,
     random_states,
     read_checkpoint,
-    scatter,
+    state_tensors,
     write_checkpoint,
 )
 
@@ -99,14 +99,14 @@ def test_the_optimiser_goes_on_bit_for_bit(tmp_path: Path) -> None:
     half = make()
     for seed in range(3):
         step(half, seed)
-    write_checkpoint(tmp_path / "c", gather(*parts(half)), {"updates": half[2].updates})
+    write_checkpoint(tmp_path / "c", state_tensors(*parts(half)), {"updates": half[2].updates})
     resumed = make()
     tensors, state = read_checkpoint(tmp_path / "c")
-    scatter(tensors, *parts(resumed))
+    load_state_tensors(tensors, *parts(resumed))
     resumed[2].updates = state["updates"]
     for seed in range(3, 6):
         step(resumed, seed)
-    expected, found = gather(*parts(whole)), gather(*parts(resumed))
+    expected, found = state_tensors(*parts(whole)), state_tensors(*parts(resumed))
     assert expected.keys() == found.keys()
     for name in expected.keys() - {"random/cpu"}:
         assert torch.equal(expected[name], found[name]), name
@@ -126,11 +126,11 @@ def test_runs_of_other_versions_are_refused() -> None:
     model = nn.Linear(2, 3)
     optimizer, average = torch.optim.Adam(model.parameters()), WeightAverage(model, 0.9)
     run = model, dict(model.named_parameters()), optimizer, average
-    tensors = gather(*run)
+    tensors = state_tensors(*run)
     with pytest.raises(ValueError, match="another version"):
-        scatter({**tensors, "optimizer/mean/weight": torch.zeros(3, 2)}, *run)
+        load_state_tensors({**tensors, "optimizer/mean/weight": torch.zeros(3, 2)}, *run)
     with pytest.raises(ValueError, match="another version"):
-        scatter({**tensors, "model/weight": torch.zeros(3, 4)}, *run)
+        load_state_tensors({**tensors, "model/weight": torch.zeros(3, 4)}, *run)
 
 
 def test_every_damage_is_told_of(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_generator_of_the_gpu_is_seeded_saved_and_restored(monkeypatch: pyte
 
     with own_random_numbers(device, 5, {}):
         draw()
-        saved = gather(OnGPU(), {}, torch.optim.SGD([torch.zeros(1)]), SimpleNamespace(average={}))  # type: ignore[arg-type]
+        saved = state_tensors(OnGPU(), {}, torch.optim.SGD([torch.zeros(1)]), SimpleNamespace(average={}))  # type: ignore[arg-type]
         whole = draw()
     assert saved.keys() == {"random/cpu", "random/cuda"}
     with own_random_numbers(device, 6, random_states(saved)):
@@ -213,11 +213,11 @@ def test_moments_that_are_missing_in_part_are_told_of_and_in_whole_gathered_anew
     model(torch.ones(1, 2)).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     run = model, dict(model.named_parameters()), optimizer, average
-    tensors = gather(*run)
+    tensors = state_tensors(*run)
     without = {name: tensor for name, tensor in tensors.items() if name != "optimizer/exp_avg/weight"}
     with pytest.raises(ValueError, match="weight lacks exp_avg"):
-        scatter(without, *run)
-    scatter({name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}, *run)
+        load_state_tensors(without, *run)
+    load_state_tensors({name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}, *run)
 
 
 def test_a_checkpoint_that_knows_no_checksum_of_the_metrics(tmp_path: Path) -> None:

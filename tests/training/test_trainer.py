@@ -23,7 +23,7 @@ from ase.io import write
 
 from ase_andersonn import load_model
 from ase_andersonn.config import write_config
-from ase_andersonn.nn.radial import floored
+from ase_andersonn.nn.radial import clamped_distance
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.training import LabelKeys, TrainConfig, Trainer, evaluate_dataset, read_frames, train
 from ase_andersonn.training import loop as run
@@ -32,7 +32,7 @@ from ase_andersonn.training.data.targets import Targets
 from ase_andersonn.training.losses import LossTerms
 from ase_andersonn.training.potential_trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
 from ase_andersonn.training.run_checkpoint import read_checkpoint
-from ase_andersonn.training.setup import Experiment, build_model, frames_of
+from ase_andersonn.training.setup import TrainingSetup, build_model, frames_of
 
 CLOCK = ("minutes", "seconds", "metrics_sha256")
 
@@ -170,7 +170,7 @@ def test_training_learns_and_leaves_its_results(config: TrainConfig, tmp_path: P
     frames = read_frames(config.train)
     errors = evaluate_dataset(model, frames).errors["all"]
     assert errors.forces.count == 3 * sum(map(len, frames))
-    untrained = Experiment.from_config(config).model
+    untrained = TrainingSetup.from_config(config).model
     assert errors.forces.mae < evaluate_dataset(untrained, frames).errors["all"].forces.mae
 
 
@@ -264,12 +264,12 @@ def test_elements_of_the_validation_set_have_to_be_known(config: TrainConfig) ->
     metals = [atoms for atoms in frames if 7 not in atoms.numbers]
     model = build_model(config, (28, 29))
     with pytest.raises(ValueError, match="validation frames contain N,"):
-        Experiment.from_frames(config, model, metals, frames)
+        TrainingSetup.from_frames(config, model, metals, frames)
 
 
 def test_reference_energies_of_elements_that_the_model_does_not_know(config: TrainConfig) -> None:
     with pytest.raises(ValueError, match="reference_energies names O, Au, which the model does not know; leave that"):
-        Experiment.from_config(replace(config, reference_energies={"Au": 1.0, "Cu": 2.0, "O": 3.0}))
+        TrainingSetup.from_config(replace(config, reference_energies={"Au": 1.0, "Cu": 2.0, "O": 3.0}))
 
 
 def test_elements_are_symbols_or_numbers(config: TrainConfig) -> None:
@@ -325,7 +325,7 @@ def test_labels_without_a_weight_are_none(config: TrainConfig, tmp_path: Path, w
     write(tmp_path / "energies.extxyz", [frame] * 4)
     changed = replace(config, train=(str(tmp_path / "energies.extxyz"),), **weights)
     with pytest.raises(ValueError, match=r"the weights ask for .*stress, and the training frames have energy"):
-        Experiment.from_config(changed)
+        TrainingSetup.from_config(changed)
 
 
 def test_a_label_that_no_validation_frame_has_is_told_of(
@@ -363,15 +363,15 @@ def test_frames_in_both_sets_are_told_of(config: TrainConfig, caplog: pytest.Log
 
 
 def test_distances_are_seen_a_little_below_the_shortest_of_the_frames(config: TrainConfig) -> None:
-    experiment = Experiment.from_config(config)
+    experiment = TrainingSetup.from_config(config)
     model = experiment.model
     assert isinstance(model, DEQAttention)
-    for pair, shortest in experiment.train.closest().items():
+    for pair, shortest in experiment.train.min_distance().items():
         first, second = (model.elements.index(z) for z in pair)
-        for seen in (model.closest[first, second], model.closest[second, first]):
+        for seen in (model.min_distance[first, second], model.min_distance[second, first]):
             assert float(seen) == pytest.approx(0.9 * shortest)
             near = torch.tensor(0.92 * shortest)
-            assert floored(near, seen) == near
+            assert clamped_distance(near, seen) == near
 
 
 def test_the_users_random_numbers_are_left_alone(config: TrainConfig) -> None:

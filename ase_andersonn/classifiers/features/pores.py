@@ -70,13 +70,13 @@ def void_radii() -> Floats:
     return radii
 
 
-def n_void_features() -> int:
-    """Length of what `void_features` returns."""
+def n_pore_features() -> int:
+    """Length of what `pore_features` returns."""
     return 1 + len(STEPS) + len(QUANTILES) + len(PROBES)
 
 
-def void_features(atoms: Atoms) -> Floats:
-    """Diameter of the largest included sphere, steps of it, quantiles of `s`, and void fractions [n_void_features].
+def pore_features(atoms: Atoms) -> Floats:
+    """Diameter of the largest included sphere, steps of it, quantiles of `s`, and void fractions [n_pore_features].
 
     Diameter and quantiles are in Å; a step at `d` is `1 / (1 + exp((d − diameter) / STEP_WIDTH))`.
 
@@ -93,7 +93,7 @@ def void_features(atoms: Atoms) -> Floats:
     if unknown:
         raise ValueError(f"the structure contains Z = {unknown}; radii are known for Z = 1 to {N_ELEMENTS}.")
     if not atoms.pbc.all():
-        return np.zeros(n_void_features())
+        return np.zeros(n_pore_features())
     cell = minkowski_reduce(atoms.cell.array)[0]
     grid = _grid(cell)
     surfaces, radii = _clearances(atoms, cell, grid)

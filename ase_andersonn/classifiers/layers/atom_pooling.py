@@ -8,7 +8,7 @@ Each divides by the number of atoms, so repeating the cell changes nothing.
 import torch
 from torch import Tensor, nn
 
-from ase_andersonn.nn.blocks import silu, squashed
+from ase_andersonn.nn.blocks import silu, soft_clip
 
 LIMIT = 8.0
 """Features level off here, so that the smooth maximum's exponentials stay finite in float32."""
@@ -47,10 +47,10 @@ class AtomPooling(nn.Module):
         """
         n = len(n_per_system)
         share = (1.0 / n_per_system.to(x.dtype))[:, None]
-        y = squashed(silu(self.value(x)), LIMIT)
+        y = soft_clip(silu(self.value(x)), LIMIT)
         mean = total(y, system, n) * share
         spread = (total((y - mean[system]).square(), system, n) * share + 1e-4).sqrt()
-        weight = squashed(self.score(x), LIMIT).exp()
+        weight = soft_clip(self.score(x), LIMIT).exp()
         heads = (y.view(len(y), self.n_heads, -1) * weight[..., None]).flatten(1)
         norm = total(weight, system, n).repeat_interleave(y.shape[1] // self.n_heads, 1)
         highest = (total((SHARPNESS * y).exp(), system, n) * share).log() / SHARPNESS

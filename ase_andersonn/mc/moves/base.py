@@ -33,7 +33,7 @@ class Trial:
         saved: what the move needs to take the change back.
     """
 
-    touched: Ints
+    changed: Ints
     log_ratio: float
     saved: Any
 
@@ -80,19 +80,19 @@ class Move(ABC):
             record.impossible += 1
             return energy
         try:
-            proposed = energies.propose(trial.touched)
+            proposed = energies.trial_energy(trial.changed)
         except BaseException:
             self.undo(context, trial)
             raise
         if accepted(trial.log_ratio, proposed - energy, context.kT, context.rng):
             self.commit(context, trial)
             context.changed(self.changes)
-            energies.settle(True)
+            energies.commit(True)
             record.accepted += 1
             return proposed
         record.nonfinite += not math.isfinite(proposed)
         self.undo(context, trial)
-        energies.settle(False)
+        energies.commit(False)
         return energy
 
     def settings(self) -> dict[str, Any]:

@@ -60,18 +60,18 @@ class Displacement(Adaptive):
         if n < self.n_atoms:
             return None
         if self.n_atoms == 1:
-            touched = np.array([context.pick(n)])
+            changed = np.array([context.pick(n)])
         else:
-            touched = context.rng.choice(n, self.n_atoms, replace=False, shuffle=False)
+            changed = context.rng.choice(n, self.n_atoms, replace=False, shuffle=False)
         if among is not None:
-            touched = among[touched]
+            changed = among[changed]
         change = (2.0 * self.step) * context.rng.random((self.n_atoms, 3)) - self.step
         if context.frozen is not None:
-            change[context.frozen[touched]] = 0.0
-        saved = positions[touched]
-        positions[touched] = saved + change
-        return Trial(touched, 0.0, saved)
+            change[context.frozen[changed]] = 0.0
+        saved = positions[changed]
+        positions[changed] = saved + change
+        return Trial(changed, 0.0, saved)
 
     def undo(self, context: Context, trial: Trial) -> None:
         """See `Move.undo`."""
-        context.atoms.arrays["positions"][trial.touched] = trial.saved
+        context.atoms.arrays["positions"][trial.changed] = trial.saved

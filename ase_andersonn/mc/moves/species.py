@@ -62,17 +62,17 @@ class SpeciesSwap(Move):
         b += b >= a
         members = context.by_species(self.indices).members
         first, second = members[present[a]], members[present[b]]
-        touched = np.array([first[context.pick(len(first))], second[context.pick(len(second))]])
-        self._exchange(context.atoms, touched)
-        return Trial(touched, 0.0, None)
+        changed = np.array([first[context.pick(len(first))], second[context.pick(len(second))]])
+        self._exchange(context.atoms, changed)
+        return Trial(changed, 0.0, None)
 
     def undo(self, context: Context, trial: Trial) -> None:
         """See `Move.undo`."""
-        self._exchange(context.atoms, trial.touched)
+        self._exchange(context.atoms, trial.changed)
 
     def commit(self, context: Context, trial: Trial) -> None:
         """See `Move.commit`."""
-        i, j = trial.touched.tolist()
+        i, j = trial.changed.tolist()
         numbers = context.atoms.arrays["numbers"]
         new_i, new_j = int(numbers[i]), int(numbers[j])
         context.relabel(i, new_j, new_i)
@@ -162,11 +162,11 @@ class Transmutation(Move):
 
     def undo(self, context: Context, trial: Trial) -> None:
         """See `Move.undo`."""
-        context.atoms.arrays["numbers"][trial.touched] = trial.saved
+        context.atoms.arrays["numbers"][trial.changed] = trial.saved
 
     def commit(self, context: Context, trial: Trial) -> None:
         """See `Move.commit`."""
-        atom = int(trial.touched[0])
+        atom = int(trial.changed[0])
         context.relabel(atom, trial.saved, int(context.atoms.arrays["numbers"][atom]))
 
     def fields(self) -> dict[str, float]:
@@ -180,12 +180,12 @@ class Transmutation(Move):
         kT = units.kB * temperature_K
         return {name: mu * n / kT for (name, mu), n in zip(potentials, counts, strict=True)}
 
-    def may_change(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+    def is_allowed(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of these atomic numbers it may change; see `sublattice.SiteMove`."""
         allowed: NDArray[np.bool_] = self._slot[values] >= 0
         return allowed
 
-    def redraw(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
+    def sample(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
         """New atomic numbers, each of the other species as likely, and ln ratios; see `sublattice.SiteMove`."""
         old = self._slot[values]
         n = len(self._species)

@@ -62,14 +62,14 @@ class SpinFlip(Move):
     def undo(self, context: Context, trial: Trial) -> None:
         """See `Move.undo`."""
         moments = context.atoms.arrays["initial_magmoms"]
-        moments[trial.touched] = -moments[trial.touched]
+        moments[trial.changed] = -moments[trial.changed]
 
-    def may_change(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+    def is_allowed(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of these moments are spins; see `sublattice.SiteMove`."""
         allowed: NDArray[np.bool_] = values != 0
         return allowed
 
-    def redraw(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], float]:  # noqa: ARG002
+    def sample(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], float]:  # noqa: ARG002
         """The moments turned over, and ln ratios; see `sublattice.SiteMove`."""
         return -values, 0.0
 

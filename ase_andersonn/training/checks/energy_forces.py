@@ -91,7 +91,7 @@ class Pair:
     at_rest: bool
 
 
-def warn_of_contradictions(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
+def check_energy_forces(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
     """Of energies that do not change by the work of the forces from frame to frame.
 
     Args:

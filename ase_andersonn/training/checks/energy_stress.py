@@ -87,7 +87,7 @@ class Fit:
         return abs(self.correlation) > alike and not low < self.factor < high
 
 
-def warn_of_stresses(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
+def check_energy_stress(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
     """Of energies that do not change from cell to cell by the work of stresses and forces, and of doubtful stresses.
 
     Args:

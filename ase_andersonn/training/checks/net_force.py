@@ -18,7 +18,7 @@ NET = 0.02
 """Net force on an atom over the root mean square force; those of plane-wave programs are a hundred times smaller."""
 
 
-def warn_of_imbalance(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
+def check_net_forces(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
     """Of forces that are exactly zero on many atoms, as where they were held, or that do not sum to zero.
 
     What a model cannot learn of net forces is their share in each atom, `|Σ F_i| / n_atoms`.

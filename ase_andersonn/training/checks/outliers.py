@@ -34,7 +34,7 @@ FAR, FAR_ALONE = 1.0, 20.0
 """eV/atom; the second of one or two atoms, which lie above the others by their cohesion."""
 
 
-def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
+def check_outliers(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
     """Of labels that nothing else in the frames is like; the calculation behind them may have gone wrong.
 
     - root mean square forces above `SMALL` and more than `UNLIKE` times those of nine frames in ten;
@@ -54,7 +54,7 @@ def warn_of_unlike(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> 
     _warn(apart, "eV/atom", frames, _from_the_median(frames, keys), least)
 
 
-def warn_of_clashes(data: FrameDataset) -> None:
+def check_overlaps(data: FrameDataset) -> None:
     """Of frames with two atoms nearer than any are; they take the repulsion away that keeps atoms apart."""
     shares = np.array([shortest_share(frame) for frame in data.data])
     clashing = np.flatnonzero(shares < TOO_CLOSE)
@@ -107,7 +107,7 @@ def _from_the_median(frames: Sequence[Atoms], keys: LabelKeys) -> np.ndarray:
     return np.abs(besides - (np.nanmedian(besides) if not np.isnan(besides).all() else 0.0))
 
 
-def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float]:
+def relative_rmse(model: EnergyModel, result: EvaluationReport) -> dict[str, float]:
     """`RMSE / spread of the labels` of energy, forces and stress, 1 for a model that knows but their mean.
 
     The spread is the standard deviation of the energies per atom besides the reference energies and of the stresses,
@@ -133,8 +133,8 @@ def unexplained(model: EnergyModel, result: EvaluationReport) -> dict[str, float
     return shares
 
 
-def warn_of_little(shares: Mapping[str, float], epoch: int, n_epochs: int) -> None:
-    """Of quantities of which more than `LITTLE` is unexplained by the best epoch; see `unexplained`.
+def check_learned(shares: Mapping[str, float], epoch: int, n_epochs: int) -> None:
+    """Of quantities of which more than `LITTLE` is unexplained by the best epoch; see `relative_rmse`.
 
     Nothing is said against labels that were learnt for fewer than `ENOUGH` epochs.
     """

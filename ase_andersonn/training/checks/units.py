@@ -79,8 +79,8 @@ def _touching(atoms: Atoms) -> int:
 
 def _edges(atoms: Atoms, share: float) -> Edges:
     """All pairs up to a share of the sum of their covalent radii, and others."""
-    reach = 2.0 * share * float(covalent_radii[atoms.numbers].max())
-    return neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach)
+    radius = 2.0 * share * float(covalent_radii[atoms.numbers].max())
+    return neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, radius)
 
 
 def warn_of_units(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Training of a classifier: loss, validation and results of a `Run`.
+"""Training of a classifier: loss, validation and results of a `TrainingLoop`.
 
     l = Σ_i w_(y_i) CE(W φ_i, y_i) / n + a Σ_i Huber(v_i − ṽ_i) / n,    w_y ∝ s_y^-b
 
@@ -14,14 +14,14 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from ase_andersonn.atomic_write import write_whole
+from ase_andersonn.atomic_write import atomic_write
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.checkpoints.checkpoint import load_classifier, save_model
 from ase_andersonn.classifiers.base import ClassifierModel
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 from ase_andersonn.training.ensemble import train_from_seeds
-from ase_andersonn.training.loop import BEST, CURVE, Run, folder_lock, may_start
+from ase_andersonn.training.loop import BEST, CURVE, TrainingLoop, folder_lock, should_resume
 from ase_andersonn.training.report import finite_json
 
 from .calibration import fit_novelty, fit_temperature
@@ -36,7 +36,7 @@ CALIBRATE_ON = 2000
 """Training structures that the model looks at to scale its inputs."""
 
 
-class ClassifierTrainer(Run):
+class ClassifierTrainer(TrainingLoop):
     """One training run of a classifier in `config.output`.
 
     Args:
@@ -70,7 +70,7 @@ class ClassifierTrainer(Run):
         return super().finished or (patience is not None and p.best is not None and p.epoch - p.best_epoch >= patience)
 
     def backward(self, indices: list[int]) -> dict[str, Tensor]:
-        """See `Run.backward`."""
+        """See `TrainingLoop.backward`."""
         terms = {"loss": torch.zeros(()), "labels": torch.zeros(()), "value": torch.zeros(())}
         for block in self.train.blocks(indices, self.config.block_atoms):
             labels, value = (part / len(indices) for part in self._losses(block))
@@ -98,7 +98,7 @@ class ClassifierTrainer(Run):
         return labels, torch.nn.functional.huber_loss(model.values(features)[known], scaled, reduction="sum")
 
     def validate(self) -> dict[str, Any] | None:
-        """See `Run.validate`. The temperature is fitted to the validation structures."""
+        """See `TrainingLoop.validate`. The temperature is fitted to the validation structures."""
         if not len(self.validation):
             return None
         logits = evaluate(self.model, self.validation, self.config.block_atoms)[0]
@@ -106,12 +106,12 @@ class ClassifierTrainer(Run):
         self.model.temperature.fill_(temperature)
         metrics = class_metrics((logits / temperature).softmax(1), self.validation.targets)
         numbers = {"loss": metrics.nll, "temperature": temperature, **metrics.as_numbers()}
-        if self.is_best(metrics.nll):
+        if self.record_best(metrics.nll):
             save_model(self.model, self.folder / BEST, self._card(numbers))
         return numbers
 
     def finish(self) -> None:
-        """See `Run.finish`. Once the run is over, its best weights are completed and tested."""
+        """See `TrainingLoop.finish`. Once the run is over, its best weights are completed and tested."""
         if self.log.path.exists() and self.log.path.stat().st_size:
             learning_curve(self.log.path, self.folder / CURVE)
         if self.finished:
@@ -121,11 +121,11 @@ class ClassifierTrainer(Run):
             complete(self)
 
     def fingerprint(self) -> dict[str, str]:
-        """See `Run.fingerprint`."""
+        """See `TrainingLoop.fingerprint`."""
         return {"train": self.train.digest, "validation": self.validation.digest}
 
     def summary(self) -> str:
-        """See `Run.summary`."""
+        """See `TrainingLoop.summary`."""
         counts = torch.bincount(self.train.targets, minlength=len(self.model.labels)).tolist()
         said = ", ".join(f"{n} {name}" for name, n in zip(self.model.labels.labels, counts, strict=True))
         n_parameters = sum(p.numel() for p in self.model.parameters())
@@ -135,7 +135,7 @@ class ClassifierTrainer(Run):
         )
 
     def epoch_text(self, record: Mapping[str, Any]) -> str:
-        """See `Run.epoch_text`."""
+        """See `TrainingLoop.epoch_text`."""
         return epoch_text(record)
 
     def _card(self, validation: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def complete(run: ClassifierTrainer) -> None:
     numbers = finite_json({name: metrics.as_numbers() for name, metrics in tests.items()})
     save_model(model, run.folder / MODEL, {**model.card, "test": numbers})
     if tests:
-        write_whole(run.folder / TEST, (json.dumps(numbers, indent=2) + "\n").encode())
+        atomic_write(run.folder / TEST, (json.dumps(numbers, indent=2) + "\n").encode())
 
 
 def _pictures(model: ClassifierModel, logits: Tensor, targets: Tensor, folder: Path, name: str) -> None:
@@ -267,7 +267,7 @@ def train_classifier(
     """
     lock = folder_lock(config.output)
     with lock:
-        go_on = may_start(config.output, resume=resume, fresh=fresh)
+        go_on = should_resume(config.output, resume=resume, fresh=fresh)
         trainer = ClassifierTrainer(config, progress_bar=progress_bar)
         trainer.lock = lock
         if go_on:

@@ -53,7 +53,7 @@ class FrameDataset:
     def __len__(self) -> int:
         return len(self.data)
 
-    def closest(self) -> dict[tuple[int, int], float]:
+    def min_distance(self) -> dict[tuple[int, int], float]:
         """Shortest distance between neighbours of each pair of elements (atomic numbers, ascending), Å."""
         n = len(chemical_symbols)
         shortest = torch.full((n * n,), torch.inf, dtype=torch.float64)
@@ -81,7 +81,7 @@ class FrameDataset:
         """Whether there are frames that are periodic in no direction (False), and such that are in one or more."""
         return sorted({bool(data.pbc.any()) for data in self.data})
 
-    def lone(self) -> list[int]:
+    def isolated_elements(self) -> list[int]:
         """The elements (atomic numbers) of which some atom has no neighbour."""
         numbers = [data.numbers[torch.bincount(data.center, minlength=len(data.numbers)) == 0] for data in self.data]
         return sorted(set(torch.cat(numbers).tolist())) if numbers else []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ase_andersonn.training import LabelKeys
-from ase_andersonn.training.checks.energy_forces import STIFF, warn_of_contradictions
+from ase_andersonn.training.checks.energy_forces import STIFF, check_energy_forces
 
 KEYS = LabelKeys()
 
@@ -31,7 +31,7 @@ def test_energies_that_do_not_change_by_the_work_of_the_forces_are_doubted(
     energy: float, forces: float, length: float, slope: float | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = relabelled(trajectory(), energy, forces, length)
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     if slope is None:
         assert not caplog.text
     else:
@@ -41,11 +41,11 @@ def test_energies_that_do_not_change_by_the_work_of_the_forces_are_doubted(
 
 def test_frames_far_apart_or_few_are_no_contradiction(caplog: pytest.LogCaptureFixture) -> None:
     frames = relabelled(trajectory(), Hartree, 1.0, 1.0)
-    warn_of_contradictions(frames[:8], KEYS)
+    check_energy_forces(frames[:8], KEYS)
     for k, atoms in enumerate(frames):
         atoms.positions[0, 0] += 2.0 * k
         atoms.pbc = False
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert not caplog.text
 
 
@@ -53,9 +53,9 @@ def test_wrapped_frames_are_as_near_as_others(caplog: pytest.LogCaptureFixture) 
     frames = trajectory()
     for k, atoms in enumerate(frames):
         atoms.positions += (k % 3) * atoms.cell[0]
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert not caplog.text
-    warn_of_contradictions(relabelled(frames, Hartree, 1.0, 1.0), KEYS)
+    check_energy_forces(relabelled(frames, Hartree, 1.0, 1.0), KEYS)
     assert "contradict each other" in caplog.text
 
 
@@ -83,7 +83,7 @@ def energies(frames: list[Atoms]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("spread", [0.02, 0.1, 0.25])
 def test_turned_molecules_agree_with_themselves(spread: float, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_contradictions(springs(60, spread), KEYS)
+    check_energy_forces(springs(60, spread), KEYS)
     assert not caplog.text
 
 
@@ -104,7 +104,7 @@ def test_labels_that_do_not_belong_together_are_doubted_far_apart_too(
     for atoms in frames:
         atoms.calc.results["energy"] *= energy
         atoms.calc.results["forces"] = forces * atoms.calc.results["forces"]
-    warn_of_contradictions(frames, KEYS, "validation ")
+    check_energy_forces(frames, KEYS, "validation ")
     assert "energies and forces of the validation frames contradict each other" in caplog.text
     assert said in caplog.text
 
@@ -114,7 +114,7 @@ def test_labels_of_other_frames_are_doubted(caplog: pytest.LogCaptureFixture) ->
     forces = [atoms.calc.results["forces"] for atoms in frames]
     for k, atoms in enumerate(frames):
         atoms.calc.results["forces"] = forces[k - 1]
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert "the energy does not change as the forces' work does (rank correlation" in caplog.text
 
 
@@ -122,7 +122,7 @@ def test_every_second_energy_of_another_setting_is_doubted(caplog: pytest.LogCap
     frames = springs(60, 0.22)
     for atoms in frames[::2]:
         atoms.calc.results["energy"] += 1000.0
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert "27 differ more in energy than forces could make them" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_frames_with_and_without_energies_stand_side_by_side(caplog: pytest.LogC
     others = [Atoms("N2", [[0.0, 0.0, 0.0], [0.0, 0.0, 1.1 + 0.01 * k]]) for k in range(5)]
     for atoms in others:
         atoms.calc = SinglePointCalculator(atoms, forces=np.zeros((2, 3)))
-    warn_of_contradictions([*others, *frames], KEYS)
+    check_energy_forces([*others, *frames], KEYS)
     assert not caplog.text
 
 
@@ -145,7 +145,7 @@ def test_one_atom_that_hops_while_others_stay_is_no_near_frame(caplog: pytest.Lo
         forces[-1, 2] = 0.5  # the same before and behind the barrier
         atoms.calc = SinglePointCalculator(atoms, energy=0.2 * (k % 2), forces=forces)
         frames.append(atoms)
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert not caplog.text
 
 
@@ -162,14 +162,14 @@ def test_forces_on_atoms_that_are_held_do_not_count(caplog: pytest.LogCaptureFix
         forces[4:] += rng.normal(scale=1e-3, size=(4, 3))
         atoms.calc = SinglePointCalculator(atoms, energy=0.5 * float(rng.normal()), forces=forces)
         frames.append(atoms)
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert ("contradict each other" in caplog.text) == (not held)
 
 
 def test_one_energy_that_no_force_could_make_is_named(caplog: pytest.LogCaptureFixture) -> None:
     frames = springs(60, 0.1)
     frames[7].calc.results["energy"] += 200.0
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert "differ more in energy than forces could make them: frames " in caplog.text
     assert "7 and" in caplog.text
 
@@ -179,10 +179,10 @@ def test_the_same_geometry_with_two_energies_is_named_however_far_in_the_file(ca
     frames.append(frames[0].copy())
     results = frames[0].calc.results
     frames[-1].calc = SinglePointCalculator(frames[-1], energy=results["energy"], forces=results["forces"])
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert not caplog.text
     frames[-1].calc.results["energy"] += 0.1
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert "1 differ more in energy than forces could make them: frames 0 and 140, 0 Å apart (+0.1 eV)" in caplog.text
 
 
@@ -196,5 +196,5 @@ def test_relaxed_frames_need_not_tell_of_the_barriers_between_them(caplog: pytes
         forces = rng.normal(scale=0.01, size=atoms.positions.shape)
         atoms.calc = SinglePointCalculator(atoms, energy=0.1 * (k % 4) + 1e-4 * rng.normal(), forces=forces)
         frames.append(atoms)
-    warn_of_contradictions(frames, KEYS)
+    check_energy_forces(frames, KEYS)
     assert not caplog.text

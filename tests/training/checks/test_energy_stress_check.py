@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import GPa
 
 from ase_andersonn.training import LabelKeys
-from ase_andersonn.training.checks.energy_stress import FEWEST, warn_of_stresses
+from ase_andersonn.training.checks.energy_stress import FEWEST, check_energy_stress
 
 KEYS = LabelKeys()
 KBAR = 0.1 * GPa
@@ -37,13 +37,13 @@ def strained(n: int, times: float, *, rattle: float = 0.05, strain: float = 0.03
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("rattle", [0.0, 0.1])
 def test_right_stresses_are_not_doubted(caplog: pytest.LogCaptureFixture, *, rattle: float, wrap: bool) -> None:
-    warn_of_stresses(strained(60, 1.0, rattle=rattle, wrap=wrap), KEYS)
+    check_energy_stress(strained(60, 1.0, rattle=rattle, wrap=wrap), KEYS)
     assert not caplog.text
 
 
 @pytest.mark.parametrize(("times", "slope"), [(-1.0, -1.0), (2.0, 0.5), (1.0 / GPa, GPa), (-1.0 / KBAR, -KBAR)])
 def test_other_signs_and_units_are_doubted(times: float, slope: float, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_stresses(strained(60, times), KEYS, "validation ")
+    check_energy_stress(strained(60, times), KEYS, "validation ")
     assert "energies and stresses of the validation frames contradict each other" in caplog.text
     assert float(caplog.text.split("energy changes by ")[1].split()[0]) == pytest.approx(slope, rel=0.15)
 
@@ -58,7 +58,7 @@ def test_forces_are_judged_where_every_frame_has_a_cell_of_its_own(
             atoms.calc.results["forces"] *= sign
             if not stress:
                 del atoms.calc.results["stress"]
-        warn_of_stresses(frames, KEYS)
+        check_energy_stress(frames, KEYS)
         assert ("energies and forces of the frames contradict each other" in caplog.text) == (sign < 0.0)
     assert "stress of" not in caplog.text
 
@@ -74,12 +74,12 @@ def test_shears_in_the_order_of_other_programs_are_doubted(
     frames = strained(60, 1.0, rattle=rattle)
     for atoms in frames:
         atoms.calc.results["stress"] = atoms.calc.results["stress"][order]
-    warn_of_stresses(frames, KEYS)
+    check_energy_stress(frames, KEYS)
     assert read in caplog.text
 
 
 def test_stresses_that_are_all_zero_are_doubted(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_stresses(strained(60, 0.0), KEYS)
+    check_energy_stress(strained(60, 0.0), KEYS)
     assert "the stresses of all 60 frames that have any are exactly zero" in caplog.text
 
 
@@ -95,7 +95,7 @@ def in_one_cell(stress: float) -> list[Atoms]:
 def test_stresses_in_gigapascals_are_doubted_by_their_size(
     caplog: pytest.LogCaptureFixture, *, stress: float, doubted: bool
 ) -> None:
-    warn_of_stresses(in_one_cell(stress), KEYS)
+    check_energy_stress(in_one_cell(stress), KEYS)
     assert ("half of the stresses of the frames are above 8 eV/Å³, 1.28e+03 GPa" in caplog.text) == doubted
 
 
@@ -104,7 +104,7 @@ def test_stresses_of_high_pressures_are_right_where_the_energies_say_so(caplog: 
     for atoms in frames:  # an energy of P V on top, with its stress
         atoms.calc.results["energy"] -= 0.5 * atoms.cell.volume
         atoms.calc.results["stress"] -= [0.5, 0.5, 0.5, 0.0, 0.0, 0.0]
-    warn_of_stresses(frames, KEYS)
+    check_energy_stress(frames, KEYS)
     assert not caplog.text
 
 
@@ -120,5 +120,5 @@ def test_what_cannot_be_compared_is_not_doubted(changes: str, caplog: pytest.Log
         elif changes.startswith("no "):
             del atoms.calc.results[changes.removeprefix("no ")]
     with caplog.at_level(logging.WARNING):
-        warn_of_stresses(frames, KEYS)
+        check_energy_stress(frames, KEYS)
     assert not caplog.text

@@ -10,7 +10,7 @@ from ase.constraints import FixAtoms
 from copper_frames import copper
 
 from ase_andersonn.training import LabelKeys
-from ase_andersonn.training.checks.net_force import warn_of_imbalance
+from ase_andersonn.training.checks.net_force import check_net_forces
 
 KEYS = LabelKeys()
 
@@ -33,7 +33,7 @@ def slabs(*, apply_constraint: bool) -> list[Atoms]:
 def test_forces_of_held_atoms_are_doubted_where_they_are_zero(
     caplog: pytest.LogCaptureFixture, *, apply_constraint: bool
 ) -> None:
-    warn_of_imbalance(slabs(apply_constraint=apply_constraint), KEYS, "validation ")
+    check_net_forces(slabs(apply_constraint=apply_constraint), KEYS, "validation ")
     text = "50 % of the atoms of validation frames that are not at rest have forces of exactly zero"
     assert (text in caplog.text) == apply_constraint
     assert bool(caplog.text) == apply_constraint
@@ -41,11 +41,11 @@ def test_forces_of_held_atoms_are_doubted_where_they_are_zero(
 
 def test_net_forces_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
     frames = copper(10)
-    warn_of_imbalance(frames, KEYS)
+    check_net_forces(frames, KEYS)
     assert not caplog.text
     for atoms in frames:
         atoms.calc.results["forces"] += [0.3, 0.0, 0.0]
-    warn_of_imbalance(frames, KEYS)
+    check_net_forces(frames, KEYS)
     assert "forces of the frames do not sum to zero: of 2.37 eV/Å (root mean square) 0.173 remains" in caplog.text
 
 
@@ -54,5 +54,5 @@ def test_forces_that_symmetry_makes_zero_are_not_doubted(caplog: pytest.LogCaptu
     forces = np.zeros((3, 3))
     forces[1:, 2] = 1e-3, -1e-3  # close to rest
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces)
-    warn_of_imbalance([atoms, molecule("CO2")], KEYS)
+    check_net_forces([atoms, molecule("CO2")], KEYS)
     assert not caplog.text

@@ -20,27 +20,27 @@ from ase_andersonn.training.checks.outliers import (
     FAR,
     FAR_ALONE,
     UNLIKE,
-    unexplained,
-    warn_of_clashes,
-    warn_of_little,
-    warn_of_unlike,
+    check_learned,
+    check_outliers,
+    check_overlaps,
+    relative_rmse,
 )
 from ase_andersonn.training.checks.units import check_lengths_of
 from ase_andersonn.training.data.dataset import FrameDataset
 from ase_andersonn.training.metrics import EvaluationReport, error_table
-from ase_andersonn.training.setup import Experiment, build_model, frames_of
+from ase_andersonn.training.setup import TrainingSetup, build_model, frames_of
 
 KEYS = LabelKeys()
 
 
 def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
     frames = copper(20)
-    warn_of_unlike(frames, KEYS)
+    check_outliers(frames, KEYS)
     assert not caplog.text
     frames[7].calc.results["forces"] = (
         2 * UNLIKE * max(np.abs(f.calc.results["forces"]).max() for f in frames) * (np.ones((4, 3)))
     )
-    warn_of_unlike(frames, KEYS)
+    check_outliers(frames, KEYS)
     assert "1 of 20 frames have forces more than 30 times as large" in caplog.text
     assert "7, Cu4 (" in caplog.text
 
@@ -48,14 +48,14 @@ def test_frames_unlike_all_others_are_named(caplog: pytest.LogCaptureFixture) ->
 def test_forces_of_ordinary_size_are_like_those_of_frames_at_rest(caplog: pytest.LogCaptureFixture) -> None:
     frames = copper(20, 1e-4)
     frames[3].calc.results["forces"] = np.full((4, 3), 2.0)
-    warn_of_unlike(frames, KEYS)
+    check_outliers(frames, KEYS)
     assert not caplog.text
 
 
 def test_one_energy_unlike_all_others_is_named(caplog: pytest.LogCaptureFixture) -> None:
     frames = trajectory(20)
     frames[5].calc.results["energy"] += 2 * FAR * len(frames[5])
-    warn_of_unlike(frames, KEYS)
+    check_outliers(frames, KEYS)
     assert (
         "1 of 20 frames have energies, besides the elements' own, more than 30 times as far from the median as"
         in caplog.text
@@ -70,25 +70,25 @@ def test_isolated_atoms_and_molecules_are_not_unlike_bulk(caplog: pytest.LogCapt
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
         frames.append(atoms)
-    warn_of_unlike(frames, KEYS)
+    check_outliers(frames, KEYS)
     check_lengths_of(frames)
     assert not caplog.text
 
 
 def test_frames_with_atoms_on_top_of_each_other_are_named(caplog: pytest.LogCaptureFixture) -> None:
     frames = copper(12)
-    warn_of_clashes(FrameDataset(frames, 5.0))
+    check_overlaps(FrameDataset(frames, 5.0))
     assert not caplog.text
     frames[5].positions[1] = frames[5].positions[0] + [0.05, 0.0, 0.0]
     lone = Atoms("Cu")
     lone.calc = SinglePointCalculator(lone, energy=0.0)
-    warn_of_clashes(FrameDataset([*frames, lone], 5.0))
+    check_overlaps(FrameDataset([*frames, lone], 5.0))
     assert "1 of 13 training frames hold atoms nearer than 0.35 times" in caplog.text
     assert "frame 5, 0.019 times" in caplog.text
 
 
 def test_weights_that_diverged_are_not_told_to_train_longer(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_little({"energy": 1e9, "forces": 50.0}, 7, 12)
+    check_learned({"energy": 1e9, "forces": 50.0}, 7, 12)
     assert "nothing was learnt" in caplog.text
     assert "energy 1e+11 %, forces 5e+03 %, in the best epoch, 7. Lower learning_rate, or look" in caplog.text
 
@@ -101,7 +101,7 @@ def test_labels_are_not_doubted_after_a_few_epochs(caplog: pytest.LogCaptureFixt
             {"energy": 40.0, "forces": 0.1},
             {"energy": 1e9, "forces": 50.0},
         ):
-            warn_of_little(shares, 1, n_epochs)
+            check_learned(shares, 1, n_epochs)
     assert len(caplog.records) == 3
     assert all(record.levelname == "INFO" for record in caplog.records)
     assert "learnt" not in caplog.text
@@ -109,7 +109,7 @@ def test_labels_are_not_doubted_after_a_few_epochs(caplog: pytest.LogCaptureFixt
 
 
 def test_one_label_learnt_and_another_not_is_a_contradiction(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_little({"energy": 26.7, "forces": 0.017}, 7, 12)
+    check_learned({"energy": 26.7, "forces": 0.017}, 7, 12)
     assert "little was learnt" in caplog.text
     assert "energy 2.67e+03 %, forces 1.7 %, in the best epoch, 7. Labels of one kind were learnt" in caplog.text
 
@@ -145,28 +145,28 @@ def test_frames_at_rest_have_no_spread_to_be_learnt(config: TrainConfig) -> None
     frames = copper(12, 1e-5)
     for atoms in frames:
         atoms.calc.results["energy"] = 0.0
-    experiment = Experiment.from_frames(config, build_model(config, (29,)), frames, frames)
-    assert unexplained(experiment.model, evaluate_dataset(experiment.model, frames)) == {}
+    experiment = TrainingSetup.from_frames(config, build_model(config, (29,)), frames, frames)
+    assert relative_rmse(experiment.model, evaluate_dataset(experiment.model, frames)) == {}
 
 
 @pytest.mark.parametrize("frames", [copper(3, 0.0), [Atoms("H")]])
 def test_forces_that_are_all_zero_or_missing_are_no_doubt(
     frames: list[Atoms], caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn_of_unlike(frames, KEYS)
+    check_outliers(frames, KEYS)
     assert not caplog.text
 
 
 def test_what_is_unexplained_is_one_for_the_mean_and_zero_for_the_labels(config: TrainConfig) -> None:
     frames = copper(12)
-    experiment = Experiment.from_frames(config, build_model(config, (29,)), frames, frames)
+    experiment = TrainingSetup.from_frames(config, build_model(config, (29,)), frames, frames)
     said = evaluate_dataset(experiment.model, frames)
     labels, systems = said.labelled, said.systems
 
     def share(predicted_energy: torch.Tensor, predicted_forces: torch.Tensor) -> dict[str, float]:
         predicted = replace(labels, energy=predicted_energy, forces=predicted_forces)
         report = EvaluationReport(error_table(predicted, labels, systems), predicted, labels, systems)
-        return unexplained(experiment.model, report)
+        return relative_rmse(experiment.model, report)
 
     assert share(labels.energy, labels.forces) == {"energy": 0.0, "forces": 0.0}
     assert share(labels.energy.mean().expand(12), torch.zeros_like(labels.forces)) == pytest.approx(
@@ -198,10 +198,10 @@ def test_the_best_epoch_is_the_one_told_of(
     write(data, copper(20))
     run = train(replace(config, train=(str(data),), max_epochs=3))
     told = []
-    monkeypatch.setattr("ase_andersonn.training.potential_trainer.warn_of_little", lambda *args: told.append(args))
+    monkeypatch.setattr("ase_andersonn.training.potential_trainer.check_learned", lambda *args: told.append(args))
     run.position.best_epoch = 2
     run.finish()
-    shares = [record["validation"]["unexplained"] for record in run.log.read()]
+    shares = [record["validation"]["relative_rmse"] for record in run.log.read()]
     assert told == [(shares[1], 2, 3)]
     assert shares[1] != shares[2]
     run.log.path.unlink()
@@ -213,4 +213,4 @@ def test_labels_that_are_not_learnt_are_not_told_of(config: TrainConfig, tmp_pat
     data = tmp_path / "copper.extxyz"
     write(data, copper(20))
     run = train(replace(config, train=(str(data),), max_epochs=1, energy_weight=0.0))
-    assert set(run.log.read()[0]["validation"]["unexplained"]) == {"forces"}
+    assert set(run.log.read()[0]["validation"]["relative_rmse"]) == {"forces"}
