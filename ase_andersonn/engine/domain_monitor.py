@@ -25,8 +25,8 @@ class DomainMonitor:
     - Atoms nearer than the model's `min_distance` distance of their elements, where it adds the repulsion of the
     nuclei.
     - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
-    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `isolated` of the card
-      are the atomic numbers of which some were.
+    - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `isolated` of the
+      card are the atomic numbers of which some were.
 
     Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
 

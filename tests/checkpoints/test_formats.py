@@ -1,7 +1,7 @@
 """Files of earlier formats: models give what they gave, runs go on as they would have.
 
-`format-1` was written by version 0.1.0: small models with random weights and buffers, what they answered, and a training
-run after its first of two epochs.
+`format-1` was written by version 0.1.0: small models with random weights and buffers, what they answered, and a
+training run after its first of two epochs.
 """
 
 import json
@@ -49,7 +49,12 @@ def test_potentials_of_format_1(name: str, tmp_path: Path) -> None:
     assert read_header(path)["format"] == FORMATS[0]
     check_potential(path, name)
     model = load_model(path)
-    assert model.card["isolated"] == [14] and model.card["min_atoms"] == 2 and "lone" not in model.card
+    assert {key: model.card.get(key) for key in ("isolated", "min_atoms", "lone", "smallest")} == {
+        "isolated": [14],
+        "min_atoms": 2,
+        "lone": None,
+        "smallest": None,
+    }
     save_model(model, tmp_path / "again.safetensors")
     assert read_header(tmp_path / "again.safetensors")["format"] == FORMATS[-1]
     check_potential(tmp_path / "again.safetensors", name)
