@@ -287,10 +287,10 @@ def test_atoms_that_come_too_near_on_a_trajectory_are_said() -> None:
 def test_lone_atoms_are_said_where_none_were_learnt() -> None:
     lone = Atoms("Si", cell=[20.0] * 3, pbc=True)
     with pytest.warns(UserWarning, match=r"atom 0 \(Si\) has no neighbour within .* not trained on such atoms"):
-        known(lone=[]).get_potential_energy(lone)
+        known(isolated=[]).get_potential_energy(lone)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        known(lone=[14]).get_potential_energy(lone)
+        known(isolated=[14]).get_potential_energy(lone)
         known().get_potential_energy(lone)  # nothing is known of what was learnt
 
 
@@ -299,7 +299,7 @@ def test_an_unknown_element_comes_before_what_training_had_nothing_of(many: bool
     """Where the element's number is beyond those the model counts, and where it is between them."""
     for symbol in ("He", "Au"):
         atoms = Atoms(["Si", symbol], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.5]])
-        calc = known(lone=[])
+        calc = known(isolated=[])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(ValueError, match=f"contains {symbol}; this model knows"):

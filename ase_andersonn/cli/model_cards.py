@@ -59,7 +59,7 @@ def model_text(name: str) -> str:
     else:
         lines["elements"] = ", ".join(chemical_symbols[z] for z in found.elements) or "any"
     if isinstance(found, EnergyModel):
-        lines["cutoff"] = f"{found.cutoff} Å; what an atom sees before the equilibrium reaches {found.reach} Å"
+        lines["cutoff"] = f"{found.cutoff} Å; receptive field before the equilibrium {found.receptive_field} Å"
     lines["parameters"] = str(sum(p.numel() for p in found.parameters()))
     lines["limits"] = "\n".join(found.card.get("limits", ["not stated"]))
     lines["config"] = json.dumps(to_dict(found.config))

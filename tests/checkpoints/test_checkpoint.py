@@ -280,17 +280,20 @@ def test_entries_that_are_none_are_refused(saved: Path, case: str) -> None:
 
 TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"output": None}, "output is missing"),
-    "one of the clouds": ({"usual": torch.zeros(5, 24)}, "it holds usual without whiten, farthest, which belong"),
+    "one of the clouds": (
+        {"usual": torch.zeros(5, 24)},
+        "it holds environment_mean without environment_whitening, environment_max, which belong",
+    ),
     "two of the clouds": (
         {"environment_whitening": torch.ones(5, 24, 24), "environment_max": torch.ones(5)},
-        "it holds whiten, farthest without usual, which belong together",
+        "it holds environment_whitening, environment_max without environment_mean, which belong together",
     ),
     "unknown": ({"more": torch.zeros(2)}, "more is unknown"),
     "shape": ({"output": torch.zeros(3, 3)}, r"output has the shape \(3, 3\) instead of"),
     "integers": ({"output": torch.zeros(5, 12, dtype=torch.int64)}, "output is torch.int64 instead of torch.float32"),
     "half": ({"output": torch.zeros(5, 12, dtype=torch.bfloat16)}, "output of .* is of type BF16"),
     "nan": ({"cell.out.weight": torch.full((12, 12), float("nan"))}, "not finite .* in cell.out.weight: its training"),
-    "infinite": ({"min_distance": torch.full((5, 5), float("inf"))}, "not finite .* in closest"),
+    "infinite": ({"min_distance": torch.full((5, 5), float("inf"))}, "not finite .* in min_distance"),
 }
 
 

@@ -137,8 +137,8 @@ def test_frameworks_are_told_by_their_voids() -> None:
 def test_without_voids_nothing_is_added() -> None:
     names = GraphClassifier(SMALL).state_dict().keys()
     assert {*GraphClassifier(replace(SMALL, pores=True)).state_dict()} - {*names} == {
-        "voids.mean",
-        "voids.spread",
+        "pores.mean",
+        "pores.std",
         "direct.weight",
     }
     assert GraphClassifier(SMALL).sample(bulk("Cu")).pores.shape == (0,)

@@ -69,7 +69,7 @@ def full_energy(name: str, atoms: Atoms) -> float:
     return float(reference(name).evaluate([atoms], forces=False)[0]["energy"])
 
 
-def changed(config: GridConfig, moments: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def flipped(config: GridConfig, moments: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Other values at the chosen sites."""
     values = np.array(config.values)
     turns = rng.integers(1, len(values), len(chosen))
@@ -139,7 +139,7 @@ def test_incremental_energies_are_the_full_ones(name: str, closed: bool, seed: i
     for _ in range(8):
         moments = atoms.get_initial_magnetic_moments()
         changed = rng.choice(len(atoms), rng.integers(1, 5), replace=False)
-        atoms.arrays["initial_magmoms"][changed] = changed(config, moments, changed, rng)
+        atoms.arrays["initial_magmoms"][changed] = flipped(config, moments, changed, rng)
         energy = found.trial_energy(atoms, changed)
         assert energy == pytest.approx(full_energy(name, atoms), abs=1e-10)
         accepted = bool(rng.integers(2))
@@ -163,7 +163,7 @@ def test_sets_of_independent_sites(name: str, closed: bool) -> None:
     found.commit(True)
     for chosen in sets:
         moments = atoms.get_initial_magnetic_moments()
-        after = changed(config, moments, chosen, rng)
+        after = flipped(config, moments, chosen, rng)
         atoms.arrays["initial_magmoms"][chosen] = after
         changes = found.trial_energy_changes(atoms, chosen)
         accepted = rng.random(len(chosen)) < 0.5

@@ -38,10 +38,10 @@ class LocalEnergyOf:
         spins = np.zeros(len(which)) if moments is None else moments[which]
         return self.one_atom(which, atoms.arrays["positions"][which], atoms.arrays["numbers"][which], spins)
 
-    def propose(self, atoms, changed):
+    def trial_energy(self, atoms, changed):
         assert self.trial is None, "the last proposal was not settled"
         assert changed.dtype == np.int64
-        self.log.append(("propose", len(changed)))
+        self.log.append(("trial_energy", len(changed)))
         energies = np.array(self._of(atoms, changed), float)
         if len(changed) == len(atoms):
             self.trial = (slice(None), energies, float(energies.sum()))
@@ -50,9 +50,9 @@ class LocalEnergyOf:
             self.trial = (changed, energies, total)
         return self.trial[2]
 
-    def settle(self, accepted):
+    def commit(self, accepted):
         assert self.trial is not None, "nothing was proposed"
-        self.log.append(("settle", accepted))
+        self.log.append(("commit", accepted))
         (changed, energies, total), self.trial = self.trial, None
         if accepted and isinstance(changed, slice):
             self.settled = [energies, total]
@@ -88,7 +88,7 @@ class Ising:
         local = self.coupling * self.settled[self.neighbors[changed]].sum(1) + self.field
         return -(m[changed] - self.settled[changed]) * local
 
-    def propose(self, atoms, changed):
+    def trial_energy(self, atoms, changed):
         m = atoms.arrays["initial_magmoms"]
         if len(changed) == len(atoms):
             self.waiting = (changed, m.copy(), self.full(m))
@@ -97,7 +97,7 @@ class Ising:
             self.waiting = (changed, m[changed], self.total + float(self._changes(m, changed).sum()))
         return self.waiting[2]
 
-    def settle(self, accepted):
+    def commit(self, accepted):
         changed, m, total = self.waiting
         if accepted:
             if len(changed) == self.side**2:
@@ -136,7 +136,7 @@ class Sites:
         for number, energy in energies.items():
             self.table[number] = energy
 
-    def propose(self, atoms, changed):
+    def trial_energy(self, atoms, changed):
         if len(changed) == len(atoms):
             self.waiting = atoms.numbers.copy()
         else:
@@ -144,7 +144,7 @@ class Sites:
             self.waiting[changed] = atoms.numbers[changed]
         return float(self.table[self.waiting].sum())
 
-    def settle(self, accepted):
+    def commit(self, accepted):
         if accepted:
             self.settled = self.waiting
 

@@ -47,12 +47,12 @@ def test_protocols_are_recognised_by_their_methods():
 def test_each_proposal_is_settled_and_names_what_was_touched():
     calc = LocalEnergyOf(springs)
     mc = MetropolisMC(crystal(calc), 300.0, MOVES, seed=0, check_interval=0)
-    assert calc.log == [("propose", 8), ("settle", True)]
+    assert calc.log == [("trial_energy", 8), ("commit", True)]
     mc.run(300)
     names, values = zip(*calc.log[2:], strict=True)
     tried = 300 - mc.statistics["SpeciesSwap"].impossible  # there are none to swap in a pure metal
-    assert names[::2] == ("propose",) * tried
-    assert names[1::2] == ("settle",) * tried
+    assert names[::2] == ("trial_energy",) * tried
+    assert names[1::2] == ("commit",) * tried
     assert set(values[::2]) == {1, 2}
     assert set(values[1::2]) == {True, False}
 
@@ -61,7 +61,7 @@ def test_the_atoms_touched_are_all_that_differ():
     class Watch(LocalEnergyOf):
         before = None
 
-        def propose(self, atoms, changed):
+        def trial_energy(self, atoms, changed):
             now = {name: values.copy() for name, values in atoms.arrays.items()}
             if self.before is not None:
                 assert len(np.unique(changed)) == len(changed)
@@ -73,10 +73,10 @@ def test_the_atoms_touched_are_all_that_differ():
                 for name, values in now.items():
                     np.testing.assert_array_equal(values[rest], self.before[name][rest])
             self.now = now
-            return super().propose(atoms, changed)
+            return super().trial_energy(atoms, changed)
 
-        def settle(self, accepted):
-            super().settle(accepted)
+        def commit(self, accepted):
+            super().commit(accepted)
             self.before = self.now if accepted else self.before
 
     calc = Watch(springs)
@@ -118,10 +118,10 @@ def test_a_move_costs_the_same_in_a_large_system():
     import tracemalloc
 
     class Zero:
-        def propose(self, atoms, changed):
+        def trial_energy(self, atoms, changed):
             return 0.0
 
-        def settle(self, accepted):
+        def commit(self, accepted):
             pass
 
     n = 300_000
@@ -140,11 +140,11 @@ def test_an_error_puts_the_atoms_back_and_the_run_can_go_on():
     class Fails(LocalEnergyOf):
         fail = False
 
-        def propose(self, atoms, changed):
+        def trial_energy(self, atoms, changed):
             if self.fail:
                 self.settled = None  # worse than what the protocol asks for
                 raise CalculationFailed("no convergence")
-            return super().propose(atoms, changed)
+            return super().trial_energy(atoms, changed)
 
     calc = Fails(springs)
     mc = MetropolisMC(crystal(calc), 300.0, [*MOVES, VolumeChange(0.01)], seed=5)
@@ -183,8 +183,8 @@ def bare(calc):
 
 def test_a_running_energy_that_drifts_is_an_error():
     class Drifts(LocalEnergyOf):
-        def propose(self, atoms, changed):
-            return super().propose(atoms, changed) + (0.001 if len(changed) == 1 else 0.0)
+        def trial_energy(self, atoms, changed):
+            return super().trial_energy(atoms, changed) + (0.001 if len(changed) == 1 else 0.0)
 
     mc = MetropolisMC(crystal(Drifts(springs)), 300.0, Displacement(0.1), seed=7, check_interval=50)
     with pytest.raises(EnergyMismatchError, match=r"after 50 steps the running energy .*local=False"):
@@ -271,7 +271,7 @@ def test_atoms_that_nobody_changed_are_not_evaluated_anew():
     seen = len(mc.atoms.calc.log)
     for _ in range(5):
         mc.run(3)
-    assert ("propose", 8) not in mc.atoms.calc.log[seen:]
+    assert ("trial_energy", 8) not in mc.atoms.calc.log[seen:]
 
 
 def test_constraints_and_arrays_of_any_kind_are_told_apart():
@@ -285,7 +285,7 @@ def test_constraints_and_arrays_of_any_kind_are_told_apart():
         assert len(mc.atoms.calc.log) == seen
         mc.atoms.set_constraint()
         mc.run(0)
-        assert mc.atoms.calc.log[seen:] == [("propose", 8), ("settle", True)]
+        assert mc.atoms.calc.log[seen:] == [("trial_energy", 8), ("commit", True)]
 
 
 def test_atoms_changed_within_a_run_are_noticed_or_announced():

@@ -215,7 +215,7 @@ def test_the_linear_path_is_linear_and_beside_the_network(sizes: dict[str, int])
     own = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     species = torch.arange(5)
     _, u, v = model.injected(own, species)
-    for parameter in (model.inject[2].linear.weight, model.inject[2].bias, model.output):
+    for parameter in (model.injection[2].linear.weight, model.injection[2].bias, model.output):
         parameter.zero_()
     path = [model.read(u, model.injected(x, species)[1], species) for x in (own, 3.0 * own, 0.0 * own)]
     torch.testing.assert_close(path[1] - path[2], 3.0 * (path[0] - path[2]))

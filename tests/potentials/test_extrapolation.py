@@ -16,7 +16,7 @@ from ase_andersonn import AndersoNN
 from ase_andersonn import properties as fields
 from ase_andersonn.checkpoints.checkpoint import load_model, save_model
 from ase_andersonn.potentials.committee import Committee
-from ase_andersonn.potentials.deq_attention import FAMILIAR, DEQAttention
+from ase_andersonn.potentials.deq_attention import MEASURED_BUFFERS, DEQAttention
 from ase_andersonn.potentials.extrapolation import cloud, measure_environments, measure_max_density
 from ase_andersonn.structures.graph import graph_from_atoms
 
@@ -128,7 +128,7 @@ def test_a_cloud_has_its_mean_at_0_and_its_mean_square_at_the_number_of_dimensio
 
 def test_files_without_what_is_familiar_can_be_read_and_say_nothing(tmp_path) -> None:  # type: ignore[no-untyped-def]
     model = small_model(dtype=torch.float32)
-    state = {name: value for name, value in model.state_dict().items() if name not in FAMILIAR}
+    state = {name: value for name, value in model.state_dict().items() if name not in MEASURED_BUFFERS}
     other = copy.deepcopy(model)
     other.load_state_dict(state)
     save_model(other, tmp_path / "model.safetensors", {"training": {}})

@@ -23,19 +23,19 @@ def some_sums(*, forces: bool = True) -> PartialSums:
 
 @pytest.mark.parametrize("forces", [True, False])
 def test_sums_come_back(tmp_path: Path, forces: bool) -> None:
-    sums, work = some_sums(forces=forces), ResumeFile(tmp_path / "tiles.resume_file", "key")
+    sums, work = some_sums(forces=forces), ResumeFile(tmp_path / "tiles.work", "key")
     work.save(sums, now=True)
-    found = ResumeFile(tmp_path / "tiles.resume_file", "key").load()
+    found = ResumeFile(tmp_path / "tiles.work", "key").load()
     for name, value in vars(sums).items():
         assert np.array_equal(vars(found)[name], value), name  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="belongs to another structure, model or setting"):
-        ResumeFile(tmp_path / "tiles.resume_file", "other").load()
+        ResumeFile(tmp_path / "tiles.work", "other").load()
 
 
 def test_every_damage_is_told_of(tmp_path: Path) -> None:
-    work = ResumeFile(tmp_path / "tiles.resume_file", "key")
+    work = ResumeFile(tmp_path / "tiles.work", "key")
     work.save(some_sums(), now=True)
-    for damage in accidents(tmp_path / "tiles.resume_file"):
+    for damage in accidents(tmp_path / "tiles.work"):
         with pytest.raises(ValueError, match=r"tiles\.work is not a work file .* Remove it to begin anew") as caught:
             work.load()
         assert type(caught.value) is ValueError, damage
@@ -43,7 +43,7 @@ def test_every_damage_is_told_of(tmp_path: Path) -> None:
 
 
 def test_one_evaluation_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    atoms, work, refused = CASES["skewed"](), tmp_path / "tiles.resume_file", []
+    atoms, work, refused = CASES["skewed"](), tmp_path / "tiles.work", []
     add = tiled_module.add
 
     def meanwhile(*args: Any) -> None:
@@ -63,7 +63,7 @@ def test_one_evaluation_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_folder_that_is_not_there_is_named_before_work_begins(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to write tiles\.work into"):
-        results(tiled(3.0, work=tmp_path / "none" / "tiles.resume_file"), CASES["crystal"]())
+        results(tiled(3.0, work=tmp_path / "none" / "tiles.work"), CASES["crystal"]())
 
 
 def test_the_key_is_of_all_that_the_sums_depend_on() -> None:

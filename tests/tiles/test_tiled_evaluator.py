@@ -78,7 +78,7 @@ def test_what_is_told_is_the_same_in_every_batch(focus: float, monkeypatch: pyte
 
 
 def test_a_context_that_does_not_hold_what_neighbours_see_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"context is 6.0 Å, less than the model's reach of 8.0 Å"):
+    with pytest.raises(ValueError, match=r"context is 6.0 Å, less than the model's receptive field of 8.0 Å"):
         tiled(context=6.0, model=telling_model())
 
 
@@ -196,7 +196,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("place", [(stream.TileBatchSolver, "_take"), (tiled_module, "add")], ids=["solving", "adding"])
 def test_what_was_interrupted_goes_on(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    atoms, work = CASES["skewed"](), tmp_path / "tiles.resume_file"
+    atoms, work = CASES["skewed"](), tmp_path / "tiles.work"
     monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)
     monkeypatch.setattr(work_module, "SECONDS", 0.0)
     monkeypatch.setattr(work_module, "SHARE", 1e9)
@@ -242,7 +242,7 @@ def test_lengths_without_a_meaning(name: str, value: float) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match=r"context is 3.0 Å, less than the model's reach of 4.0 Å"):
+    with pytest.raises(ValueError, match=r"context is 3.0 Å, less than the model's receptive field of 4.0 Å"):
         tiled(context=3.0)
     with pytest.raises(ValueError, match=r"a single tile: .* Choose a focus of at most"):
         energy(tiled(focus=6.0), silicon())
