@@ -27,7 +27,7 @@ from ase_andersonn.mc import Displacement
 from ase_andersonn.structures.graph import graph_from_atoms
 from ase_andersonn.tiles import Tiles
 from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset
-from ase_andersonn.training.setup import Experiment
+from ase_andersonn.training.setup import TrainingSetup
 
 State = Callable[[], AbstractContextManager[Any]]
 
@@ -87,7 +87,7 @@ def of_trained() -> Any:
     frames = copper(6)
     config = TrainConfig(train=("unused",), output="unused", device="cpu", batch_atoms=12, max_epochs=1, compile=False)
     model = single_model().requires_grad_(True)
-    trainer = Trainer(config, Experiment.from_frames(config, model, frames[:4], frames[4:]), progress_bar=False)
+    trainer = Trainer(config, TrainingSetup.from_frames(config, model, frames[:4], frames[4:]), progress_bar=False)
     with own_torch_state():  # as inside `fit`
         for batch in ([0, 1], [2, 3]):
             trainer.step(batch)

@@ -1,6 +1,6 @@
 """What an equilibrium energy model has to be."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Embedding(NamedTuple):
     gates: Tensor
 
 
-class EnergyModel(Potential):
+class EnergyModel(Potential, ABC):
     """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
 
     A model says how the geometry enters (`embed`, then `inject`), which matrices the cell has (`cell_weights`), what
