@@ -281,7 +281,7 @@ def test_entries_that_are_none_are_refused(saved: Path, case: str) -> None:
 TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"output": None}, "output is missing"),
     "one of the clouds": (
-        {"usual": torch.zeros(5, 24)},
+        {"environment_mean": torch.zeros(5, 24)},
         "it holds environment_mean without environment_whitening, environment_max, which belong",
     ),
     "two of the clouds": (
