@@ -93,8 +93,8 @@ def _find_cxx() -> str | None:
 class CompiledFunction(Generic[P, T]):
     """A function together with the back end that runs it.
 
-    ``backend`` is ``"inductor"`` or ``"eager"`` and ``reason`` says why. Compilation happens at the first call. Copies
-    and pickles carry the function and compile it again.
+    ``backend`` is ``"inductor"``, ``"eager"``, or ``"native"`` (eager, of a model with kernels in C++); ``reason`` says
+    why. Compilation happens at the first call. Copies and pickles carry the function and compile it again.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CompiledFunction(Generic[P, T]):
         self._compiled: Callable[P, T] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.backend == "eager":
+        if self.backend != "inductor":
             return self.function(*args, **kwargs)
         if self._compiled is None:
             self._compiled = torch.compile(self.function, backend=self.backend, **self._options)
@@ -139,12 +139,13 @@ def compile_function(
     """``function``, compiled for ``device`` where that is possible.
 
     mode: ``"auto"`` compiles where a compiler exists and runs eagerly otherwise, also when the compiler fails; ``True``
-    raises RuntimeError instead of running eagerly; ``False`` never compiles. dynamic: as in torch.compile.
+    raises RuntimeError instead of running eagerly; ``False`` and ``"native"`` never compile. dynamic: as in
+    torch.compile.
     """
-    if mode is False:
-        return CompiledFunction(function, "eager", "asked for", fall_back=False, options={})
+    if mode is False or mode == "native":
+        return CompiledFunction(function, mode or "eager", "asked for", fall_back=False, options={})
     if mode is not True and mode != "auto":
-        raise ValueError(f"compile mode {mode!r} is not known; use 'auto', True or False")
+        raise ValueError(f"compile mode {mode!r} is not known; use 'auto', 'native', True or False")
     backend, reason = find_compiler(device)
     if backend is None and mode is True:
         raise RuntimeError(f"cannot compile for {device}: {reason}; use compile='auto' to run eagerly instead")

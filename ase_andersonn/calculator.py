@@ -57,7 +57,10 @@ class AndersoNN(Calculator):
             costs less.
         skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move; without
             warm starts a new list is made at every call.
-        compile: `True`, `False`, or `"auto"`: compile once a calculator has worked long enough for it to pay.
+        compile: `"native"` runs the largest part of the network in C++, built once a machine in some seconds; `True`
+            compiles with torch; `False` does neither; `"auto"` uses the C++ part where it is built, has it built in the
+            background once a calculator has worked for a second, and compiles with torch what has no C++ part once that
+            pays.
         tiles: None evaluates structures as a whole; `"on"` as a sum over tiles, whose memory is bounded and in which a
             change costs what it touches; `"auto"` by tiles where the whole would not fit in memory; `Tiles(...)` sets
             focus and context. Tiles give no extrapolation score and no warnings of distances.
@@ -96,15 +99,15 @@ class AndersoNN(Calculator):
             raise ValueError(f"skin is {skin!r}; it is a length in Å, 0 or more.")
         if warm_start not in (True, False):
             raise ValueError(f"warm_start is {warm_start!r}; use True or False.")
-        if compile not in (True, False, "auto"):
-            raise ValueError(f"compile is {compile!r}; use 'auto', True or False.")
+        if compile not in (True, False, "auto", "native"):
+            raise ValueError(f"compile is {compile!r}; use 'auto', 'native', True or False.")
         settings = Settings(
             resolve_device(device),
             resolve_dtype(dtype),
             float(tol),
             bool(warm_start),
             float(skin),
-            "auto" if compile == "auto" else bool(compile),
+            compile if compile in ("auto", "native") else bool(compile),
         )
         if settings.compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")

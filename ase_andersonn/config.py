@@ -30,7 +30,7 @@ class Config(Protocol):
 
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
-CompileMode = Literal["auto"] | bool
+CompileMode = Literal["auto", "native"] | bool
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -1,11 +1,19 @@
 """What holds for all tests: `gpu` tests run where there is a CUDA device; hypothesis is repeatable and not timed."""
 
+import os
+import tempfile
+
 import pytest
 import torch
 from hypothesis import settings
 
+from ase_andersonn.engine.native import library
+
 settings.register_profile("ase-andersonn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ase-andersonn")
+# No test depends on whether this machine has compiled kernels: those of test_native.py build their own.
+os.environ[library.CACHE] = tempfile.mkdtemp(prefix="kernels-")
+library.build_in_background = lambda: None  # type: ignore[assignment]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

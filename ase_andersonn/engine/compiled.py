@@ -23,6 +23,7 @@ from ase_andersonn.structures.graph import Graph
 from .encoding import Encoder, Encoding
 from .encoding_gradients import CompiledEncoding, Encoded
 from .functions import Functions
+from .native.attention import with_kernel
 from .training_functions import TrainingFunctions
 
 
@@ -50,6 +51,9 @@ class CompiledModel:
     """
 
     def __init__(self, model: EnergyModel, device: torch.device, mode: CompileMode) -> None:
+        if mode == "native":
+            model = with_kernel(model)
+
         def compiled(function: Any, dynamic: bool | None = None) -> Any:
             return compile_function(function, device=device, mode=mode, dynamic=dynamic)
 
@@ -63,7 +67,7 @@ class CompiledModel:
         once = partial(compiled, dynamic=True)
         self.tangents = once(self.training.tangents)
         self.weight_gradient = once(self.training.weight_gradient)
-        eager = self.tangents.backend == "eager"
+        eager = self.tangents.backend != "inductor"
         self.encode: Callable[..., Encoded] = functions.encode if eager else CompiledEncoding(model, once)
         self.gate_cotangent = compiled(gate_cotangent)
         self.cell = compiled(apply_cell)

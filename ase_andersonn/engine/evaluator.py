@@ -13,7 +13,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
-from ase_andersonn.backends import EAGER_SECONDS, CompileMode, exact_matmul
+from ase_andersonn.backends import exact_matmul
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import (
     ROUND_OFF,
@@ -26,6 +26,7 @@ from ase_andersonn.potentials.interface import (
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
 from ase_andersonn.structures.neighbors import NeighborList
 
+from .compile_choice import CompileChoice
 from .domain_monitor import DomainMonitor
 from .energy_forces import Evaluation, evaluate
 from .equilibrium import cold_start
@@ -65,7 +66,7 @@ class DirectEvaluator(Evaluator):
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
         self.contacts = DomainMonitor(model)
-        self._worked, self._compiles = 0.0, False
+        self._worked, self._compile_choice = 0.0, CompileChoice(model, settings)
         self._last: _Last | None = None
 
     def calculate(self, atoms: Atoms, *, forces: bool, stress: bool, changes: Collection[str]) -> dict[str, Any]:  # noqa: ARG002 (found here)
@@ -110,7 +111,7 @@ class DirectEvaluator(Evaluator):
 
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
         """At once where that is enough, else with all that a solver can do; its history says that it was needed."""
-        mode = self._compile_mode()
+        mode = self._compile_choice.mode(self._worked)
         if graph.n_atoms <= FUSED_MAX_ATOMS and (self.warm_start is None or self.warm_start.empty):
             found = evaluate_at_once(
                 self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, compile=mode
@@ -144,7 +145,7 @@ class DirectEvaluator(Evaluator):
                     forces=forces or (not stress and self._is_close(graph)),
                     stress=stress,
                     tol=self.settings.tol,
-                    compile=self._compile_mode(),
+                    compile=self._compile_choice.mode(self._worked),
                 )
             spent = time.perf_counter() - begun
             self._worked += spent
@@ -182,16 +183,6 @@ class DirectEvaluator(Evaluator):
         """Drop the history where this structure is not close to the last one."""
         if self.warm_start is not None and not self.warm_start.empty and (before is None or before.is_far(atoms)):
             self.warm_start.reset()
-
-    def _compile_mode(self) -> CompileMode:
-        if self.settings.compile != "auto":
-            return self.settings.compile
-        if self._worked <= EAGER_SECONDS:
-            return False
-        if not self._compiles:
-            self._compiles = True
-            logger.warning("compiling the model: the next calls take a minute or more longer, all later ones less time")
-        return "auto"
 
     def _describe(self, evaluation: Evaluation, times: dict[str, float]) -> None:
         eq = evaluation.equilibrium

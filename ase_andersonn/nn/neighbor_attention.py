@@ -16,6 +16,7 @@ Sources: EScAIP, arXiv 2410.24169 (attention over the neighbour list); Katharopo
 attention).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,10 @@ class Environment(NamedTuple):
     """Envelopes [n_atoms, n_neighbors], 0 in padded places."""
     y: Tensor
     """Harmonics of the directions [n_atoms, n_neighbors, (l_max + 1)²]."""
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+"""Pooled tokens, sums of the attention's weights, density and gates, from the arguments of `forward`."""
 
 
 class PairSpecies(NamedTuple):
@@ -79,6 +84,9 @@ class NeighborAttention(nn.Module):
             cyclically: `c`, `c − 1`, …
         n_bispectrum: channels of the bispectrum; none where this is 0 or `l_max` below 2.
         separable: whether a value is a radial function times a number of the neighbour's species; it needs `n_species`.
+
+    Attributes:
+        kernel: computes `forward` another way, where it is set.
     """
 
     def __init__(
@@ -117,6 +125,7 @@ class NeighborAttention(nn.Module):
         self.direct = Affine(n_edge, n_token)
         self.gate = Affine(n_token, n_channels)
         self.weight = Affine(n_token, 1)
+        self.kernel: Kernel | None = None
         self.degree: Tensor
         self.register_buffer("degree", torch.tensor(degrees(l_max)), persistent=False)
 
@@ -130,7 +139,10 @@ class NeighborAttention(nn.Module):
             neighbor_species: of its neighbours [n_atoms, n_neighbors].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
-        return self.of_pairs(r, unit, self.pair_species(species, neighbor_species), mask)
+        if self.kernel is None:
+            return self.of_pairs(r, unit, self.pair_species(species, neighbor_species), mask)
+        pooled, total, density, gates = self.kernel(r, unit, species, neighbor_species, mask)
+        return Neighborhood(self.features(pooled, total, density), gates)
 
     def pair_species(self, species: Tensor, neighbor_species: Tensor) -> PairSpecies:
         """What has been learnt of the species; arguments as in `forward`."""
@@ -155,11 +167,14 @@ class NeighborAttention(nn.Module):
         token = silu(self.attended(self.query(x) * self.attend(density, y)) + self.direct(x))
 
         pooled = self.spread(alpha, token).sum(1)
+        return Environment(self.features(pooled, total, density), density, token, inside, y)
+
+    def features(self, pooled: Tensor, total: Tensor, density: Tensor) -> Tensor:
+        """Invariant features of the atoms, from pooled tokens, sums of the attention's weights, and the density."""
         products = [power_spectrum(density, self.n_pairs)]
         if self.bispectrum is not None:
             products.append(self.bispectrum(density))
-        features = torch.cat([pooled, total.log1p(), *products], -1)
-        return Environment(features, density, token, inside, y)
+        return torch.cat([pooled, total.log1p(), *products], -1)
 
     def attention_weights(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """`α_k = f_k exp(s_k) / (1 + Σ f exp(s))` [n_atoms, n_neighbors, n_heads], and the sum [n_atoms, n_heads]."""

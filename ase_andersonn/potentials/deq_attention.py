@@ -247,14 +247,13 @@ class DEQAttention(EnergyModel):
 
     def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
         """See `EnergyModel.embed`."""
-        environment = self.environment(vectors, species, neighbor_species, mask)
-        own = self.injection[0](
-            standardized(environment.features, self.feature_mean[species], self.feature_std[species]), species
-        )
+        r, near = self.lengths(vectors, species, neighbor_species, mask)
+        features, gates = self.attention(near, vectors / r[..., None], species, neighbor_species, mask)
+        own = self.injection[0](standardized(features, self.feature_mean[species], self.feature_std[species]), species)
         message = self.message(silu(own), species) if self.n_message else own[:, :0]
         if self.config.message_limit is not None:
             message = soft_clip(message, self.config.message_limit)
-        return Embedding(own, message, self.attention.message_gates(environment.token, environment.inside))
+        return Embedding(own, message, gates)
 
     def inject(
         self,

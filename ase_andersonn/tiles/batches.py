@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.calculators.calculator import CalculationFailed
 
-from ase_andersonn.backends import EAGER_SECONDS, CompileMode, exact_matmul
+from ase_andersonn.backends import CompileMode, exact_matmul
+from ase_andersonn.engine.compile_choice import CompileChoice
 from ase_andersonn.engine.compiled import compiled_model
 from ase_andersonn.engine.equilibrium import SolveOptions
 from ase_andersonn.potentials.base import EnergyModel
@@ -119,7 +120,7 @@ class TileBatchSolver:
         self.model, self.settings = model, settings
         self.statistics = Statistics()
         self.n_neighbors = FIRST_NEIGHBORS
-        self._worked = 0.0
+        self._worked, self._compile_choice = 0.0, CompileChoice(model, settings)
 
     def solve(
         self,
@@ -208,7 +209,7 @@ class TileBatchSolver:
 
     def _job(self, cluster: Cluster, forces: bool, memory: float) -> Job:
         tape = cluster.n_rows * tape_bytes(self.model, self.n_neighbors)
-        return Job(self.settings, self._compile_mode(), forces, tape < TAPE_SHARE * memory)
+        return Job(self.settings, self._compile_choice.mode(self._worked), forces, tape < TAPE_SHARE * memory)
 
     def _take(self, cluster: Cluster, solved: Solved) -> None:
         """Count what was done; raise where there is no result to trust."""
@@ -224,11 +225,6 @@ class TileBatchSolver:
         if not np.isfinite(solved.tile_energies).all():
             raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
         warn_of_error(found.energy_error, self.settings.tol)
-
-    def _compile_mode(self) -> CompileMode:
-        if self.settings.compile != "auto":
-            return self.settings.compile
-        return "auto" if self._worked > EAGER_SECONDS else False
 
 
 def solved_atoms(batches: Sequence[Batch]) -> tuple[Ints, Floats]:

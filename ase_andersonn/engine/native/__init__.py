@@ -1,0 +1,1 @@
+"""Kernels in C++ of the parts of the engine that take most of the time, built on the machine that runs them."""

@@ -1,0 +1,170 @@
+"""The neighbour attention in C++, with its derivative in the geometry."""
+
+import copy
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ase_andersonn.nn.neighbor_attention import NeighborAttention
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.potentials.deq_attention import DEQAttention
+
+from .library import build, is_built, load
+
+NAMES = {torch.float32: "f32", torch.float64: "f64"}
+INTEGERS = ("n_radial", "l_max", "n_edge", "n_token", "n_heads", "n_channels", "separable")
+MATRICES = ("radial", "score", "value", "query", "attended", "direct", "gate", "weight")
+MAX_HEADS = 64
+"""Attention heads that the kernel has room for."""
+
+
+class _Sizes(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_int64) for name in INTEGERS), ("cutoff", ctypes.c_double)]
+
+
+class _Weights(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_void_p)
+        for name in (
+            *("center", "other", "factor", "radial", "score", "score_bias", "value", "value_bias", "query"),
+            *("query_bias", "angular", "attended", "direct", "direct_bias", "gate", "gate_bias", "weight"),
+            "weight_bias",
+        )
+    ]
+
+
+def has_kernel(model: EnergyModel) -> bool:
+    """Whether the kernel computes what the model's attention does."""
+    return type(model) is DEQAttention and model.attention.n_heads <= MAX_HEADS
+
+
+def with_kernel(model: EnergyModel) -> EnergyModel:
+    """The model with its attention in C++; weights are shared.
+
+    Raises:
+        RuntimeError: where the library cannot be built or loaded.
+    """
+    assert isinstance(model, DEQAttention)
+    found, attention = copy.copy(model), copy.copy(model.attention)
+    attention.kernel = AttentionKernel(model.attention)
+    found._modules = {**model._modules, "attention": attention}
+    return found
+
+
+class AttentionKernel:
+    """What `NeighborAttention` pools from an atom's neighbours, and its message gates.
+
+    Args:
+        attention: whose weights are read, again where they have changed.
+    """
+
+    def __init__(self, attention: NeighborAttention) -> None:
+        if not is_built():  # as in a worker on another machine
+            build()
+        library = load()
+        if library is None:
+            raise RuntimeError("the compiled kernels cannot be loaded; leave out compile='native'")
+        self.library, self.attention = library, attention
+        self._handle: ctypes.c_void_p | None = None
+        self._version: Any = None
+
+    def __call__(self, r: Tensor, unit: Tensor, species: Tensor, near: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Pooled tokens, sums of the attention's weights, density, gates; arguments as of `NeighborAttention`."""
+        found: tuple[Tensor, ...] = _Attention.apply(self, r, unit, species, near, mask)  # type: ignore[no-untyped-call]
+        return found
+
+    def run(
+        self,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[Tensor, ...] = (),
+        cotangents: tuple[Tensor, ...] = (),
+        gradients: tuple[Tensor, ...] = (),
+    ) -> None:
+        """Fill the outputs, or the gradients of `r` and `unit` from cotangents of the outputs."""
+        name, (n_atoms, n_slots) = NAMES[inputs[0].dtype], inputs[-1].shape
+        tensors = [*inputs, *(outputs or [None] * 4), *(cotangents or [None] * 4), *(gradients or [None] * 2)]
+        sizes = (torch.get_num_threads(), n_atoms, n_slots)
+        getattr(self.library, f"run_{name}")(self._weights(name), *map(ctypes.c_int64, sizes), *map(_pointer, tensors))
+
+    def shapes(self, n_atoms: int, n_slots: int) -> tuple[tuple[int, ...], ...]:
+        """Of the four outputs."""
+        a = self.attention
+        n_token, n_edge = a.angular.shape[1], a.center.shape[1]
+        density = (n_atoms, (a.l_max + 1) ** 2, n_edge)
+        return (n_atoms, n_token), (n_atoms, a.n_heads), density, (n_atoms, n_slots, a.gate.weight.shape[1])
+
+    def _weights(self, name: str) -> ctypes.c_void_p:
+        """The kernel's copy of the weights."""
+        a = self.attention
+        version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in a.parameters()]
+        if self._handle is None or version != self._version or any(count is None for _, count in version):
+            self._free()
+            tensors: dict[str, Tensor] = {"center": a.center, "other": a.other, "angular": a.angular}
+            if a.separable:
+                tensors["factor"] = a.factor
+            for matrix in MATRICES:
+                layer = getattr(a, matrix)
+                tensors[matrix] = layer.weight
+                if layer.bias is not None:
+                    tensors[f"{matrix}_bias"] = layer.bias
+            plain = {key: t.detach().contiguous() for key, t in tensors.items()}
+            integers = (a.n_radial, a.l_max, a.center.shape[1], a.angular.shape[1], a.n_heads, a.gate.weight.shape[1])
+            sizes = _Sizes(*integers, int(a.separable), a.cutoff)
+            make = getattr(self.library, f"make_{name}")
+            make.restype = ctypes.c_void_p
+            weights = _Weights(**{key: t.data_ptr() for key, t in plain.items()})
+            handle = make(ctypes.byref(sizes), ctypes.byref(weights), ctypes.c_int64(len(a.center)))
+            self._handle, self._name, self._version = ctypes.c_void_p(handle), name, version
+        return self._handle
+
+    def _free(self) -> None:
+        if self._handle is not None:
+            getattr(self.library, f"free_{self._name}")(self._handle)
+            self._handle = None
+
+    def __del__(self) -> None:
+        self._free()
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(kernel: AttentionKernel, *inputs: Tensor) -> tuple[Tensor, ...]:
+        inputs = tuple(x.contiguous() for x in inputs)
+        outputs = tuple(inputs[0].new_empty(shape) for shape in kernel.shapes(*inputs[-1].shape))
+        kernel.run(inputs, outputs=outputs)
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
+        ctx.kernel = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+        r_bar, unit_bar = _Gradient.apply(ctx.kernel, *ctx.saved_tensors, *cotangents)  # type: ignore[no-untyped-call]
+        return None, r_bar, unit_bar, None, None, None
+
+
+class _Gradient(torch.autograd.Function):
+    """The backward pass as a function of its own, as torch.func wants what it may not look into."""
+
+    @staticmethod
+    def forward(kernel: AttentionKernel, *tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs = tuple(x.contiguous() for x in tensors[:5])
+        gradients = torch.empty_like(inputs[0]), torch.empty_like(inputs[1])
+        kernel.run(inputs, cotangents=tuple(x.contiguous() for x in tensors[5:]), gradients=gradients)
+        return gradients
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+        raise NotImplementedError("the attention in C++ has first derivatives alone; use compile=False")
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

@@ -1,0 +1,179 @@
+"""The neighbour attention in C++: what torch gives, first and second precision, and a library that is built once."""
+
+import ctypes
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from small_models import small_model
+
+from ase_andersonn import AndersoNN
+from ase_andersonn.engine.native import library
+from ase_andersonn.engine.native.attention import AttentionKernel
+
+pytestmark = pytest.mark.skipif(library.find_compiler() is None, reason="needs a C++ compiler")
+TOLERANCE = {"float32": (1e-6, 1e-5), "float64": (1e-10, 1e-10)}
+"""eV/atom and eV/Å, against torch."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this module's own, in which the library is built."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("kernels")
+        patch.setenv(library.CACHE, str(folder))
+        library.load.cache_clear()
+        library.build()
+        yield folder
+        library.load.cache_clear()
+
+
+def rattled(atoms: Atoms, seed: int = 0) -> Atoms:
+    atoms.rattle(0.08, seed=seed)
+    return atoms
+
+
+def salt() -> Atoms:
+    atoms = rattled(bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+    del atoms[2]
+    return atoms
+
+
+CASES: dict[str, tuple[str, Atoms]] = {
+    "silicon": ("mlearn-pbe", rattled(bulk("Si", cubic=True) * (2, 2, 1))),
+    "copper, large": ("mlearn-pbe-large", rattled(bulk("Cu", cubic=True) * (2, 1, 1))),
+    "ethanol": ("organic", rattled(molecule("CH3CH2OH"))),
+    "salt with a vacancy": ("universal", salt()),
+    "one atom": ("universal", Atoms("Fe")),
+    "more atoms than are evaluated at once": ("mlearn-pbe", rattled(bulk("Si", cubic=True) * (4, 3, 3))),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_it_gives_what_torch_gives(case: str, dtype: str) -> None:
+    name, atoms = CASES[case]
+    tol = 1e-6 if dtype == "float32" else 1e-13
+    one, other = (AndersoNN(name, dtype=dtype, tol=tol, compile=mode) for mode in (False, "native"))
+    energy, forces = TOLERANCE[dtype]
+    np.testing.assert_allclose(other.get_forces(atoms), one.get_forces(atoms), atol=forces)
+    difference = other.get_potential_energy(atoms) - one.get_potential_energy(atoms)
+    assert abs(difference) / len(atoms) < energy
+    if atoms.pbc.all():
+        np.testing.assert_allclose(other.get_stress(atoms), one.get_stress(atoms), atol=forces)
+    assert (one.diagnostics["backend"], other.diagnostics["backend"]) == ("eager", "native")
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"l_max": 0}, {"l_max": 8, "separable": False}, {"n_edge": 6, "n_token": 10, "n_channels": 3}]
+)
+def test_sizes_that_fill_no_register(sizes: dict[str, Any]) -> None:
+    """Outputs and gradients of any sizes, of random weights and cotangents, with padded and empty neighbourhoods."""
+    torch.manual_seed(0)
+    attention = small_model(**sizes).double().attention
+    n_atoms, n_slots = 5, 7
+    r = (0.5 + 4.0 * torch.rand(n_atoms, n_slots, dtype=torch.float64)).requires_grad_()
+    unit = torch.nn.functional.normalize(torch.randn(n_atoms, n_slots, 3, dtype=torch.float64), dim=-1).requires_grad_()
+    species = torch.randint(len(attention.center), (n_atoms,))
+    near = torch.randint(len(attention.center), (n_atoms, n_slots))
+    mask = torch.rand(n_atoms, n_slots) < 0.7
+    mask[2] = False
+    environment = attention.environment(r, unit, attention.pair_species(species, near), mask)
+    gates = attention.message_gates(environment.token, environment.inside)
+    n_token, n_heads = attention.angular.shape[1], attention.n_heads
+    pooled, total = environment.features[:, :n_token], environment.features[:, n_token : n_token + n_heads].expm1()
+    expected = (pooled, total, environment.density, gates)
+    found = AttentionKernel(attention)(r, unit, species, near, mask)
+    cotangents = [torch.randn_like(x) for x in expected]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+    for one, other in zip(
+        torch.autograd.grad(found, (r, unit), cotangents),
+        torch.autograd.grad(expected, (r, unit), cotangents, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(one * mask.view(*mask.shape, *[1] * (one.ndim - 2)), other, rtol=1e-9, atol=1e-11)
+
+
+def test_threads_change_nothing() -> None:
+    atoms = CASES["more atoms than are evaluated at once"][1]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(AndersoNN(compile="native", dtype="float64", warm_start=False, tol=1e-12).get_forces(atoms))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-12)
+
+
+def test_changed_weights_are_noticed() -> None:
+    calc, atoms = AndersoNN(compile="native", dtype="float64"), CASES["silicon"][1]
+    before = calc.get_potential_energy(atoms)
+    with torch.no_grad():
+        calc.model.attention.radial.weight.mul_(1.01)
+    calc.reset()
+    after = calc.get_potential_energy(atoms)
+    assert after != before
+    assert after == pytest.approx(AndersoNN(calc.model, dtype="float64").get_potential_energy(atoms), abs=1e-5)
+
+
+def test_what_has_no_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="'native', of which a DEQCartesian on cpu has no kernels"):
+        AndersoNN(small_model(rank=1), compile="native")
+
+
+def _build(folder: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(library.CACHE, folder)
+        library.build()
+
+
+def test_two_processes_build_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = [multiprocessing.get_context("spawn").Process(target=_build, args=(str(tmp_path),)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    monkeypatch.setenv(library.CACHE, str(tmp_path))
+    assert library.is_built()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".sha256", ".so"], "and leave nothing else"
+
+
+def test_a_damaged_library_is_none(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = library.library_path()
+    monkeypatch.setenv(library.CACHE, str(tmp_path))
+    assert not library.is_built()
+    bad = library.library_path()
+    data = bytearray(good.read_bytes())
+    data[len(data) // 2] ^= 1
+    bad.write_bytes(data)
+    bad.with_suffix(".sha256").write_text(good.with_suffix(".sha256").read_text())
+    assert not library.is_built()
+    library.build()
+    assert library.is_built()
+    assert ctypes.CDLL(str(bad))
+
+
+def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for it is an error; unasked it only costs time."""
+    monkeypatch.setenv(library.CACHE, str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler found"):
+        AndersoNN(compile="native")
+    calc = AndersoNN()
+    calc.get_forces(CASES["silicon"][1])
+    assert calc.diagnostics["backend"] == "eager"
+
+
+def test_auto_uses_what_is_built() -> None:
+    calc = AndersoNN()
+    calc.get_forces(CASES["silicon"][1])
+    assert calc.diagnostics["backend"] == "native"
