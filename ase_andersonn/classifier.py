@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .backends import CompileMode, exact_matmul, own_torch_state, resolve_device, resolve_dtype
+from .batching import pack
 from .checkpoints.checkpoint import load_classifier
 from .classifiers.base import ClassifierModel
 from .labels import LabelSet, label_set
@@ -22,7 +23,7 @@ from .structures.metadata import check_metadata
 from .structures.reading import structure_from
 
 UNCERTAIN = "uncertain"
-BLOCK_ROWS = 2000
+BLOCK_ATOMS = 2000
 """Atoms evaluated at once with `batch_size="auto"`."""
 READ_AHEAD = 512
 """Structures that are prepared before they are evaluated in blocks of similar size."""
@@ -189,18 +190,14 @@ class StructureClassifier:
 
     def _blocks(self, waiting: dict[int, list[Any]], batch_size: int | Literal["auto"]) -> list[list[int]]:
         """Indices in blocks of similar width."""
-        sizes = {index: self.models[0].size(samples[0]) for index, samples in waiting.items()}
-        most = math.inf if batch_size == "auto" else batch_size
-        rows = BLOCK_ROWS if batch_size == "auto" else math.inf
-        blocks: list[list[int]] = []
-        free = 0.0
-        for index in sorted(sizes, key=lambda i: (sizes[i][1], i)):
-            if not blocks or sizes[index][0] > free or len(blocks[-1]) >= most:
-                blocks.append([])
-                free = rows
-            blocks[-1].append(index)
-            free -= sizes[index][0]
-        return blocks
+        keys, sizes = list(waiting), [self.models[0].size(samples[0]) for samples in waiting.values()]
+        order = sorted(range(len(keys)), key=lambda k: (sizes[k][1], keys[k]))
+        n_atoms = [rows for rows, _ in sizes]
+        if batch_size == "auto":
+            blocks = pack(n_atoms, BLOCK_ATOMS, order)
+        else:
+            blocks = pack(n_atoms, math.inf, order, max_items=batch_size)
+        return [[keys[k] for k in block] for block in blocks]
 
     @torch.inference_mode()
     def _evaluate(self, samples: Sequence[list[Any]]) -> list[Prediction | Exception]:

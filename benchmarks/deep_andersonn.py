@@ -32,10 +32,10 @@ from common import RESULTS, interleaved, machine, rotated, write_results
 from deep_andersonn_report import draw, report
 
 from ase_andersonn.checkpoints.checkpoint import load_classifier
-from ase_andersonn.classifiers.batch import GraphBatch
 from ase_andersonn.classifiers.graph_classifier import GraphClassifier
 from ase_andersonn.classifiers.layers.implicit_cell import CellSolver, equilibrium
-from ase_andersonn.solvers import Anderson, Picard, Solver
+from ase_andersonn.solvers import Anderson, Picard, Segments, Solver
+from ase_andersonn.structures.samples import SampleBatch
 from ase_andersonn.training.classification import ClassifierTrainConfig, ClassifierTrainer
 from ase_andersonn.training.classification.data import LabelledSamples
 from ase_andersonn.training.classification.table import read_entries
@@ -67,10 +67,10 @@ class Cells:
         batches: blocks of structures.
     """
 
-    def __init__(self, model: GraphClassifier, batches: Sequence[GraphBatch]) -> None:
+    def __init__(self, model: GraphClassifier, batches: Sequence[SampleBatch]) -> None:
         self.model, self.batches = model, batches
         with torch.no_grad():
-            self.injections = [model.encode(*model.edge_inputs(batch), batch.mask) for batch in batches]
+            self.injections = [model.encode(*model.edge_inputs(batch), batch.graph.mask) for batch in batches]
 
     @torch.no_grad()
     def solve(self, solver: Solver, tol: float, max_steps: int = MAX_STEPS) -> dict[str, Any]:
@@ -79,7 +79,9 @@ class Cells:
         found = []
         for batch, injection in zip(self.batches, self.injections, strict=True):
             settings = CellSolver(solver, tol, max_steps)
-            equilibrium(injection, weights, batch.neighbors, batch.reverse, batch.segments, settings)
+            graph = batch.graph
+            segments = Segments(graph.system, graph.n_systems)
+            equilibrium(injection, weights, graph.neighbors, graph.reverse, segments, settings)
             assert settings.forward is not None
             found.append(settings.forward)
         steps, residual = torch.cat([s.steps for s in found]).double(), torch.cat([s.residual for s in found])
@@ -104,7 +106,7 @@ class Cells:
         return {"median": float(found.median()), "largest": float(found.max())}
 
 
-def batches_of(model: GraphClassifier, data: LabelledSamples) -> tuple[list[GraphBatch], torch.Tensor]:
+def batches_of(model: GraphClassifier, data: LabelledSamples) -> tuple[list[SampleBatch], torch.Tensor]:
     """Blocks of similar width, and their labels in that order."""
     blocks = data.blocks(range(len(data)), ROWS)
     order = [index for block in blocks for index in block]

@@ -30,6 +30,7 @@ from ase_andersonn.cli.label_picture import write_picture
 from ase_andersonn.cli.label_table import named_structures, write_answers
 from ase_andersonn.labels import ELECTRONIC, POLARITY
 from ase_andersonn.potentials.interface import ConvergenceError
+from ase_andersonn.structures import SampleBatch
 
 SMALL = {"cutoff": 4.0, "n_radial": 4, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2}
 SMALLER = {"n_hidden": 16, "n_pooled": 8, "n_features": 8}
@@ -134,8 +135,8 @@ def test_a_block_without_memory_is_tried_one_by_one(
     model = classifier.models[0]
     embed = model.embed
 
-    def greedy(batch: object) -> torch.Tensor:
-        if batch.segments.n > 1 or len(batch.numbers) > 30:  # type: ignore[attr-defined]
+    def greedy(batch: SampleBatch) -> torch.Tensor:
+        if batch.graph.n_systems > 1 or batch.graph.n_atoms > 30:
             raise RuntimeError("out of memory")
         return embed(batch)
 

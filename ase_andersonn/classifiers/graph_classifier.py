@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from ase import Atoms
@@ -28,17 +28,20 @@ from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.neighbor_attention import NeighborAttention, Neighborhood, PairSpecies
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.nn.spherical_harmonics import L_MAX
-from ase_andersonn.solvers import Anderson, Solution, Solver
+from ase_andersonn.solvers import Anderson, Segments, Solution, Solver
+from ase_andersonn.structures.convert import check_lengths
 from ase_andersonn.structures.elements import element_properties
 from ase_andersonn.structures.graph import bucket
 
 from .base import ClassifierModel, SolveStatistics
-from .batch import GraphBatch, GraphSample, collate_graphs, graph_sample
-from .features.composition import n_composition_features
-from .features.pores import n_pore_features
+from .features.composition import composition_features, n_composition_features
+from .features.pores import n_pore_features, pore_features
 from .layers.atom_pooling import AtomPooling, total
 from .layers.implicit_cell import CellSolver, cotangents, equilibrium, spectral_radius
 from .layers.standardize import Standardize
+
+if TYPE_CHECKING:
+    from ase_andersonn.structures.samples import Sample, SampleBatch
 
 
 @dataclass(frozen=True)
@@ -191,30 +194,43 @@ class GraphClassifier(ClassifierModel):
 
     # Structures as tensors
 
-    def sample(self, structure: Atoms) -> GraphSample:
+    def sample(self, structure: Atoms) -> Sample:
         """See `ClassifierModel.sample`."""
-        return graph_sample(structure, self.config.cutoff, pores=self.config.pores)
+        from ase_andersonn.structures.samples import find_edges, make_sample  # torch_geometric takes a second
 
-    def size(self, sample: GraphSample) -> tuple[int, int]:
+        edges = find_edges(structure, self.config.cutoff)
+        check_lengths(structure.numbers, edges)
+        from_center = structure.positions - structure.positions.mean(0)
+        fields = {"composition": composition_features(structure)[None]}
+        fields["from_center"] = 0.0 * from_center if structure.pbc.any() else from_center
+        if self.config.pores:
+            fields["pores"] = pore_features(structure)[None]
+        kept = {name: torch.tensor(values, dtype=torch.float32) for name, values in fields.items()}
+        return make_sample(structure, edges, dtype=torch.float32, **kept)
+
+    def size(self, sample: Sample) -> tuple[int, int]:
         """See `ClassifierModel.size`."""
         n_atoms = len(sample.numbers)
         return n_atoms, bucket(int(torch.bincount(sample.center, minlength=n_atoms).max()))
 
-    def collate(self, samples: Sequence[GraphSample]) -> GraphBatch:
+    def collate(self, samples: Sequence[Sample]) -> SampleBatch:
         """See `ClassifierModel.collate`."""
-        return collate_graphs(samples, self.learned.device, self.learned.dtype)
+        from ase_andersonn.structures.samples import SampleBatch, collate
+
+        graph, fields = collate(samples, dtype=self.learned.dtype, device=self.learned.device)
+        return SampleBatch(graph, {name: values.to(self.learned) for name, values in fields.items()})
 
     @torch.no_grad()
-    def calibrate(self, samples: Sequence[GraphSample]) -> None:
+    def calibrate(self, samples: Sequence[Sample]) -> None:
         """Measure mean and standard deviation of the inputs of the networks."""
         features = []
         for start in range(0, len(samples), 32):
             batch = self.collate(samples[start : start + 32])
-            features.append(self.neighborhood(*self.edge_inputs(batch)[:-1], batch.mask).features)
+            features.append(self.neighborhood(*self.edge_inputs(batch)[:-1], batch.graph.mask).features)
         self.standardize.fit(torch.cat(features))
-        self.composition.fit(torch.stack([s.composition for s in samples]).to(self.learned))
+        self.composition.fit(torch.cat([s.composition for s in samples]).to(self.learned))
         if self.pores is not None:
-            self.pores.fit(torch.stack([s.pores for s in samples]).to(self.learned))
+            self.pores.fit(torch.cat([s.pores for s in samples]).to(self.learned))
 
     # The network
 
@@ -227,12 +243,12 @@ class GraphClassifier(ClassifierModel):
         found: Tensor = self.element_network(self.properties) + learned
         return found
 
-    def edge_inputs(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def edge_inputs(self, batch: SampleBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vectors, the elements' part for the atoms and for their neighbours, and each atom's element vector."""
         elements = self.elements()
         center, other = self.center(elements), self.other(elements)
-        others = other[batch.numbers][batch.neighbors]
-        return batch.vectors, center[batch.numbers], others, elements[batch.numbers]
+        numbers = batch.graph.numbers
+        return batch.graph.vectors, center[numbers], other[numbers][batch.graph.neighbors], elements[numbers]
 
     def neighborhood(self, vectors: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
         """What the attention sees of each atom's surroundings."""
@@ -245,23 +261,26 @@ class GraphClassifier(ClassifierModel):
         u, v = self.inject(silu(self.first(torch.cat([self.standardize(features), own], -1)))).chunk(2, -1)
         return Injection(u, v, gates)
 
-    def embed(self, batch: GraphBatch) -> Tensor:
+    def embed(self, batch: SampleBatch) -> Tensor:
         """See `ClassifierModel.embed`."""
         z, own, injection = self.equilibrium(batch)
-        system, n_per_system = batch.segments.index, batch.segments.lengths
+        system, n_per_system = batch.graph.system, batch.graph.n_per_system
         telling = []
         if self.config.n_dipoles:
             telling.append(self.dipoles(z, injection.gates, batch))
         if self.pores is not None:
-            telling.append(self.pores(batch.pores))
+            telling.append(self.pores(batch.fields["pores"]))
         pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
-        features: Tensor = self.readout(torch.cat([pooled, self.composition(batch.composition), *telling], -1))
+        features: Tensor = self.readout(
+            torch.cat([pooled, self.composition(batch.fields["composition"]), *telling], -1)
+        )
         return features if self.direct is None else features + self.direct(torch.cat(telling, -1))
 
-    def equilibrium(self, batch: GraphBatch) -> tuple[Tensor, Tensor, Injection]:
+    def equilibrium(self, batch: SampleBatch) -> tuple[Tensor, Tensor, Injection]:
         """`z*` [n_atoms, n_channels], the elements' vectors of the atoms [n_atoms, n_element], the geometry's part."""
         inputs = self.edge_inputs(batch)
-        injection = self._encode(*inputs, batch.mask)
+        graph = batch.graph
+        injection = self._encode(*inputs, graph.mask)
         solver = CellSolver(
             self.solver,
             self.config.training_tolerance if self.training else self.config.tolerance,
@@ -271,7 +290,8 @@ class GraphClassifier(ClassifierModel):
             cotangents=self._cotangents,
             adjoint_solved=self._adjoint_solved,
         )
-        z = equilibrium(injection, self.cell.weights(), batch.neighbors, batch.reverse, batch.segments, solver)
+        segments = Segments(graph.system, graph.n_systems)
+        z = equilibrium(injection, self.cell.weights(), graph.neighbors, graph.reverse, segments, solver)
         assert solver.forward is not None
         self.statistics = _statistics(solver.forward)
         return z, inputs[-1], injection
@@ -280,24 +300,26 @@ class GraphClassifier(ClassifierModel):
         self.adjoint_statistics = _statistics(found)
 
     @torch.no_grad()
-    def spectral_radius(self, batch: GraphBatch) -> Tensor:
+    def spectral_radius(self, batch: SampleBatch) -> Tensor:
         """`ρ(∂f/∂z)` at the equilibrium of each structure [n_systems]; what is below 1 converges by plain iteration."""
         z, _, injection = self.equilibrium(batch)
-        return spectral_radius(z, injection, self.cell.weights(), batch.neighbors, batch.segments)
+        segments = Segments(batch.graph.system, batch.graph.n_systems)
+        return spectral_radius(z, injection, self.cell.weights(), batch.graph.neighbors, segments)
 
-    def dipoles(self, z: Tensor, gates: Tensor, batch: GraphBatch) -> Tensor:
+    def dipoles(self, z: Tensor, gates: Tensor, batch: SampleBatch) -> Tensor:
         """`|Σ_i (q_i − q̄) r_i + m_i|` [n_systems, n_dipoles], `q = C z`, `m_i = M Σ_j (g_ij ∘ z_j) d_ij`.
 
         In units of the charges times Å; 0 for what repeats.
         """
         assert self.charges is not None
         assert self.moments is not None
-        system, n = batch.segments.index, batch.segments.n
+        graph, positions = batch.graph, batch.fields["from_center"]
+        system, n = graph.system, graph.n_systems
         charges = self.charges(z)
-        mean = total(charges, system, n) / batch.segments.lengths[:, None]
-        messages = batch.vectors.transpose(1, 2) @ (gates * z[batch.neighbors])
-        moments = batch.positions[:, :, None] * (charges - mean[system])[:, None] + self.moments(messages)
-        alone = total(batch.positions.abs(), system, n).sum(-1) > 0.0
+        mean = total(charges, system, n) / graph.n_per_system[:, None]
+        messages = graph.vectors.transpose(1, 2) @ (gates * z[graph.neighbors])
+        moments = positions[:, :, None] * (charges - mean[system])[:, None] + self.moments(messages)
+        alone = total(positions.abs(), system, n).sum(-1) > 0.0
         sums = total(moments.flatten(1), system, n).view(n, 3, -1) * alone[:, None, None]
         return (sums.square().sum(1) + 1e-6).sqrt()
 

@@ -14,6 +14,7 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from ase_andersonn.backends import exact_matmul
+from ase_andersonn.batching import pack
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import (
     ROUND_OFF,
@@ -132,7 +133,8 @@ class DirectEvaluator(Evaluator):
         """See `Evaluator.calculate_many`."""
         results: list[dict[str, Any]] = []
         far: list[NDArray[np.float64]] = []
-        for chunk in _chunks(structures, batch_atoms):
+        for indices in pack([len(atoms) for atoms in structures], batch_atoms):
+            chunk = [structures[i] for i in indices]
             graph = graph_from_atoms(
                 chunk, self.model.edge_cutoff, dtype=self.settings.dtype, device=self.settings.device
             )
@@ -237,19 +239,6 @@ class _Last(NamedTuple):
             return True
         moved, _ = find_mic(atoms.positions - self.positions, atoms.cell, atoms.pbc)
         return bool(np.square(moved).sum(1).max() > NEARBY**2)
-
-
-def _chunks(frames: Sequence[Atoms], batch_atoms: int) -> list[list[Atoms]]:
-    """Consecutive frames of at most about `batch_atoms` atoms."""
-    chunks: list[list[Atoms]] = []
-    filled = batch_atoms
-    for frame in frames:
-        if filled + len(frame) > batch_atoms:
-            chunks.append([])
-            filled = 0
-        chunks[-1].append(frame)
-        filled += len(frame)
-    return chunks
 
 
 def _voigt(stress: torch.Tensor) -> NDArray[np.float64]:

@@ -6,27 +6,31 @@ from ase_andersonn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .convert import check_atoms, to_atoms
-    from .graph import Graph, bucket, graph_from_atoms, graph_from_batch, pad_edges, to_data
+    from .graph import Graph, bucket, graph_from_atoms, pad_edges
     from .neighbors import Edges, NeighborList, neighbor_edges
+    from .samples import Sample, SampleBatch, collate, find_edges, make_sample
 
 __all__ = [
     "Edges",
     "Graph",
     "NeighborList",
+    "Sample",
+    "SampleBatch",
     "bucket",
     "check_atoms",
+    "collate",
+    "find_edges",
     "graph_from_atoms",
-    "graph_from_batch",
+    "make_sample",
     "neighbor_edges",
     "pad_edges",
     "to_atoms",
-    "to_data",
 ]
 
-_GRAPH = ("Graph", "bucket", "graph_from_atoms", "graph_from_batch", "pad_edges", "to_data")
 _HOMES = {
     **dict.fromkeys(("check_atoms", "to_atoms"), ".convert"),
-    **dict.fromkeys(_GRAPH, ".graph"),
+    **dict.fromkeys(("Graph", "bucket", "graph_from_atoms", "pad_edges"), ".graph"),
     **dict.fromkeys(("Edges", "NeighborList", "neighbor_edges"), ".neighbors"),
+    **dict.fromkeys(("Sample", "SampleBatch", "collate", "find_edges", "make_sample"), ".samples"),
 }
 __getattr__ = lazy_names(__name__, _HOMES)

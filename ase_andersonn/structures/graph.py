@@ -3,7 +3,7 @@
     vectors[i, k] = positions[j] + offset @ cell - positions[i],    j = neighbors[i, k]
 
 computed in float64 and rounded once to the model's precision. The number of neighbours is padded up to a bucket, so
-that compiled code is not compiled again as it moves. torch_geometric carries graphs between data sets and loaders.
+that compiled code is not compiled again as it moves. Data sets hold `samples.Sample`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
 from .convert import check_atoms, check_sites
 from .neighbors import Cutoff, Edges, NeighborList, edges_of, extremes_of
 from .neighbors_cuda import device_edges, finds_edges_on
-
-if TYPE_CHECKING:
-    from .edge_data import EdgeData
 
 BUCKET = 8
 
@@ -238,72 +234,3 @@ def _starts(parts: Sequence[Any]) -> Any:
 
 def _volume(atoms: Atoms) -> float:
     return abs(float(np.linalg.det(atoms.cell.array))) if atoms.pbc.all() else float("nan")
-
-
-def to_data(atoms: Atoms, cutoff: Cutoff) -> EdgeData:
-    """The structure with its edges as torch_geometric's Data, for data sets and loaders.
-
-    Fields: ``numbers``, ``pos`` [n_atoms, 3], ``cell`` [1, 3, 3], ``pbc`` [1, 3]; ``center``, ``other``, ``offset``,
-    ``reverse`` as in `Edges`; and, where the attached calculator holds them, the labels ``energy`` [1], ``forces``
-    [n_atoms, 3], ``stress`` [1, 3, 3]. All in float64, int64 and bool.
-
-    Raises:
-        ValueError: for a structure that has no energy (see `check_atoms`).
-    """
-    from .edge_data import EdgeData  # importing torch_geometric takes a second
-
-    check_atoms(atoms, sites=False)
-    edges = _edges([atoms], cutoff)
-    return EdgeData(
-        numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
-        pos=torch.tensor(atoms.positions, dtype=torch.float64),
-        cell=torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
-        pbc=torch.tensor(atoms.pbc)[None],
-        center=torch.from_numpy(edges.center),
-        other=torch.from_numpy(edges.other),
-        offset=torch.from_numpy(edges.offset).long(),
-        reverse=torch.from_numpy(edges.reverse),
-        num_nodes=len(atoms),
-        **_labels(atoms),
-    )
-
-
-def _labels(atoms: Atoms) -> dict[str, Tensor]:
-    """What the attached calculator has already computed for the structure as it is; nothing is computed here."""
-    if atoms.calc is None:
-        return {}
-    given = {
-        name: atoms.calc.get_property(name, atoms, allow_calculation=False) for name in ("energy", "forces", "stress")
-    }
-    found = {name: np.asarray(value, np.float64) for name, value in given.items() if value is not None}
-    if "stress" in found and found["stress"].shape == (6,):
-        found["stress"] = voigt_6_to_full_3x3_stress(found["stress"])
-    shapes = {"energy": (1,), "forces": (-1, 3), "stress": (1, 3, 3)}
-    return {name: torch.tensor(value.reshape(shapes[name])) for name, value in found.items()}
-
-
-def graph_from_batch(batch: EdgeData, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Graph:
-    """The graph of a torch_geometric Batch (or of a single Data) made of what `to_data` returns.
-
-    Args:
-        batch: structures with edges.
-        dtype: precision of the vectors.
-        device: where the graph lives and its padded matrix is made.
-    """
-    names = ("numbers", "pos", "cell", "pbc", "center", "other", "offset", "reverse")
-    numbers, pos, cell, pbc, center, other, offset, reverse = (batch[name].to(device) for name in names)
-    system = torch.zeros_like(numbers) if batch.get("batch") is None else batch["batch"].to(device)
-    shift = (offset.to(pos.dtype)[:, None] @ cell[system[center]]).squeeze(1)
-    vectors = (pos[other] - pos[center] + shift).to(dtype)
-    padded, neighbors, mask, backward = pad_edges(center, other, reverse, vectors, len(numbers))
-    return Graph(
-        numbers=numbers,
-        vectors=padded,
-        neighbors=neighbors,
-        mask=mask,
-        reverse=backward,
-        system=system,
-        n_systems=len(cell),
-        volume=torch.where(pbc.all(1), torch.linalg.det(cell).abs(), torch.nan).to(dtype),
-        n_per_system=torch.bincount(system, minlength=len(cell)),
-    )

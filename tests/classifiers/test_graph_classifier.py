@@ -97,11 +97,12 @@ def test_elements_never_seen_have_an_answer_of_their_own(model: GraphClassifier)
 
 def test_the_cell_contracts(model: GraphClassifier) -> None:
     batch = model.prepare([atoms.repeat(2) for atoms in salts()])
-    injection = model.encode(*model.edge_inputs(batch), batch.mask)
+    graph = batch.graph
+    injection = model.encode(*model.edge_inputs(batch), graph.mask)
     weights = model.cell.weights()
     torch.manual_seed(0)
-    y, z = torch.randn(2, len(batch.numbers), SMALL.n_channels, dtype=torch.float64)
-    moved = apply_cell(y, injection, batch.neighbors, weights) - apply_cell(z, injection, batch.neighbors, weights)
+    y, z = torch.randn(2, graph.n_atoms, SMALL.n_channels, dtype=torch.float64)
+    moved = apply_cell(y, injection, graph.neighbors, weights) - apply_cell(z, injection, graph.neighbors, weights)
     assert moved.norm(dim=1).max() <= SMALL.contraction * (y - z).norm(dim=1).max() + 1e-12
 
 
@@ -141,7 +142,7 @@ def test_without_voids_nothing_is_added() -> None:
         "pores.std",
         "direct.weight",
     }
-    assert GraphClassifier(SMALL).sample(bulk("Cu")).pores.shape == (0,)
+    assert "pores" not in GraphClassifier(SMALL).sample(bulk("Cu"))
 
 
 # The fixed point's derivatives

@@ -13,7 +13,7 @@ from input_structures import STRUCTURES
 from phonopy.structure.atoms import PhonopyAtoms
 from pymatgen.core import IStructure, Lattice, Molecule, Structure
 
-from ase_andersonn.structures import check_atoms, graph_from_atoms, neighbor_edges, to_atoms, to_data
+from ase_andersonn.structures import check_atoms, find_edges, graph_from_atoms, neighbor_edges, to_atoms
 from ase_andersonn.structures.convert import check_lengths
 
 CELL = [[3.0, 0.0, 0.0], [1.0, 3.0, 0.0], [0.0, 1.0, 4.0]]
@@ -118,7 +118,7 @@ def test_bad_structures_have_clear_errors(name: str) -> None:
         with pytest.raises(ValueError, match=text):
             graph_from_atoms(atoms, 3.0)
         with pytest.raises(ValueError, match=text):
-            to_data(atoms, 3.0)
+            find_edges(atoms, 3.0)
 
 
 def test_an_error_in_a_batch_names_the_structure() -> None:

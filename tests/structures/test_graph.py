@@ -1,4 +1,4 @@
-"""The padded neighbour matrix, its batches, and torch_geometric's way there."""
+"""The padded neighbour matrix, its batches, and samples collated to it."""
 
 import pickle
 from dataclasses import fields
@@ -7,17 +7,24 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.build import bulk
 from hypothesis import given
 from hypothesis import strategies as st
 from input_structures import STRUCTURES
-from torch_geometric.data import Batch
-from torch_geometric.loader import DataLoader
+from torch.utils.data import DataLoader
 
 from ase_andersonn.properties import GRAPH, check_shapes
-from ase_andersonn.structures import Graph, NeighborList, bucket, graph_from_atoms, graph_from_batch, pad_edges, to_data
+from ase_andersonn.structures import (
+    Graph,
+    NeighborList,
+    Sample,
+    bucket,
+    collate,
+    find_edges,
+    graph_from_atoms,
+    make_sample,
+    pad_edges,
+)
 from ase_andersonn.structures.neighbors import neighbor_edges
 
 CUTOFF = 4.2
@@ -103,26 +110,38 @@ def test_a_batch_is_the_graphs_of_its_structures(names: list[str]) -> None:
     assert_same(graph, concatenated([graph_of(system) for system in systems]))
 
 
+def sample(atoms: Atoms, **fields: torch.Tensor) -> Sample:
+    return make_sample(atoms, find_edges(atoms, CUTOFF), **fields)
+
+
 @given(names=some_structures)
-def test_torch_geometric_gives_the_same_graph(names: list[str]) -> None:
+def test_collated_samples_give_the_same_graph(names: list[str]) -> None:
     systems = [STRUCTURES[name] for name in names]
-    batch = Batch.from_data_list([to_data(system, CUTOFF) for system in systems])
-    graph = graph_from_batch(batch, dtype=torch.float64)
+    graph = collate([sample(system) for system in systems], dtype=torch.float64).graph
     check_laws(graph)
     assert_same(graph, graph_of(systems), tol=1e-12)
 
 
-def test_a_single_data_is_a_batch_of_one() -> None:
-    graph = graph_from_batch(to_data(STRUCTURES["skewed"], CUTOFF), dtype=torch.float64)
-    assert_same(graph, graph_of(STRUCTURES["skewed"]), tol=1e-12)
+def test_further_fields_are_concatenated_and_keep_their_precision() -> None:
+    parts = [
+        sample(
+            STRUCTURES[name], charges=torch.full((len(STRUCTURES[name]), 2), k), dipole=torch.ones(1, 3).double() * k
+        )
+        for k, name in enumerate(("bulk", "molecule"))
+    ]
+    fields = collate(parts).fields
+    assert set(fields) == {"charges", "dipole"}
+    assert fields["charges"].tolist() == [[0, 0]] * len(STRUCTURES["bulk"]) + [[1, 1]] * len(STRUCTURES["molecule"])
+    assert fields["dipole"].tolist() == [[0.0] * 3, [1.0] * 3]
+    assert fields["dipole"].dtype == torch.float64
 
 
-def test_loaders_with_workers_and_pickle() -> None:
-    data = [to_data(STRUCTURES[name], CUTOFF) for name in ("bulk", "molecule", "skewed")]
-    loader = DataLoader(data, batch_size=3, num_workers=1, multiprocessing_context="fork")
-    again = Batch.from_data_list(pickle.loads(pickle.dumps(data)))
+def test_samples_pass_through_loaders_with_workers_and_pickle() -> None:
+    samples = [sample(STRUCTURES[name]) for name in ("bulk", "molecule", "skewed")]
+    loader = DataLoader(samples, batch_size=3, num_workers=1, multiprocessing_context="fork", collate_fn=collate)  # type: ignore[arg-type]
+    again = collate(pickle.loads(pickle.dumps(samples)))
     for batch in loader:
-        assert_same(graph_from_batch(batch), graph_from_batch(again))
+        assert_same(batch.graph, again.graph)
 
 
 def test_a_neighbour_list_gives_the_same_graph() -> None:
@@ -187,33 +206,3 @@ def test_requests_that_make_no_graph() -> None:
         graph_from_atoms([bulk("Cu")] * 2, CUTOFF, neighbor_list=NeighborList(CUTOFF))
     with pytest.raises(ValueError, match=r"made for 3\.0 Å, the graph needs 4\.2 Å"):
         graph_from_atoms(bulk("Cu"), CUTOFF, neighbor_list=NeighborList(3.0))
-
-
-def test_labels_are_those_of_the_attached_calculator() -> None:
-    atoms = bulk("Cu") * (2, 1, 1)
-    atoms.rattle(0.1)
-    assert not {"energy", "forces", "stress"} & set(to_data(atoms, CUTOFF).keys())
-    atoms.calc = EMT()
-    energy, forces, stress = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)
-    data = to_data(atoms, CUTOFF)
-    assert data.energy.shape == (1,)
-    assert data.energy.item() == energy
-    np.testing.assert_array_equal(data.forces, forces)
-    np.testing.assert_array_equal(data.stress, stress[None])
-    batch = Batch.from_data_list([data, data])
-    assert (batch.energy.shape, batch.forces.shape, batch.stress.shape) == ((2,), (4, 3), (2, 3, 3))
-
-
-def test_nothing_is_computed_for_a_label() -> None:
-    atoms = bulk("Cu")
-    atoms.calc = EMT()
-    assert "energy" not in to_data(atoms, CUTOFF)
-    assert atoms.calc.results == {}
-
-
-def test_labels_of_another_geometry_are_left_out() -> None:
-    atoms = molecule("H2O")
-    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((3, 3)))
-    assert "energy" in to_data(atoms, CUTOFF)
-    atoms.positions[0] += 0.1
-    assert "energy" not in to_data(atoms, CUTOFF)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ase_andersonn.batching import pack
 from ase_andersonn.classifiers.base import ClassifierModel
 from ase_andersonn.training.data.fingerprint import fingerprint
 
@@ -61,15 +62,7 @@ class LabelledSamples:
 
     def blocks(self, indices: Sequence[int], most_rows: int) -> list[list[int]]:
         """The indices in groups of similar width with at most so many rows each; a larger sample is alone."""
-        blocks: list[list[int]] = []
-        free = 0
-        for index in sorted(indices, key=lambda i: (self.sizes[i][1], i)):
-            if not blocks or self.sizes[index][0] > free:
-                blocks.append([])
-                free = most_rows
-            blocks[-1].append(index)
-            free -= self.sizes[index][0]
-        return blocks
+        return pack([rows for rows, _ in self.sizes], most_rows, sorted(indices, key=lambda i: (self.sizes[i][1], i)))
 
 
 def _arrays(entry: Entry) -> list[Any]:

@@ -4,16 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
-from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 
-from ase_andersonn.structures.graph import Graph, bucket, graph_from_batch, to_data
+from ase_andersonn.structures.graph import Graph, bucket
 from ase_andersonn.structures.neighbors import Cutoff
+from ase_andersonn.structures.samples import Sample, collate, find_edges, make_sample
 
 from .fingerprint import fingerprint
 from .labels import LabelKeys, labels_of
@@ -41,10 +40,10 @@ class FrameDataset:
 
     def __init__(self, frames: Sequence[Atoms], cutoff: Cutoff, keys: LabelKeys | None = None) -> None:
         self.cutoff = cutoff
-        self.data: list[Data] = []
+        self.data: list[Sample] = []
         for index, atoms in enumerate(frames):
             try:
-                self.data.append(_labelled_data(atoms, cutoff, keys))
+                self.data.append(_labelled_sample(atoms, cutoff, keys))
             except ValueError as error:
                 raise ValueError(f"frame {index}, {atoms.get_chemical_formula()}: {error}") from error
         self.n_atoms = [len(data.numbers) for data in self.data]
@@ -58,10 +57,10 @@ class FrameDataset:
         n = len(chemical_symbols)
         shortest = torch.full((n * n,), torch.inf, dtype=torch.float64)
         for data in self.data:
-            r = _lengths(data)
+            r = torch.linalg.vector_norm(data.vectors, dim=1)
             first, second = data.numbers[data.center], data.numbers[data.other]
             pair = n * torch.minimum(first, second) + torch.maximum(first, second)
-            shortest.scatter_reduce_(0, pair, r.double(), "amin")
+            shortest.scatter_reduce_(0, pair, r, "amin")
         known = shortest.isfinite().nonzero().flatten().tolist()
         return {divmod(pair, n): shortest[pair].item() for pair in known}
 
@@ -103,13 +102,8 @@ class FrameDataset:
 
     def batch(self, indices: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> LabelledBatch:
         """The frames of these indices as one batch."""
-        batch: Any = Batch.from_data_list([self.data[i] for i in indices])
-        graph = graph_from_batch(batch, dtype=dtype, device=device)
-        labels = Targets(
-            batch.energy.to(device),
-            batch.forces.to(device=device, dtype=dtype),
-            batch.stress.to(device=device, dtype=dtype),
-        )
+        graph, fields = collate([self.data[i] for i in indices], device=device, dtype=dtype)
+        labels = Targets(fields["energy"], fields["forces"].to(dtype), fields["stress"].to(dtype))
         return LabelledBatch(graph, labels, Systems(graph.numbers, graph.system, graph.n_per_system, graph.volume))
 
     def fingerprint(self) -> str:
@@ -118,32 +112,28 @@ class FrameDataset:
         return fingerprint([data[name].numpy() for name in names] for data in self.data)
 
 
-def _labelled_data(atoms: Atoms, cutoff: Cutoff, keys: LabelKeys | None) -> Data:
-    """The frame's graph with all three labels, nan where it has none: a batch may mix frames with and without."""
+def _labelled_sample(atoms: Atoms, cutoff: Cutoff, keys: LabelKeys | None) -> Sample:
+    """The frame with all three labels, nan where it has none: a batch may mix frames with and without."""
     labels = labels_of(atoms, keys)
-    data = to_data(atoms, cutoff)
     forces = np.full((len(atoms), 3), np.nan) if labels.forces is None else labels.forces
     stress = np.full((3, 3), np.nan) if labels.stress is None else labels.stress
-    data.energy = torch.tensor([np.nan if labels.energy is None else labels.energy], dtype=torch.float64)
-    data.forces = torch.tensor(forces, dtype=torch.float64)
-    data.stress = torch.tensor(stress, dtype=torch.float64)[None]
-    return data
+    return make_sample(
+        atoms,
+        find_edges(atoms, cutoff),
+        energy=torch.tensor([np.nan if labels.energy is None else labels.energy], dtype=torch.float64),
+        forces=torch.tensor(forces, dtype=torch.float64),
+        stress=torch.tensor(stress, dtype=torch.float64)[None],
+    )
 
 
-def shortest_share(data: Data) -> float:
+def shortest_share(data: Sample) -> float:
     """The length of the shortest edge in units of the sum of its atoms' covalent radii; infinite without edges."""
     radii = torch.tensor(covalent_radii)[data.numbers]
-    return float((_lengths(data) / (radii[data.center] + radii[data.other])).amin()) if len(data.center) else math.inf
+    r = torch.linalg.vector_norm(data.vectors, dim=1)
+    return float((r / (radii[data.center] + radii[data.other])).amin()) if len(r) else math.inf
 
 
-def _lengths(data: Data) -> torch.Tensor:
-    """Of the edges [n_edges], Å."""
-    shift = data.offset.to(data.pos.dtype) @ data.cell[0]
-    r: torch.Tensor = torch.linalg.vector_norm(data.pos[data.other] - data.pos[data.center] + shift, dim=1)
-    return r
-
-
-def _max_neighbors(data: Data) -> int:
+def _max_neighbors(data: Sample) -> int:
     return int(torch.bincount(data.center, minlength=1).max())
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ase_andersonn.batching import pack
+
 
 class BucketSampler:
     """Every frame `repeats` times an epoch, in batches of one neighbour bucket and at most `batch_atoms` atoms.
@@ -48,13 +50,5 @@ class BucketSampler:
         return self._fill(np.arange(len(self.n_atoms)))
 
     def _fill(self, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[list[int]]:
-        batches: list[list[int]] = []
-        for bucket in np.unique(self.buckets):
-            free = 0
-            for frame in order[self.buckets[order] == bucket].tolist():
-                if not batches or self.n_atoms[frame] > free:
-                    batches.append([])
-                    free = self.batch_atoms
-                batches[-1].append(frame)
-                free -= self.n_atoms[frame]
-        return batches
+        buckets = (order[self.buckets[order] == bucket].tolist() for bucket in np.unique(self.buckets))
+        return [batch for frames in buckets for batch in pack(self.n_atoms, self.batch_atoms, frames)]

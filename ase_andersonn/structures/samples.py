@@ -1,0 +1,107 @@
+"""Samples of data sets: a structure with its edges as torch_geometric's Data, several collated to one graph.
+
+Importing this module takes the second that torch_geometric takes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from ase import Atoms
+from torch import Tensor
+from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
+
+from .convert import check_atoms, check_sites
+from .graph import Graph, pad_edges
+from .neighbors import Cutoff, Edges, edges_of
+
+GRAPH_FIELDS = ("numbers", "pos", "cell", "pbc", "center", "other", "reverse", "vectors")
+
+
+class Sample(Data):  # type: ignore[misc]
+    """A structure with its edges and any further fields, one row an atom, an edge or a structure.
+
+    ``numbers`` int64 [n_atoms], ``pos`` float64 [n_atoms, 3], ``cell`` float64 [1, 3, 3], ``pbc`` [1, 3]; ``center``,
+    ``other`` and ``reverse`` int32 [n_edges], ``vectors`` [n_edges, 3], as in `Edges`. Batches count atoms and edges
+    through.
+    """
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key in ("center", "other"):
+            return self.num_nodes
+        return len(self.center) if key == "reverse" else 0
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return 0
+
+
+class SampleBatch(NamedTuple):
+    """Several samples as one graph, and their further fields, concatenated."""
+
+    graph: Graph
+    fields: dict[str, Tensor]
+
+
+def find_edges(atoms: Atoms, cutoff: Cutoff) -> Edges:
+    """The edges of a structure.
+
+    Raises:
+        ValueError: for a structure that has no energy (see `check_atoms`).
+    """
+    check_atoms(atoms, sites=False)
+    edges = edges_of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+    check_sites(edges)
+    return edges
+
+
+def make_sample(atoms: Atoms, edges: Edges, *, dtype: torch.dtype = torch.float64, **fields: Tensor) -> Sample:
+    """The sample of a structure.
+
+    Args:
+        atoms: the structure.
+        edges: see `find_edges`.
+        dtype: precision in which the vectors are kept.
+        **fields: further ones, the first axis over atoms, edges, or of length 1.
+    """
+    center, other, reverse = (torch.tensor(x, dtype=torch.int32) for x in (edges.center, edges.other, edges.reverse))
+    return Sample(
+        numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+        pos=torch.tensor(atoms.positions, dtype=torch.float64),
+        cell=torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
+        pbc=torch.tensor(atoms.pbc)[None],
+        center=center,
+        other=other,
+        reverse=reverse,
+        vectors=torch.tensor(edges.vectors, dtype=dtype),
+        num_nodes=len(atoms),
+        **fields,
+    )
+
+
+def collate(
+    samples: Sequence[Sample], *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> SampleBatch:
+    """Samples as one batch.
+
+    Args:
+        samples: all with the same fields.
+        dtype: precision of the graph; further fields keep theirs.
+        device: where the batch lives and the padded matrix is made.
+    """
+    batch: Any = Batch.from_data_list(list(samples)).to(device)
+    vectors, neighbors, mask, reverse = pad_edges(
+        batch.center.long(), batch.other.long(), batch.reverse.long(), batch.vectors.to(dtype), len(batch.numbers)
+    )
+    graph = Graph(
+        numbers=batch.numbers,
+        vectors=vectors,
+        neighbors=neighbors,
+        mask=mask,
+        reverse=reverse,
+        system=batch.batch,
+        n_systems=len(samples),
+        volume=torch.where(batch.pbc.all(1), torch.linalg.det(batch.cell).abs(), torch.nan).to(dtype),
+        n_per_system=batch.ptr.diff(),
+    )
+    further = [key for key in samples[0].keys() if key not in (*GRAPH_FIELDS, "num_nodes")]  # noqa: SIM118
+    return SampleBatch(graph, {key: batch[key] for key in further})
