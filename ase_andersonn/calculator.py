@@ -32,7 +32,7 @@ from .models.checkpoint import load_model
 from .models.committee import Committee
 from .models.files import DEFAULT_MODEL
 from .models.potential import ConvergenceError, Evaluator, Potential, Settings, warn_caller
-from .models.unseen import unseen
+from .models.unseen import name_of, of_structure, unseen
 from .tiles.auto import evaluator_with_tiles
 from .tiles.settings import Tiles
 
@@ -219,7 +219,7 @@ class AndersoNN(Calculator):
             raise ValueError(f"batch_atoms is {batch_atoms!r}; it has to be a finite number, at least 1.")
         frames = _frames(structures)
         for frame in frames:
-            self._warn_of_the_unseen(frame)
+            self._warn_of_the_unseen(frame, name_of(frame) if len(frames) > 1 else "")
         sizes = [len(frame) for frame in frames]
         with self._turn, threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
@@ -275,21 +275,22 @@ class AndersoNN(Calculator):
             super().reset()  # type: ignore[no-untyped-call]
             self.evaluator.reset()
 
-    def _warn_of_the_unseen(self, atoms: Atoms) -> None:
-        """Say once what the training data had nothing of."""
+    def _warn_of_the_unseen(self, atoms: Atoms, name: str = "") -> None:
+        """Say once what the training data had nothing of; of a structure that has a name, or is one of several, by it."""
         if self._knows(atoms):
             state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
-            self._warn_once((*unseen(self.model.card, atoms, self._told_pairs), *state.ignored()))
+            texts = (*unseen(self.model.card, atoms, self._told_pairs), *state.ignored())
+            self._warn_once(texts, str(atoms.info.get("name") or name))
 
     def _knows(self, atoms: Atoms) -> bool:
         """Whether there are atoms, all of elements of the model; where not, an error will say so."""
         return bool(len(atoms)) and set(atoms.numbers.tolist()) <= set(self.model.elements)
 
-    def _warn_once(self, texts: Iterable[str]) -> None:
+    def _warn_once(self, texts: Iterable[str], name: str = "") -> None:
         for text in texts:
             if text not in self._warned:
                 self._warned.add(text)
-                warn_caller(text)
+                warn_caller(of_structure(name, text) if name else text)
 
 
 class _Turn:

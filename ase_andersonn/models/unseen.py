@@ -1,6 +1,6 @@
 """What of a structure lies outside the training data of a model, as far as can be said without its network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -41,13 +41,12 @@ def unseen(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[int]] | No
         told: pairs of elements that nothing more is said of; those that a sentence names are added.
     """
     yield from _unmet(card, atoms, set() if told is None else told)
-    smallest = card.get("smallest")
-    if smallest and len(atoms) < smallest and not atoms.pbc.any():
+    smallest, periodic = card.get("smallest"), card.get("periodic")
+    if smallest and len(atoms) < smallest and not atoms.pbc.any() and False in (periodic or [False]):
         yield (
             f"the model was not trained on molecules of fewer than {smallest} atoms, this one has {len(atoms)}: "
             f"{EXTRAPOLATION}"
         )
-    periodic = card.get("periodic")
     if periodic and bool(atoms.pbc.any()) not in periodic:
         kind = "periodic structures" if atoms.pbc.any() else "molecules and clusters"
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
@@ -95,10 +94,14 @@ class Contacts:
 
     Args:
         model: the model.
+
+    Attributes:
+        names: of the structures of the present batch, where there are several.
     """
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
+        self.names: Sequence[str] = ()
         self.left = {"near", "unlike"} if model.card else set()
         self.left |= {"lone"} & set(model.card)
         self.rebuilds = self.calls = 0
@@ -119,12 +122,15 @@ class Contacts:
         if not self.left:
             return
         species = self.model.species(graph.numbers)
-        if "near" in self.left and (text := self._near(graph, species)):
-            self.left.remove("near")
-            warn_caller(text)
-        if "lone" in self.left and (text := self._lone(graph)):
-            self.left.remove("lone")
-            warn_caller(text)
+        if "near" in self.left and (found := self._near(graph, species)):
+            self._tell("near", graph, *found)
+        if "lone" in self.left and (found := self._lone(graph)):
+            self._tell("lone", graph, *found)
+
+    def _tell(self, what: str, graph: Graph, atom: int, text: str) -> None:
+        """Warn of an atom's structure, this once."""
+        self.left.remove(what)
+        warn_caller(of_structure(self.names[int(graph.system[atom])], text) if self.names else text)
 
     def extrapolation(self, graph: Graph, found: Equilibrium) -> Tensor | None:
         """How far each atom is from what was learnt [n_atoms]; None where the model does not know.
@@ -147,6 +153,8 @@ class Contacts:
         """
         if scores is None or "unlike" not in self.left:
             return
+        if "lone" in self.model.card:  # of atoms without neighbours it is said that they have none
+            scores = scores.masked_fill(~graph.mask.any(1), 0.0)
         species = self.model.species(graph.numbers)
         out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
         shares = scores / self.model.farthest[species]
@@ -159,20 +167,26 @@ class Contacts:
             whose, score = f"atom {_named(graph, atom)}", f"{float(scores[atom]):.3g}"
         else:
             return
-        self.left.remove("unlike")
+        met = own & graph.mask.any(1)
         r = distances(graph.vectors, graph.mask)
         density = (
             self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.densest[species]
         )
         how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
-        near = float(r.masked_fill(~graph.mask, self.model.cutoff)[own].amin(1).mean())
-        warn_caller(
+        near = f"no neighbour within {self.model.cutoff:g} Å"
+        if bool(met.any()):
+            nearest = r.masked_fill(~graph.mask, torch.inf)[met].amin(1).mean()
+            near = f"the nearest neighbour at {float(nearest):.3g} Å"
+        self._tell(
+            "unlike",
+            graph,
+            int(own.nonzero()[0]),
             f"the structure is outside of the training data: the surroundings of {whose} are {how} in training, with "
-            f"the nearest neighbour at {near:.3g} Å (diagnostics['extrapolation'] is {score}; 1 is the training "
-            f"structure farthest out); {EXTRAPOLATION.replace('them', 'it')}"
+            f"{near} (diagnostics['extrapolation'] is {score}; 1 is the training "
+            f"structure farthest out); {EXTRAPOLATION.replace('them', 'it')}",
         )
 
-    def _near(self, graph: Graph, species: Tensor) -> str:
+    def _near(self, graph: Graph, species: Tensor) -> tuple[int, str] | None:
         shares = (
             graph.vectors.square().sum(-1) / self.model.closest[species[:, None], species[graph.neighbors]].square()
         )
@@ -180,28 +194,38 @@ class Contacts:
         slot = int(shares.argmin())
         share = float(shares.flatten()[slot])
         if share >= 1.0:
-            return ""
+            return None
         i = slot // graph.n_neighbors
         j = int(graph.neighbors.flatten()[slot])
         length = float(graph.vectors.flatten(0, 1)[slot].norm())
         who = "and its own image" if i == j else f"and {_named(graph, j)}"
-        return (
+        return i, (
             f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart; nearer than {length / share**0.5:.3g} Å the "
             "model was not trained on such pairs, and what it says of them is the repulsion of their nuclei."
         )
 
-    def _lone(self, graph: Graph) -> str:
+    def _lone(self, graph: Graph) -> tuple[int, str] | None:
         lone = ~graph.mask.any(1)
         if not bool(lone.any()):
-            return ""
+            return None
         learnt = self.model.card["lone"]
         found = [i for i in lone.nonzero().flatten().tolist() if int(graph.numbers[i]) not in learnt]
         if not found:
-            return ""
-        return (
+            return None
+        return found[0], (
             f"atom {_named(graph, found[0])} has no neighbour within {self.model.cutoff:g} Å, and the model was not "
             f"trained on such atoms of its element: {EXTRAPOLATION}"
         )
+
+
+def name_of(atoms: Atoms) -> str:
+    """What a structure among others is called: `atoms.info["name"]`, or its formula."""
+    return str(atoms.info.get("name") or atoms.symbols)
+
+
+def of_structure(name: str, text: str) -> str:
+    """A warning of one structure among others."""
+    return f"{name}: {text} Of other structures of which the same is true, nothing more is said."
 
 
 def _named(graph: Graph, atom: int) -> str:

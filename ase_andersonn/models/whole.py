@@ -22,7 +22,7 @@ from .base import EnergyModel
 from .derivatives import Evaluation, evaluate
 from .equilibrium import cold_start
 from .potential import ROUND_OFF, ConvergenceError, Evaluator, Settings, warn_caller, warn_of_error
-from .unseen import Contacts
+from .unseen import Contacts, name_of
 from .warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Whole(Evaluator):
             neighbor_list=self.neighbor_list,
         )
         if look:
+            self.contacts.names = [name_of(atoms)] if "name" in atoms.info else ()
             self.contacts.follow(graph, self.neighbor_list.rebuilds)
         listed = time.perf_counter()
         self._follow(atoms, before)
@@ -128,6 +129,7 @@ class Whole(Evaluator):
             graph = graph_from_atoms(
                 chunk, self.model.edge_cutoff, dtype=self.settings.dtype, device=self.settings.device
             )
+            self.contacts.names = list(map(name_of, chunk)) if len(structures) > 1 else ()
             self.contacts.check(graph)
             begun = time.perf_counter()
             with exact_matmul():
