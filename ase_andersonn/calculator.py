@@ -276,7 +276,7 @@ class AndersoNN(Calculator):
             self.evaluator.reset()
 
     def _warn_of_the_unseen(self, atoms: Atoms, name: str = "") -> None:
-        """Say once what the training data had nothing of; of a structure that has a name, or is one of several, by it."""
+        """Say once what the training data had nothing of; by name of a structure that has one, or is one of several."""
         if self._knows(atoms):
             state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
             texts = (*unseen(self.model.card, atoms, self._told_pairs), *state.ignored())

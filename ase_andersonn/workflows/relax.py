@@ -18,6 +18,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ase_andersonn.reason import reason
+
 from ._cell_filter import CellFilter
 from ._evaluate import (
     Results,
@@ -210,7 +212,7 @@ def _in_batches(
 
 
 def _failed(error: Exception) -> Relaxation:
-    text, nan = f"{type(error).__name__}: {error}", float("nan")
+    text, nan = reason(error), float("nan")
     return Relaxation(None, nan, nan, nan, 0, False, text, (), nan, nan)
 
 
@@ -291,7 +293,7 @@ class _Search:
         except _Exploded as error:
             self.done, self.error = True, str(error)
         except Exception as error:
-            self.done, self.exception, self.error = True, error, f"{type(error).__name__}: {error}"
+            self.done, self.exception, self.error = True, error, reason(error)
 
     def _check(self, answer: Results) -> None:
         numbers = [np.asarray(answer[name]) for name in ("energy", "forces", "stress") if name in answer]
