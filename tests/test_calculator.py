@@ -297,7 +297,7 @@ def test_warnings_of_a_structure_among_others_name_it() -> None:
     lone, near, other = Atoms("Si", cell=[20.0] * 3, pbc=True), silicon(), silicon()
     near.positions[1] = near.positions[0] + [1.9, 0.0, 0.0]
     near.info["name"] = "crystals/near.cif"
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match=": ") as warned:
         known(lone=[], periodic=[False]).evaluate([other, lone, near])
     texts = sorted(str(warning.message) for warning in warned)
     assert [text.partition(": ")[0] for text in texts] == ["Si3CSi4", "Si", "crystals/near.cif"]
@@ -307,7 +307,7 @@ def test_warnings_of_a_structure_among_others_name_it() -> None:
 
 
 def test_warnings_of_a_lone_atom_do_not_contradict_each_other() -> None:
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="not trained on") as warned:
         AndersoNN(compile=False).get_potential_energy(Atoms("Si"))
     texts = " ".join(str(warning.message) for warning in warned)
     assert len(warned) == 2

@@ -194,5 +194,5 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(PermissionError, match="Read-only file system.*Name another folder"), lock(tmp_path / "new"):
+    with pytest.raises(PermissionError, match=r"Read-only file system.*Name another folder"), lock(tmp_path / "new"):
         pass

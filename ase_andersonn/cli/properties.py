@@ -272,13 +272,24 @@ def neb(
         request.check(images=images, fmax=fmax)
         from ase_andersonn.workflows.neb import nudged_elastic_band
 
+        ends = [_end(initial), _end(final)]
         options = {"images": images, "fmax": fmax, "climb": climb, "relax_ends": relax}
-        found = nudged_elastic_band(Path(initial), Path(final), request.calculator(), **options)
+        found = nudged_elastic_band(*ends, request.calculator(), **options)
         name = f"{initial} → {final}"
         say(request, name, found, _barrier_line)
         write_results(request, [(name, found)])
     if not found.converged:
         raise typer.Exit(FAILED)
+
+
+def _end(path: str) -> Any:
+    """One end of a band; of what is wrong with it the file is named."""
+    from ase_andersonn.workflows._evaluate import read_structure
+
+    try:
+        return read_structure(Path(path))
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(path) else f"{path}: {error}") from error
 
 
 def _barrier_line(result: Any) -> str:

@@ -134,6 +134,8 @@ def _from_stresses(crystal: Atoms, strains: list[Any], stresses: Floats, initial
     offsets = (stresses - line).reshape(6, len(PARTS), 6)
     nonlinearity = np.abs(offsets - offsets.mean(1, keepdims=True)).max()
     eigenvalues = np.linalg.eigvalsh(np.asarray(tensor.voigt))
+    if np.abs(eigenvalues).min() <= 1e-12 * np.abs(eigenvalues).max():
+        raise ValueError(f"{crystal.symbols} has no stiffness against some strains; are its atoms too far apart?")
     stable = bool(eigenvalues[0] > 0)
     debye = float("nan")
     if stable:

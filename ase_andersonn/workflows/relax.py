@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ase_andersonn.reason import reason
@@ -177,7 +177,9 @@ def _relaxations(
         raise ValueError(f"cell is {cell!r}; it is one of {', '.join(CELL_MODES)}, or six truth values.")
     check_finite(pressure=pressure)
     if pressure and cell in ("fixed", "constant_volume"):
-        raise ValueError(f"a pressure of {pressure} eV/Å³ changes nothing with cell={cell!r}; leave one of them out.")
+        raise ValueError(
+            f"a pressure of {pressure / units.GPa:.6g} GPa changes nothing with cell={cell!r}; leave one out."
+        )
     if optimizer not in (*OPTIMIZERS, None):
         raise ValueError(f"optimizer is {optimizer!r}; it is one of {', '.join(OPTIMIZERS)}.")
     options = _Options(fmax, steps, cell, pressure, fix_symmetry, optimizer)

@@ -280,7 +280,14 @@ def test_labelled_frames_of_a_folder(tmp_path: Path) -> None:
 SILICON = ["Si2", "1.0", "0 2.7 2.7", "2.7 0 2.7", "2.7 2.7 0", "Si", "2", "Direct", "0 0 0", "0.25 0.25 0.25"]
 FRAME = ["2", 'Lattice="0 2.7 2.7 2.7 0 2.7 2.7 2.7 0" Properties=species:S:1:pos:R:3', "Si 0 0 0", "Si 1.3 1.3 1.3"]
 LENGTHS = [f"_cell_length_{x} 4.0" for x in "abc"] + [f"_cell_angle_{x} 90" for x in ("alpha", "beta", "gamma")]
-CRYSTAL = ["data_one", *LENGTHS, "loop_", "_atom_site_type_symbol", *(f"_atom_site_fract_{x}" for x in "xyz"), "Cu 0 0 0"]
+CRYSTAL = [
+    "data_one",
+    *LENGTHS,
+    "loop_",
+    "_atom_site_type_symbol",
+    *(f"_atom_site_fract_{x}" for x in "xyz"),
+    "Cu 0 0 0",
+]
 
 
 @pytest.mark.parametrize(
