@@ -3,7 +3,7 @@
     python benchmarks/commands.py [--model mlearn-pbe] [--elements Si Cu]
 
 `andersonn relax, eos, elastic, phonons, qha, vacancy, neb` as a user calls them, in float32; the others with a
-calculator in float64 of tolerance 1e-9: matcalc's classes for the first five at the settings of the commands, ASE's BFGS
+calculator in float64, tolerance 1e-9: matcalc's classes for the first five at the settings of the commands, ASE's BFGS
 and NEB for vacancy and barrier. Needs `pip install matcalc`.
 """
 

@@ -178,7 +178,7 @@ def _relaxations(
     check_finite(pressure=pressure)
     if pressure and cell in ("fixed", "constant_volume"):
         raise ValueError(
-            f"a pressure of {pressure / units.GPa:.6g} GPa changes nothing with cell={cell!r}; leave one out."
+            f"a pressure, {pressure / units.GPa:.6g} GPa, changes nothing with cell={cell!r}; leave one out."
         )
     if optimizer not in (*OPTIMIZERS, None):
         raise ValueError(f"optimizer is {optimizer!r}; it is one of {', '.join(OPTIMIZERS)}.")
