@@ -1,4 +1,4 @@
-"""Elastic constants: the slope of the stress in small strains, with the atoms at rest.
+"""Elastic constants: the slope of the stress in small strains, with relaxed atoms.
 
     σ_i = Σ_j C_ij ε_j    (Voigt, i and j of xx yy zz yz xz xy; shears count twice)
 
@@ -91,13 +91,13 @@ def elastic_constants(
         structure: a crystal: ASE, pymatgen, phonopy, or a path.
         calc: any ASE calculator with stress; with `AndersoNN`, `dtype="float64", tol=1e-9` is advised.
         strain: the largest, at most 0.1.
-        relax_cell: whether the crystal comes to rest first, positions and cell.
+        relax_cell: whether the crystal is relaxed first, positions and cell.
         relax_positions: whether the atoms of the strained crystals do.
         fmax: eV/Å of these relaxations.
 
     Raises:
         ValueError: for arguments without a meaning.
-        RuntimeError: where atoms do not come to rest.
+        RuntimeError: where a relaxation does not converge.
     """
     check_calculator(calc)
     check_positive(strain=strain, fmax=fmax)

@@ -106,7 +106,7 @@ def equation_of_state(
         calc: any ASE calculator; volumes are evaluated in one batch where it has them.
         width: half range of V/V₀; None for the widest of 10, 6, 4 and 2.5 % in which the fit holds.
         points: volumes, 6 or more.
-        relax_positions: whether the atoms come to rest at each volume, which needs forces.
+        relax_positions: whether the atoms are relaxed at each volume, which needs forces.
         relax_shape: whether the cell does so too, at constant volume, which needs stress.
         fmax: eV/Å of these relaxations.
 
@@ -115,7 +115,7 @@ def equation_of_state(
 
     Raises:
         ValueError: for arguments without a meaning, and for a structure without a minimum of the energy.
-        RuntimeError: where atoms do not come to rest.
+        RuntimeError: where a relaxation does not converge.
     """
     check_calculator(calc)
     check_count(6, points=points)
