@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from ase_andersonn.reason import reason
+from ase_andersonn.workflows.reason import reason
 
 FAILED = 1
 INTERRUPTED = 130

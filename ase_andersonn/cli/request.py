@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from ase_andersonn.reason import reason
+from ase_andersonn.workflows.reason import reason
 
 from .errors import FAILED, plain_errors
 

@@ -18,8 +18,6 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from ase_andersonn.reason import reason
-
 from ._cell_filter import CellFilter
 from ._evaluate import (
     Results,
@@ -33,6 +31,7 @@ from ._evaluate import (
     with_results,
 )
 from ._results import Result
+from .reason import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
