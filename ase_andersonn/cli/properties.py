@@ -272,9 +272,10 @@ def neb(
         request.check(images=images, fmax=fmax)
         from ase_andersonn.workflows.neb import nudged_elastic_band
 
-        ends = [_end(initial), _end(final)]
-        options = {"images": images, "fmax": fmax, "climb": climb, "relax_ends": relax}
-        found = nudged_elastic_band(*ends, request.calculator(), **options)
+        first, last = _end(initial), _end(final)
+        found = nudged_elastic_band(
+            first, last, request.calculator(), images=images, fmax=fmax, climb=climb, relax_ends=relax
+        )
         name = f"{initial} → {final}"
         say(request, name, found, _barrier_line)
         write_results(request, [(name, found)])

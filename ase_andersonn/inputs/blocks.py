@@ -100,7 +100,7 @@ def _cif_structure(text: str) -> Atoms | None:
         return None
     if missing := [tag for tag in CELL if tag not in block]:
         raise ValueError(f"its block data_{block.name} has no {', '.join(missing)}.")
-    cell = [float(block[tag]) for tag in CELL]
+    cell = [float(str(block[tag])) for tag in CELL]
     if min(cell) <= 0.0 or max(cell[3:]) >= 180.0:
         raise ValueError(f"its block data_{block.name} has the lengths {cell[:3]} and angles {cell[3:]}, no cell's.")
     tags: dict[str, Any] = dict(block)
