@@ -105,7 +105,7 @@ def by_others(element: str, calc: Any, moved: list[Any]) -> dict[str, float]:
     BFGS(hole, logfile=None).run(fmax=1e-3)
     phonon = phonons["phonon"]
     phonon.auto_band_structure()
-    (found,) = qha["qha_results"].values()
+    (found,) = qha["qha_results"]
     expansion = found["thermal_expansion_coefficients"]
     return {
         "volume, Å³/atom": relaxed["volume"] / len(atoms),
