@@ -36,7 +36,7 @@ T = 300.0
 def andersonn(*arguments: object) -> dict[str, Any]:
     """The one result that a command prints as JSON."""
     command = [sys.executable, "-m", "ase_andersonn.cli", *map(str, arguments), "--json", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return dict(json.loads(done.stdout)[0])
 
 
@@ -57,9 +57,11 @@ def by_commands(model: str, path: str, moved: list[str]) -> dict[str, float]:
     phonons, qha = andersonn("phonons", *given), andersonn("qha", *given)
     k = phonons["temperatures"].index(T)
     vacancy = andersonn("vacancy", *given, "--min-length", 6.4)["vacancies"][0]
+    band = andersonn("neb", *moved, "--model", model, "--images", 3, "--fmax", 0.02)
     n = len(relaxed["atoms"]["symbols"])
     return {
         "volume, Å³/atom": relaxed["volume"] / n,
+        "strain": (max(eos["volumes"]) / min(eos["volumes"])) ** (1 / 6) - 1,
         "B₀ of the equation of state, GPa": eos["bulk_modulus"],
         **_cubic(tensor),
         "highest frequency, THz": max(max(max(rows) for rows in part) for part in phonons["bands"]["frequencies"]),
@@ -67,7 +69,7 @@ def by_commands(model: str, path: str, moved: list[str]) -> dict[str, float]:
         "heat capacity at 300 K, J/(K mol)": phonons["heat_capacity"][k],
         "expansion at 300 K, 10⁻⁶/K": 1e6 * qha["thermal_expansion"][qha["temperatures"].index(T)],
         "vacancy, eV": vacancy["formation_energy"],
-        "barrier of its jump, eV": andersonn("neb", *moved, "--model", model, "--images", 3, "--fmax", 0.02)["barrier"],
+        "barrier of its jump, eV": band["barrier"] if band["converged"] else float("nan"),
     }
 
 
@@ -78,13 +80,14 @@ def _cubic(tensor: np.ndarray) -> dict[str, float]:
     return {"B of the elastic tensor, GPa": (trace + off) / 9, "G (Voigt), GPa": (trace - off / 2 + 3 * shear) / 15}
 
 
-def by_others(element: str, calc: Any, moved: list[Any]) -> dict[str, float]:
+def by_others(element: str, calc: Any, moved: list[Any], strain: float) -> dict[str, float]:
+    """The same with matcalc and ASE; `strain` of the lengths is that of the command's equation of state."""
     from matcalc import ElasticityCalc, EOSCalc, PhononCalc, QHACalc, RelaxCalc
 
     relaxed = RelaxCalc(calc, fmax=1e-4, optimizer="BFGS").calc(bulk(element))
     atoms = relaxed["final_structure"].to_ase_atoms()
     held = {"relax_structure": False, "fmax": 1e-4, "optimizer": "BFGS"}
-    eos = EOSCalc(calc, max_abs_strain=0.025, allow_shape_change=False, **held).calc(atoms)
+    eos = EOSCalc(calc, max_abs_strain=strain, allow_shape_change=False, **held).calc(atoms)
     strains = (-0.005, -0.0025, 0.0025, 0.005)
     elastic = ElasticityCalc(
         calc, norm_strains=strains, shear_strains=strains, relax_structure=False, relax_deformed_structures=True,
@@ -152,7 +155,7 @@ def main() -> None:
                 write(name, atoms)
             own = by_commands(options.model, str(path), names)
             print(element, "commands", own, flush=True)
-            others = by_others(element, calc, moved)
+            others = by_others(element, calc, moved, own.pop("strain"))
             print(element, "others", others, flush=True)
         data[element] = {"commands": own, "others": others}
         rows = [
