@@ -45,6 +45,8 @@ def why_unwritable(path: Path) -> str:
     """
     if path.is_dir():
         return "it is a folder"
+    if path.exists() and not path.is_file():  # a device as /dev/null would be replaced
+        return "it is no regular file"
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

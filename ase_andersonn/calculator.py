@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
 from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
 from .potentials.interface import ConvergenceError, Settings, warn_caller
-from .potentials.training_domain import domain_warnings
+from .potentials.training_domain import domain_warnings, name_of, of_structure
 from .pretrained.catalog import DEFAULT_MODEL
 from .structures.arrays import check_arrays
 from .structures.convert import SameSiteError, to_atoms
@@ -215,7 +215,7 @@ class AndersoNN(Calculator):
             raise ValueError(f"batch_atoms is {batch_atoms!r}; it has to be a finite number, at least 1.")
         frames = _frames(structures)
         for frame in frames:
-            self._warn_of_the_unseen(frame)
+            self._warn_of_the_unseen(frame, name_of(frame) if len(frames) > 1 else "")
         sizes = [len(frame) for frame in frames]
         with self._turn, threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
@@ -271,21 +271,22 @@ class AndersoNN(Calculator):
             super().reset()  # type: ignore[no-untyped-call]
             self.evaluator.reset()
 
-    def _warn_of_the_unseen(self, atoms: Atoms) -> None:
-        """Say once what the training data had nothing of."""
+    def _warn_of_the_unseen(self, atoms: Atoms, name: str = "") -> None:
+        """Say once what the training data had nothing of; by name of a structure that has one, or is one of several."""
         if self._knows(atoms):
             state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
-            self._warn_once((*domain_warnings(self.model.card, atoms, self._told_pairs), *state.ignored()))
+            texts = (*domain_warnings(self.model.card, atoms, self._told_pairs), *state.ignored())
+            self._warn_once(texts, str(atoms.info.get("name") or name))
 
     def _knows(self, atoms: Atoms) -> bool:
         """Whether there are atoms, all of elements of the model; where not, an error will say so."""
         return bool(len(atoms)) and set(atoms.numbers.tolist()) <= set(self.model.elements)
 
-    def _warn_once(self, texts: Iterable[str]) -> None:
+    def _warn_once(self, texts: Iterable[str], name: str = "") -> None:
         for text in texts:
             if text not in self._warned:
                 self._warned.add(text)
-                warn_caller(text)
+                warn_caller(of_structure(name, text) if name else text)
 
 
 def _check_several(structures: Any) -> None:

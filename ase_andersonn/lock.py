@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = 0.3
 """Seconds for which a lock is asked for: its holder may be about to write its name, or to end."""
 HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _open_in_parent: set[int] = set()
 
 
@@ -41,6 +42,8 @@ class Lock:
     Raises:
         InUseError: on entering, if another process, or another object in this one, holds it; the text names it.
         NotADirectoryError: on entering, where the folder is a file.
+        PermissionError: on entering, where nothing may be written, as on a read-only file system, or where the lock is
+            another user's.
     """
 
     def __init__(self, path: Path, what: str, remedy: str) -> None:
@@ -75,9 +78,14 @@ class Lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(f"{self.path.parent} is a file, and has to be a folder.") from error
+        except OSError as error:
+            raise self._explained(error) from error
         until = time.monotonic() + PATIENCE
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise self._explained(error) from error
             try:
                 if self._locked(handle):
                     _open_in_parent.add(handle)
@@ -90,6 +98,20 @@ class Lock:
             if time.monotonic() > until:
                 raise InUseError(f"{self.what} is in use by {holder or 'another process'}. {self.remedy}")
             time.sleep(0.02)
+
+    def _explained(self, error: OSError) -> OSError:
+        """The error of a lock that cannot be written, with whose it is and what to do."""
+        if error.errno not in NOT_ALLOWED:
+            return error
+        text = f"{self.what} cannot be used, since its lock {self.path} cannot be written ({error.strerror})"
+        if not self.path.exists():
+            return PermissionError(f"{text}. {self.remedy}")
+        with suppress(OSError):
+            holder = self.path.read_text(errors="replace")
+            text += f"; it was made by {holder or 'another process'}"
+        with suppress(OSError, KeyError):
+            text += f" of the user {self.path.owner()}"
+        return PermissionError(f"{text}. Where that process has ended, remove the file. {self.remedy}")
 
     def _locked(self, handle: int) -> bool:
         """Whether the open file is this process's now, and still the one in the folder."""

@@ -1,14 +1,17 @@
 """Lattice constants, elastic constants, vacancies and phonons of crystals, beside density-functional theory.
 
-    python benchmarks/properties.py [--model mlearn-pbe] [--elements Li Mo Ni Cu Si] [--phonons FILE]
+    python benchmarks/properties.py [--model mlearn-pbe] [--elements Li Mo Ni Cu Si] [--phonons FOLDER]
 
 - a: the cubic lattice constant at zero stress, Å;
-- C11, C12, C44: slope of the stress in strains of ±0.5 %, atoms relaxed, GPa;
+- C11, C12, C44: slope of the stress in strains of up to ±0.5 %, atoms relaxed, GPa;
 - vacancy: `E(N − 1) − E(N) (N − 1) / N` of a relaxed supercell of that lattice constant, eV;
-- phonons: frequencies of silicon at Γ, X and L, THz, from the displacements of FILE, which holds the forces of DFT too
-  (`phonopy_params_Si.yaml` of phonopy, github.com/phonopy/phonopy, BSD-3; compressed by xz or not).
+- phonons: frequencies at Γ, X and L and the mean error on a mesh, THz, without the non-analytical correction, of the
+  crystals in FOLDER, whose files `*_phonopy_params.yaml` hold cells, displacements and forces of DFT as phonopy saves
+  them (github.com/phonopy/phonopy, BSD-3; compressed by xz or not), by the model and by `universal`, as far as they
+  know the elements.
 
-References: Zuo et al., J. Phys. Chem. A 124, 731 (2020), PBE, the level that the model was trained on.
+All are `ase_andersonn.workflows`. References: Zuo et al., J. Phys. Chem. A 124, 731 (2020), PBE, the level that
+`mlearn-pbe` was trained on.
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ from typing import Any
 
 import numpy as np
 import phonopy
-from ase import Atoms, units
 from ase.build import bulk
-from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS
 from common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
 
 from ase_andersonn import AndersoNN
+from ase_andersonn.workflows.elastic import elastic_constants
+from ase_andersonn.workflows.phonons import from_phonopy
+from ase_andersonn.workflows.phonons import phonons as phonons_of
+from ase_andersonn.workflows.relax import at_rest
+from ase_andersonn.workflows.vacancies import vacancy_formation
 
 DFT = {
     "Li": {"a": 3.427, "C11": 15.0, "C12": 13.0, "C44": 11.0, "vacancy": 0.62},
@@ -39,67 +44,31 @@ DFT = {
     "Si": {"a": 5.469, "C11": 156.0, "C12": 65.0, "C44": 76.0, "vacancy": 3.25},
 }
 """Å, GPa and eV."""
-STRAIN = 0.005
 REPEATS = {"Li": 4, "Mo": 4, "Ni": 3, "Cu": 3, "Si": 3}
 """Cubic cells along each side of the supercell with a vacancy: 107, 127 or 215 atoms are left."""
 FORCE = 1e-4
 """eV/Å at which a relaxation ends."""
 POINTS = {"Γ": (0.0, 0.0, 0.0), "X": (0.5, 0.0, 0.5), "L": (0.5, 0.5, 0.5)}
+MESH = (11, 11, 11)
 
 
-def relaxed(atoms: Atoms, *, cell: bool = False) -> Atoms:
-    """The atoms, and where wanted the cell, at rest.
-
-    Raises:
-        RuntimeError: where 500 steps are not enough.
-    """
-    what: Any = FrechetCellFilter(atoms) if cell else atoms
-    with BFGS(what, logfile=None) as search:
-        if not search.run(fmax=FORCE, steps=500):
-            raise RuntimeError(f"{atoms.get_chemical_formula()} was not at rest after 500 steps.")
-    return atoms
-
-
-def crystal(symbol: str, calc: AndersoNN) -> Atoms:
-    atoms = bulk(symbol, cubic=True, a=DFT[symbol]["a"])
-    atoms.calc = calc
-    return relaxed(atoms, cell=True)
-
-
-def stress_of(atoms: Atoms, strain: Sequence[float]) -> np.ndarray:
-    """Stress (6,), GPa, of the strained crystal with its atoms at rest; Voigt strain (6,)."""
-    xx, yy, zz, yz, xz, xy = strain
-    deformation = np.eye(3) + np.array([[xx, xy / 2, xz / 2], [xy / 2, yy, yz / 2], [xz / 2, yz / 2, zz]])
-    strained = atoms.copy()
-    strained.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
-    strained.calc = atoms.calc
-    return np.asarray(relaxed(strained).get_stress()) / units.GPa
-
-
-def elastic_constants(atoms: Atoms) -> dict[str, float]:
-    """C11, C12 and C44 of a cubic crystal, GPa, by central differences."""
-    slopes = []
-    for component in (0, 3):
-        strain = np.zeros(6)
-        strain[component] = STRAIN
-        slopes.append((stress_of(atoms, list(strain)) - stress_of(atoms, list(-strain))) / (2 * STRAIN))
-    return {"C11": float(slopes[0][0]), "C12": float(slopes[0][1:3].mean()), "C44": float(slopes[1][3])}
-
-
-def vacancy_energy(atoms: Atoms, repeats: int) -> float:
-    """Formation energy of a vacancy at constant volume, eV."""
-    perfect = atoms * (repeats, repeats, repeats)
-    perfect.calc = atoms.calc
-    whole = perfect.get_potential_energy()
-    missing = perfect[1:]
-    missing.calc = atoms.calc
-    return float(relaxed(missing).get_potential_energy() - whole * len(missing) / len(perfect))
+def calculator(model: str) -> AndersoNN:
+    return AndersoNN(model, dtype="float64", tol=1e-10, warm_start=False, compile=False, device="cpu")
 
 
 def properties(symbol: str, calc: AndersoNN) -> dict[str, float]:
-    atoms = crystal(symbol, calc)
-    lattice = float(atoms.cell.lengths().mean())
-    return {"a": lattice, **elastic_constants(atoms), "vacancy": vacancy_energy(atoms, REPEATS[symbol])}
+    (crystal,) = at_rest([bulk(symbol, cubic=True, a=DFT[symbol]["a"])], calc, cell="free", fmax=FORCE)
+    tensor = elastic_constants(crystal, calc, relax_cell=False, fmax=FORCE).tensor
+    (vacancy,) = vacancy_formation(
+        crystal, calc, supercell=[REPEATS[symbol]] * 3, relax_cell=False, fmax=FORCE
+    ).vacancies
+    return {
+        "a": float(crystal.cell.lengths().mean()),
+        "C11": float(tensor[0, 0]),
+        "C12": float(tensor[0, 1:3].mean()),
+        "C44": float(tensor[3, 3]),
+        "vacancy": vacancy.formation_energy,
+    }
 
 
 def decompressed(path: Path, folder: Path) -> Path:
@@ -110,23 +79,27 @@ def decompressed(path: Path, folder: Path) -> Path:
     return plain
 
 
-def frequencies(found: Any) -> dict[str, list[float]]:
-    found.produce_force_constants()
+def frequencies(found: Any) -> tuple[dict[str, list[float]], np.ndarray]:
+    """At the special points, and on the mesh."""
     found.run_qpoints(list(POINTS.values()))
-    return dict(zip(POINTS, found.qpoints.frequencies.tolist(), strict=True))
+    found.run_mesh(MESH)
+    return dict(zip(POINTS, found.qpoints.frequencies.tolist(), strict=True)), found.mesh.frequencies
 
 
-def phonons(path: Path, calc: AndersoNN) -> dict[str, dict[str, list[float]]]:
-    """Frequencies, THz, at the special points, of the file's forces and of the model's at the same displacements."""
+def phonons(path: Path, models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Frequencies, THz, of the file's forces and of the models' in the same supercells."""
     with tempfile.TemporaryDirectory() as folder:
-        found: Any = phonopy.load(decompressed(path, Path(folder)), log_level=0)
-    dft = frequencies(found)
-    forces = []
-    for cell in found.supercells_with_displacements:
-        atoms = Atoms(cell.symbols, positions=cell.positions, cell=cell.cell, pbc=True, calculator=calc)
-        forces.append(atoms.get_forces())
-    found.forces = np.array(forces)
-    return {"DFT": dft, "model": frequencies(found)}
+        dft: Any = phonopy.load(decompressed(path, Path(folder)), log_level=0, is_nac=False)
+    dft.produce_force_constants()
+    points, expected = frequencies(dft)
+    rows: dict[str, dict[str, Any]] = {"DFT": points}
+    crystal, matrix = from_phonopy(dft.unitcell), np.array(dft.supercell_matrix).T
+    for model in models:
+        calc = calculator(model)
+        if set(crystal.numbers) <= set(calc.model.elements):
+            points, own = frequencies(phonons_of(crystal, calc, supercell=matrix, relax_cell=False).phonopy)
+            rows[model] = points | {"mean error": float(np.abs(own - expected).mean())}
+    return rows
 
 
 def property_table(rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -142,20 +115,22 @@ def property_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     return markdown_table(header, lines)
 
 
-def phonon_table(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    header = ["", *POINTS]
-    return markdown_table(
-        header, [[name, *(" ".join(f"{f:.2f}" for f in row[p]) for p in POINTS)] for name, row in rows.items()]
-    )
+def phonon_table(crystals: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    rows = []
+    for crystal, found in crystals.items():
+        for name, row in found.items():
+            cells = [" ".join(f"{f + 0.0:.2f}" for f in row[p]).replace("-0.00", "0.00") for p in POINTS]
+            rows.append([f"{crystal}, {name}", *cells, figure(row["mean error"]) if "mean error" in row else ""])
+    return markdown_table(["", *POINTS, "mean error"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mlearn-pbe", help="name or path")
-    parser.add_argument("--elements", nargs="+", choices=list(DFT), default=list(DFT))
-    parser.add_argument("--phonons", type=Path, help="silicon's displacements and forces, as phonopy saves them")
+    parser.add_argument("--elements", nargs="*", choices=list(DFT), default=list(DFT))
+    parser.add_argument("--phonons", type=Path, help="folder of *_phonopy_params.yaml, .xz or not")
     options = parser.parse_args()
-    calc = AndersoNN(options.model, dtype="float64", tol=1e-10, warm_start=False, compile=False, device="cpu")
+    calc = calculator(options.model)
     path, facts = RESULTS / "properties.json", machine()
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if data.get("model") != options.model:
@@ -172,9 +147,11 @@ def main() -> None:
         property_table(rows),
     ]
     if options.phonons is not None:
-        data["phonons"] = phonons(options.phonons, calc)
+        files = sorted(options.phonons.glob("*_phonopy_params.yaml*"))
+        models = dict.fromkeys([options.model, "universal"])
+        data["phonons"] = {file.name.partition("_")[0]: phonons(file, list(models)) for file in files}
     if "phonons" in data:
-        parts += ["## Phonons of silicon, THz", "At the lattice constant of the DFT file, from its displacements."]
+        parts += ["## Phonons, THz", "At the lattice constants of the DFT files (PBE), in their supercells."]
         parts += [phonon_table(data["phonons"])]
     write_results("properties", data, "\n\n".join(parts))
 

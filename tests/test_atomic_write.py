@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ase_andersonn.atomic_write import atomic_file, atomic_write
+from ase_andersonn.atomic_write import atomic_file, atomic_write, why_unwritable
 
 
 def test_a_file_is_replaced_by_what_was_written(tmp_path: Path) -> None:
@@ -35,3 +35,9 @@ def test_a_file_may_be_read_by_whom_any_new_file_may_be(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     atomic_write(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert why_unwritable(tmp_path / "pipe") == "it is no regular file"
+    assert why_unwritable(Path(os.devnull)) == "it is no regular file"

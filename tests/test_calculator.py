@@ -294,6 +294,29 @@ def test_lone_atoms_are_said_where_none_were_learnt() -> None:
         known().get_potential_energy(lone)  # nothing is known of what was learnt
 
 
+def test_warnings_of_a_structure_among_others_name_it() -> None:
+    lone, near, other = Atoms("Si", cell=[20.0] * 3, pbc=True), silicon(), silicon()
+    near.positions[1] = near.positions[0] + [1.9, 0.0, 0.0]
+    near.info["name"] = "crystals/near.cif"
+    with pytest.warns(UserWarning, match=": ") as warned:
+        known(lone=[], periodic=[False]).evaluate([other, lone, near])
+    texts = sorted(str(warning.message) for warning in warned)
+    assert [text.partition(": ")[0] for text in texts] == ["Si3CSi4", "Si", "crystals/near.cif"]
+    assert all(text.endswith("Of other structures of which the same is true, nothing more is said.") for text in texts)
+    with pytest.warns(UserWarning, match=r"^crystals/near.cif: atoms 0 \(Si\) and 1"):
+        known().get_potential_energy(near)
+
+
+def test_warnings_of_a_lone_atom_do_not_contradict_each_other() -> None:
+    with pytest.warns(UserWarning, match="not trained on") as warned:
+        AndersoNN(compile=False).get_potential_energy(Atoms("Si"))
+    texts = " ".join(str(warning.message) for warning in warned)
+    assert len(warned) == 2
+    assert "molecules and clusters" in texts
+    assert "has no neighbour within" in texts
+    assert "nearest neighbour at" not in texts
+
+
 @pytest.mark.parametrize("many", [False, True])
 def test_an_unknown_element_comes_before_what_training_had_nothing_of(many: bool) -> None:
     """Where the element's number is beyond those the model counts, and where it is between them."""

@@ -167,3 +167,32 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(NotADirectoryError, match="run is a file, and has to be a folder"), lock(tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_where_nothing_may_be_written(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only file system, a folder without permission: what, where, why, and what to do, without a number."""
+
+    def refused(path: object, *_: object) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(PermissionError) as caught, lock(tmp_path):
+        pass
+    reason = f"the folder {tmp_path} cannot be used, since its lock {tmp_path}/.lock cannot be written"
+    assert str(caught.value) == f"{reason} ({os.strerror(number)}). Name another folder."
+    (tmp_path / ".lock").write_text("process 7 on node1 since Monday")
+    with pytest.raises(PermissionError) as caught, lock(tmp_path):
+        pass
+    rest = f"made by process 7 on node1 since Monday of the user {(tmp_path / '.lock').owner()}. Where that process has"
+    assert rest in str(caught.value)
+    lock(tmp_path).check()  # a state may be looked at
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: object, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(PermissionError, match=r"Read-only file system.*Name another folder"), lock(tmp_path / "new"):
+        pass

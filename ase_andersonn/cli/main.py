@@ -7,15 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import INTERRUPTED, plain_errors
-from .properties import COMMANDS
+from .command import new_app
+from .errors import FAILED, INTERRUPTED, plain_errors
+from .outputs import print_json
+from .properties import COMMANDS, AsJson
 
-app = typer.Typer(
-    help="Deep-equilibrium interatomic potentials: properties of structures, training, classification.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app()
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML or JSON file that describes the run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, if there is one.")]
@@ -45,7 +42,7 @@ def train(
     fresh: Fresh = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train a committee of so many members.")] = 1,
 ) -> None:
-    """Train a potential on labelled frames."""
+    """Train a potential on labelled frames. Example: andersonn train config.yaml --resume"""
     with plain_errors():
         from ase_andersonn.config import read_config
         from ase_andersonn.training.config import TrainConfig
@@ -75,7 +72,7 @@ def train_classifier(
     fresh: Fresh = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train an ensemble of so many members.")] = 1,
 ) -> None:
-    """Train a classifier on a table of structures and labels."""
+    """Train a classifier on a table of structures and labels. Example: andersonn train-classifier config.yaml"""
     with plain_errors():
         from ase_andersonn.config import read_config
         from ase_andersonn.training.classification.config import ClassifierTrainConfig
@@ -106,8 +103,9 @@ def classify(
     confidence: Annotated[float, typer.Option(help="Answers below this probability are 'uncertain'.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Structures evaluated at once; 0 goes by their size.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: AsJson = False,
 ) -> None:
-    """Label structures: metal, semiconductor or insulator; polarity; pore size."""
+    """Label structures: metal or not; polarity; pore size. Example: andersonn classify cifs/ --out labels.csv"""
     with plain_errors():
         from ase_andersonn.labels import label_set
         from ase_andersonn.pretrained.catalog import CLASSIFIERS, model_files
@@ -128,7 +126,7 @@ def classify(
         from ase_andersonn.classifier import StructureClassifier
 
         from .label_picture import write_picture
-        from .label_table import failures, named_structures, summary, write_or_keep
+        from .label_table import failures, named_structures, rows, summary, write_or_keep
 
         classifier = StructureClassifier(model, device=device, labels=labels, confidence=confidence)
         names: list[str] = []
@@ -140,7 +138,9 @@ def classify(
         if out is not None:
             lost = write_or_keep(out, names, answers, lambda: named_structures(files, [], out=out))
         bad = failures(names, answers)
-        if len(bad) < len(answers):
+        if as_json:
+            print_json(rows(names, answers))
+        elif len(bad) < len(answers):
             typer.echo(summary(answers, classifier.labels))
         for name, error in bad:
             typer.echo(f"failed: {error}" if str(error).startswith(name) else f"failed: {name}: {error}", err=True)
@@ -148,8 +148,8 @@ def classify(
             write_picture(plot, names, answers, classifier.labels, confidence)
         if lost:
             raise OSError(lost)
-    if len(bad) == len(answers):
-        raise typer.Exit(1)
+    if bad:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -161,8 +161,9 @@ def evaluate(
     energy_key: Annotated[str, typer.Option(help="Name of the energies in the files.")] = "energy",
     forces_key: Annotated[str, typer.Option(help="Name of the forces in the files.")] = "forces",
     stress_key: Annotated[str, typer.Option(help="Name of the stresses in the files.")] = "stress",
+    as_json: AsJson = False,
 ) -> None:
-    """Errors of a model on labelled frames."""
+    """Errors of a model on labelled frames. Example: andersonn evaluate universal test.xyz --plot parity.png"""
     with plain_errors():
         from ase_andersonn.pretrained.catalog import model_files
         from ase_andersonn.structures.paths import expand
@@ -195,34 +196,34 @@ def evaluate(
         frames = read_frames(data, keys)
         check_names(frames, keys)
         result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
-        typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}\n{largest_text(result)}".rstrip())
-        if result.spread is not None:
-            typer.echo(spread_text(result.spread))
+        if as_json:
+            units = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
+            print_json({"frames": len(frames), "units": units, "errors": result.errors, "spread": result.spread})
+        else:
+            typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}\n{largest_text(result)}".rstrip())
+            if result.spread is not None:
+                typer.echo(spread_text(result.spread))
         if plot is not None:
             parity_plot(result, plot)
 
 
 @app.command()
-def models() -> None:
-    """The packaged models: elements, level of theory, errors."""
-    from .model_cards import model_table
+def models(as_json: AsJson = False) -> None:
+    """The packaged models: elements, level of theory, errors. Example: andersonn models --json"""
+    from .model_cards import model_table, packaged
 
-    typer.echo(model_table())
+    print_json(packaged()) if as_json else typer.echo(model_table(packaged()))
 
 
 @app.command()
 def info(
     model: Annotated[str, typer.Argument(help="Name or path of a model, or a classifier's name.")],
+    as_json: AsJson = False,
 ) -> None:
-    """What a model is: elements or labels, size, limits, config, card."""
-    with plain_errors():
-        from ase_andersonn.pretrained.catalog import CLASSIFIERS, model_files, packaged_classifiers
+    """What a model is: elements or labels, size, limits, config, card. Example: andersonn info universal"""
+    from .model_cards import model_facts, model_text
 
-        model_files(model, CLASSIFIERS) if model in packaged_classifiers() else model_files(model)
-
-        from .model_cards import model_text
-
-        typer.echo(model_text(model))
+    print_json(model_facts(model)) if as_json else typer.echo(model_text(model_facts(model)))
 
 
 def _check_resume(resume: bool, fresh: bool) -> None:

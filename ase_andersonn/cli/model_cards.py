@@ -1,17 +1,15 @@
-"""What is known of models: all packaged ones as a table, and one with its card."""
+"""What is known of models, from the headers of their files: all packaged ones as a table, and one with its card."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ase.data import chemical_symbols
+from safetensors import safe_open
 
-from ase_andersonn.checkpoints.checkpoint import load_classifier, load_model
-from ase_andersonn.config import to_dict
-from ase_andersonn.potentials.base import EnergyModel
-from ase_andersonn.potentials.committee import Committee
+from ase_andersonn.checkpoints.migrations import MODEL_KEYS_1, renamed
 from ase_andersonn.pretrained.catalog import (
     CLASSIFIERS,
     DEFAULT_MODEL,
@@ -22,80 +20,106 @@ from ase_andersonn.pretrained.catalog import (
 )
 from ase_andersonn.properties import RESULTS
 
+Facts = Mapping[str, Any]
 ELSEWHERE = ("limits", "training", "validation", "pairs")
 """Of a card what has a line of its own, and what only the file beside the weights holds: the training's settings, and
 which pairs of elements were neighbours."""
 
 
-def model_table() -> str:
-    """A few lines for each packaged model, potentials first."""
-    potentials = [_potential(name) for name in packaged_models()]
-    classifiers = [_classifier(name) for name in packaged_classifiers()]
-    return "\n\n".join([f"Potentials, AndersoNN(name); without a name {DEFAULT_MODEL}", *potentials]) + (
-        "\n\n" + "\n\n".join(["Classifiers, StructureClassifier(name)", *classifiers])
-    )
+def packaged() -> list[Facts]:
+    """What `model_facts` says of each packaged model, potentials first."""
+    return [model_facts(name) for name in (*packaged_models(), *packaged_classifiers())]
 
 
-def model_text(name: str) -> str:
-    """What a model is: elements or labels, size, limits, config, and the rest of its card.
+def model_facts(name: str) -> Facts:
+    """What the header of a model's file says. No weights are read.
 
     Args:
         name: name or path of a potential, or name of a packaged classifier.
 
+    Returns:
+        name, architecture, number of members (of an ensemble what follows is the first one's), labels of a classifier
+        or elements of a potential, cutoff and how far an atom sees before the equilibrium (Å; None where there is
+        none), number of parameters, limits, config, card, and the file with all of it.
+
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: for a damaged one.
+        ValueError: for a damaged header.
     """
-    classifiers = model_files(name, CLASSIFIERS) if name in packaged_classifiers() else []
-    found: Any = load_classifier(classifiers[0]) if classifiers else load_model(name)
-    members = len(classifiers) or 1
-    if isinstance(found, Committee):
-        members, found = len(found.members), found.members[0]
-    lines = {"architecture": type(found).__name__}
-    if members > 1:
-        lines["members"] = f"{members}; what follows is the first one's"
-    if classifiers:
-        lines["labels"] = ", ".join(found.labels.labels)
-    else:
-        lines["elements"] = ", ".join(chemical_symbols[z] for z in found.elements) or "any"
-    if isinstance(found, EnergyModel):
-        lines["cutoff"] = f"{found.cutoff} Å; receptive field before the equilibrium {found.receptive_field} Å"
-    lines["parameters"] = str(sum(p.numel() for p in found.parameters()))
-    lines["limits"] = "\n".join(found.card.get("limits", ["not stated"]))
-    lines["config"] = json.dumps(to_dict(found.config))
-    if not classifiers:
+    files = model_files(name, CLASSIFIERS) if name in packaged_classifiers() else model_files(name)
+    header = read_header(files[0])
+    from ase.data import chemical_symbols
+
+    config, card = renamed(json.loads(header["config"]), MODEL_KEYS_1), json.loads(header["card"])
+    labels, cutoff = config.get("labels"), config.get("cutoff")
+    return {
+        "name": name,
+        "architecture": header["architecture"],
+        "members": len(files),
+        "labels": labels["labels"] if labels else None,
+        "elements": None if labels else [chemical_symbols[z] for z in config.get("elements") or ()],
+        "cutoff": None if labels else cutoff,
+        "receptive_field": None if labels or cutoff is None else cutoff * (2 if config.get("n_message") else 1),
+        "parameters": card.get("parameters") or _n_numbers(files[0]),
+        "limits": card.get("limits", ["not stated"]),
+        "config": config,
+        "card": card,
+        "file": str(files[0].with_suffix(".json")),
+    }
+
+
+def _n_numbers(path: Path) -> int:
+    with safe_open(path, framework="np") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
+
+
+def model_table(facts: Sequence[Facts]) -> str:
+    """A few lines for each model."""
+    titles = {False: f"Potentials, AndersoNN(name); without a name {DEFAULT_MODEL}"}
+    titles[True] = "Classifiers, StructureClassifier(name)"
+    parts = []
+    for of_labels, title in titles.items():
+        parts += [title, *(_entry(each) for each in facts if (each["labels"] is not None) == of_labels)]
+    return "\n\n".join(parts)
+
+
+def model_text(facts: Facts) -> str:
+    """What a model is: elements or labels, size, limits, config, and the rest of its card."""
+    lines = {"architecture": facts["architecture"]}
+    if facts["members"] > 1:
+        lines["members"] = f"{facts['members']}; what follows is the first one's"
+    lines |= _of_what(facts)
+    if facts["cutoff"] is not None:
+        lines["cutoff"] = f"{facts['cutoff']} Å; receptive field before the equilibrium {facts['receptive_field']} Å"
+    lines["parameters"] = str(facts["parameters"])
+    lines["limits"] = "\n".join(facts["limits"])
+    lines["config"] = json.dumps(facts["config"])
+    if facts["labels"] is None:
         lines["results"] = "\n".join(f"{entry}: {entry.meaning}" for entry in RESULTS)
-    card = {key: value for key, value in found.card.items() if key not in ELSEWHERE}
+    card = {key: value for key, value in facts["card"].items() if key not in ELSEWHERE}
     lines["card"] = yaml.safe_dump(card, default_flow_style=None, allow_unicode=True, width=100).rstrip()
-    lines["all of it"] = str((classifiers or model_files(name))[0].with_suffix(".json"))
+    lines["all of it"] = facts["file"]
     return "\n".join(f"{key:<14}" + text.replace("\n", "\n" + 14 * " ") for key, text in lines.items())
 
 
-def _potential(name: str) -> str:
-    config, card = _read(model_files(name)[0])
-    elements = ", ".join(chemical_symbols[z] for z in config.get("elements") or ()) or "any"
-    lines = [f"{name}: {card.get('summary', '')}", f"elements  {elements}"]
+def _of_what(facts: Facts) -> dict[str, str]:
+    if facts["labels"] is not None:
+        return {"labels": ", ".join(facts["labels"])}
+    return {"elements": ", ".join(facts["elements"]) or "any"}
+
+
+def _entry(facts: Facts) -> str:
+    card, test = facts["card"], facts["card"].get("test", {})
+    lines = [f"{facts['name']}: {card.get('summary', '')}", *(f"{k:<10}{v}" for k, v in _of_what(facts).items())]
     lines += [f"method    {card.get('method', '')}"]
-    lines += [f"error     {key}: {_error(found)}" for key, found in card.get("test", {}).items()]
+    if facts["members"] > 1:
+        return "\n  ".join([*lines, f"members   {facts['members']}"])
+    if facts["labels"] is None:
+        lines += [f"error     {key}: {_error(found)}" for key, found in test.items()]
+    else:
+        accuracies = {key: (found["accuracy"], found["balanced_accuracy"]) for key, found in test.items()}
+        lines += [f"test      {key}: accuracy {a:.3f}, balanced {b:.3f}" for key, (a, b) in accuracies.items()]
     return "\n  ".join(lines)
-
-
-def _classifier(name: str) -> str:
-    files = model_files(name, CLASSIFIERS)
-    config, card = _read(files[0])
-    lines = [f"{name}: {card.get('summary', '')}", f"labels    {', '.join(config['labels']['labels'])}"]
-    lines += [f"method    {card.get('method', '')}"]
-    if len(files) > 1:
-        lines += [f"members   {len(files)}"]
-    for key, found in card.get("test", {}).items() if len(files) == 1 else ():
-        lines += [f"test      {key}: accuracy {found['accuracy']:.3f}, balanced {found['balanced_accuracy']:.3f}"]
-    return "\n  ".join(lines)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and card of a model file."""
-    header = read_header(path)
-    return json.loads(header["config"]), json.loads(header["card"])
 
 
 def _error(found: Mapping[str, Any]) -> str:

@@ -1,13 +1,27 @@
-"""Whether what a command is to write can be written, asked before it computes anything. Loads no heavy library."""
+"""What a command writes: JSON on the terminal, and whether files can be written, asked before anything is computed.
 
+Importing this loads no heavy library.
+"""
+
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from ase_andersonn.atomic_write import check_folder, why_unwritable
 
 TABLES = (".csv", ".json", ".db")
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp")
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout; what is not finite is null."""
+    from ase_andersonn.workflows._results import plain
+
+    typer.echo(json.dumps(plain(data), indent=1, allow_nan=False))
 
 
 def check_table(out: Path | None, given: Iterable[str] = ()) -> str:

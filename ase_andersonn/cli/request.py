@@ -1,18 +1,22 @@
 """What a command for properties is asked for: structures to read, a result for each, files to write.
 
-Each structure is a line of its own, also where it fails; the exit status is 1 if all fail. What was computed is written
-even where the rest is interrupted.
+Each structure is a line of its own, also where it fails; the exit status is 1 if any fails. What was computed is
+written even where others fail or the rest is interrupted.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from .errors import plain_errors
+from ase_andersonn.workflows.reason import reason
+
+from .errors import FAILED, plain_errors
 
 Results = Sequence[tuple[str, Any]]
 """Names of structures, and the result of each or the error in its place."""
@@ -30,8 +34,12 @@ class Request:
     as_json: bool
     structures: Path | None = None
 
-    def check(self) -> None:
-        """Refuse files that are not there, and outputs that cannot be written, before anything is loaded."""
+    def check(self, **positive: float | None) -> None:
+        """Refuse files that are not there, and outputs that cannot be written, before anything is loaded.
+
+        Args:
+            positive: options that have to be above 0.
+        """
         from ase_andersonn.pretrained.catalog import model_files
 
         from .outputs import check_output, check_picture
@@ -46,6 +54,10 @@ class Request:
         self.paths()
         if self.model is not None:
             model_files(self.model)
+        if positive:
+            from ase_andersonn.workflows._evaluate import check_positive
+
+            check_positive(**{name: value for name, value in positive.items() if value is not None})
 
     def calculator(self) -> Any:
         from ase_andersonn.calculator import AndersoNN
@@ -66,15 +78,18 @@ class Request:
             yield from structures_in(path)
 
 
-def run(request: Request, compute: Callable[[Any, Any], Any], line: Callable[[Any], str]) -> None:
+def run(
+    request: Request, compute: Callable[[Any, Any], Any], line: Callable[[Any], str], **positive: float | None
+) -> None:
     """Compute a result for each structure, and say and write what came out."""
     with plain_errors():
-        request.check()
+        request.check(**positive)
         calc = request.calculator()
         results: list[tuple[str, Any]] = []
         try:
             for name, atoms in request.given():
-                found = _result(compute, atoms, calc)
+                with named_warnings(name):
+                    found = _result(compute, atoms, calc)
                 results.append((name, found))
                 say(request, name, found, line)
         finally:
@@ -82,16 +97,28 @@ def run(request: Request, compute: Callable[[Any, Any], Any], line: Callable[[An
     exit_status(results)
 
 
+@contextmanager
+def named_warnings(name: str) -> Iterator[None]:
+    """Warnings that say which structure they are of."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {name}: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def exit_status(results: Results) -> None:
-    """Exit status 1 where no structure has a result."""
-    if all(_failure(found) for _, found in results):
-        raise typer.Exit(1)
+    """Exit status 1 where any structure has no result."""
+    if any(_failure(found) for _, found in results):
+        raise typer.Exit(FAILED)
 
 
 def say(request: Request, name: str, found: Any, line: Callable[[Any], str]) -> None:
     """Print the line of a structure."""
     if why := _failure(found):
-        typer.echo(f"failed: {name}: {why}", err=True)
+        file = name.partition("#")[0]  # which errors of reading begin with
+        typer.echo(f"failed: {why}" if why.startswith(file) else f"failed: {name}: {why}", err=True)
     elif not request.as_json:
         typer.echo(f"{name}: {line(found)}")
 
@@ -157,10 +184,7 @@ def _result(compute: Callable[[Any, Any], Any], atoms: Any, calc: Any) -> Any:
 
 def _failure(found: Any) -> str:
     """Why a structure has no result, in one line; empty where it has one."""
-    if not isinstance(found, Exception):
-        return " ".join(str(getattr(found, "error", None) or "").removeprefix("ValueError: ").splitlines())
-    text = " ".join(str(found).splitlines())
-    return text if text and isinstance(found, ValueError | TypeError | RuntimeError | OSError) else repr(found)
+    return reason(found) if isinstance(found, Exception) else getattr(found, "error", None) or ""
 
 
 def _record(name: str, found: Any) -> dict[str, Any]:

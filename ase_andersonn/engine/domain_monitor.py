@@ -1,5 +1,7 @@
 """Warnings of geometries outside of a model's training data, and how far outside each atom is."""
 
+from collections.abc import Sequence
+
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE, EnergyModel
 from ase_andersonn.potentials.interface import warn_caller
-from ase_andersonn.potentials.training_domain import EXTRAPOLATION
+from ase_andersonn.potentials.training_domain import EXTRAPOLATION, of_structure
 from ase_andersonn.structures.graph import Graph
 
 from .equilibrium import Equilibrium, per_system
@@ -32,10 +34,14 @@ class DomainMonitor:
 
     Args:
         model: the model.
+
+    Attributes:
+        names: of the structures of the present batch, where there are several.
     """
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
+        self.names: Sequence[str] = ()
         self.left = {"near", "unlike"} if model.card else set()
         self.left |= {"isolated"} & set(model.card)
         self.rebuilds = self.calls = 0
@@ -56,12 +62,15 @@ class DomainMonitor:
         if not self.left:
             return
         species = self.model.species(graph.numbers)
-        if "near" in self.left and (text := self._near(graph, species)):
-            self.left.remove("near")
-            warn_caller(text)
-        if "isolated" in self.left and (text := self._isolated(graph)):
-            self.left.remove("isolated")
-            warn_caller(text)
+        if "near" in self.left and (found := self._near(graph, species)):
+            self._warn("near", graph, *found)
+        if "isolated" in self.left and (found := self._isolated(graph)):
+            self._warn("isolated", graph, *found)
+
+    def _warn(self, kind: str, graph: Graph, atom: int, text: str) -> None:
+        """Warn of an atom's structure, once for each kind."""
+        self.left.remove(kind)
+        warn_caller(of_structure(self.names[int(graph.system[atom])], text) if self.names else text)
 
     def extrapolation(self, graph: Graph, found: Equilibrium) -> Tensor | None:
         """How far each atom is from what was learnt [n_atoms]; None where the model does not know.
@@ -84,6 +93,8 @@ class DomainMonitor:
         """
         if scores is None or "unlike" not in self.left:
             return
+        if "isolated" in self.model.card:  # of atoms without neighbours it is said that they have none
+            scores = scores.masked_fill(~graph.mask.any(1), 0.0)
         species = self.model.species(graph.numbers)
         out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
         shares = scores / self.model.environment_max[species]
@@ -96,20 +107,26 @@ class DomainMonitor:
             whose, score = f"atom {_named(graph, atom)}", f"{float(scores[atom]):.3g}"
         else:
             return
-        self.left.remove("unlike")
+        met = own & graph.mask.any(1)
         r = distances(graph.vectors, graph.mask)
         density = (
             self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.max_density[species]
         )
         how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
-        near = float(r.masked_fill(~graph.mask, self.model.cutoff)[own].amin(1).mean())
-        warn_caller(
+        near = f"no neighbour within {self.model.cutoff:g} Å"
+        if bool(met.any()):
+            nearest = r.masked_fill(~graph.mask, torch.inf)[met].amin(1).mean()
+            near = f"the nearest neighbour at {float(nearest):.3g} Å"
+        self._warn(
+            "unlike",
+            graph,
+            int(own.nonzero()[0]),
             f"the structure is outside of the training data: the surroundings of {whose} are {how} in training, with "
-            f"the nearest neighbour at {near:.3g} Å (diagnostics['extrapolation'] is {score}; 1 is the training "
-            f"structure farthest out); {EXTRAPOLATION.replace('them', 'it')}"
+            f"{near} (diagnostics['extrapolation'] is {score}; 1 is the training "
+            f"structure farthest out); {EXTRAPOLATION.replace('them', 'it')}",
         )
 
-    def _near(self, graph: Graph, species: Tensor) -> str:
+    def _near(self, graph: Graph, species: Tensor) -> tuple[int, str] | None:
         shares = (
             graph.vectors.square().sum(-1)
             / self.model.min_distance[species[:, None], species[graph.neighbors]].square()
@@ -118,25 +135,25 @@ class DomainMonitor:
         slot = int(shares.argmin())
         share = float(shares.flatten()[slot])
         if share >= 1.0:
-            return ""
+            return None
         i = slot // graph.n_neighbors
         j = int(graph.neighbors.flatten()[slot])
         length = float(graph.vectors.flatten(0, 1)[slot].norm())
         who = "and its own image" if i == j else f"and {_named(graph, j)}"
-        return (
+        return i, (
             f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart; nearer than {length / share**0.5:.3g} Å the "
             "model was not trained on such pairs, and what it says of them is the repulsion of their nuclei."
         )
 
-    def _isolated(self, graph: Graph) -> str:
+    def _isolated(self, graph: Graph) -> tuple[int, str] | None:
         lone = ~graph.mask.any(1)
         if not bool(lone.any()):
-            return ""
+            return None
         learnt = self.model.card["isolated"]
         found = [i for i in lone.nonzero().flatten().tolist() if int(graph.numbers[i]) not in learnt]
         if not found:
-            return ""
-        return (
+            return None
+        return found[0], (
             f"atom {_named(graph, found[0])} has no neighbour within {self.model.cutoff:g} Å, and the model was not "
             f"trained on such atoms of its element: {EXTRAPOLATION}"
         )

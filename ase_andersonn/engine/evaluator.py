@@ -24,6 +24,7 @@ from ase_andersonn.potentials.interface import (
     warn_caller,
     warn_of_error,
 )
+from ase_andersonn.potentials.training_domain import name_of
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
 from ase_andersonn.structures.neighbors import NeighborList
 
@@ -94,6 +95,7 @@ class DirectEvaluator(Evaluator):
             neighbor_list=self.neighbor_list,
         )
         if look:
+            self.contacts.names = [name_of(atoms)] if "name" in atoms.info else ()
             self.contacts.follow(graph, self.neighbor_list.rebuilds)
         listed = time.perf_counter()
         self._follow(atoms, before)
@@ -138,6 +140,7 @@ class DirectEvaluator(Evaluator):
             graph = graph_from_atoms(
                 chunk, self.model.edge_cutoff, dtype=self.settings.dtype, device=self.settings.device
             )
+            self.contacts.names = list(map(name_of, chunk)) if len(structures) > 1 else ()
             self.contacts.check(graph)
             begun = time.perf_counter()
             with exact_matmul():

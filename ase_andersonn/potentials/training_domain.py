@@ -30,13 +30,12 @@ def domain_warnings(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[i
         told: pairs of elements that nothing more is said of; those that a sentence names are added.
     """
     yield from _untrained_pairs(card, atoms, set() if told is None else told)
-    min_atoms = card.get("min_atoms")
-    if min_atoms and len(atoms) < min_atoms and not atoms.pbc.any():
+    min_atoms, periodic = card.get("min_atoms"), card.get("periodic")
+    if min_atoms and len(atoms) < min_atoms and not atoms.pbc.any() and False in (periodic or [False]):
         yield (
             f"the model was not trained on molecules of fewer than {min_atoms} atoms, this one has {len(atoms)}: "
             f"{EXTRAPOLATION}"
         )
-    periodic = card.get("periodic")
     if periodic and bool(atoms.pbc.any()) not in periodic:
         kind = "periodic structures" if atoms.pbc.any() else "molecules and clusters"
         yield f"the model was not trained on {kind}: {EXTRAPOLATION}"
@@ -68,3 +67,13 @@ def _untrained_pairs(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[
         if len(symbols) > 1:
             what = f"structures that hold the elements {symbols} together, on neighbours {names}"
         yield f"the model was not trained on {what}: {EXTRAPOLATION}"
+
+
+def name_of(atoms: Atoms) -> str:
+    """What a structure among others is called: `atoms.info["name"]`, or its formula."""
+    return str(atoms.info.get("name") or atoms.symbols)
+
+
+def of_structure(name: str, text: str) -> str:
+    """A warning of one structure among others."""
+    return f"{name}: {text} Of other structures of which the same is true, nothing more is said."

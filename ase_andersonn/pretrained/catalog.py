@@ -105,7 +105,7 @@ def read_header(path: Path) -> dict[str, str]:
         ValueError: if the file is damaged or no model of this package.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:  # which needs no torch
             header: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a model: {error}. Copy or make it anew.") from error

@@ -25,6 +25,7 @@ from .metadata import share_of
 
 Found = Atoms | Exception
 OCCUPANCY = "_atom_site_occupancy"
+CELL = (*(f"_cell_length_{x}" for x in "abc"), *(f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")))
 NO_POSCAR = re.compile(r"lattice velocities and vectors|cartesian|direct|[-+.\dEeDd\s]+", re.IGNORECASE)
 """What may follow the positions of one structure; anything else is another one."""
 SCALARS = (bool, int, float, str)
@@ -97,6 +98,11 @@ def _cif_structure(text: str) -> Atoms | None:
         if "_cell_length_a" in block:
             raise ValueError(f"its block data_{block.name} has a cell and no positions of atoms.")
         return None
+    if missing := [tag for tag in CELL if tag not in block]:
+        raise ValueError(f"its block data_{block.name} has no {', '.join(missing)}.")
+    cell = [float(str(block[tag])) for tag in CELL]
+    if min(cell) <= 0.0 or max(cell[3:]) >= 180.0:
+        raise ValueError(f"its block data_{block.name} has the lengths {cell[:3]} and angles {cell[3:]}, no cell's.")
     tags: dict[str, Any] = dict(block)
     if OCCUPANCY in tags:
         shares = tags[OCCUPANCY] if isinstance(tags[OCCUPANCY], list) else [tags[OCCUPANCY]] * len(block.get_symbols())

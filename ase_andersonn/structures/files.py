@@ -23,6 +23,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
 from .blocks import BLOCKS
 from .paths import is_structure_name, printable
+from .unreadable import why_unreadable
 
 Found = Atoms | Exception
 UNPACK: dict[bytes, Callable[..., IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # type: ignore[dict-item]
@@ -164,7 +165,7 @@ def _opened(opener: Callable[[Any], Any], entry: Any) -> Iterator[Any]:
 
 def _structures(path: Path, head: bytes, name: str) -> Iterator[Found]:
     """The structures of a file that is no archive; an error ends it."""
-    count = 0
+    count, form = 0, ""
     with tempfile.TemporaryDirectory() as folder:
         try:
             for magic, unpack in UNPACK.items():
@@ -175,18 +176,18 @@ def _structures(path: Path, head: bytes, name: str) -> Iterator[Found]:
                         shutil.copyfileobj(source, target)
                     head = _head(path, name)
                     break
-            for found in _plain(path, head):
+            encoding = next((found for mark, found in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
+            form = _format(path, head.decode(encoding, "ignore"))
+            for found in _plain(path, encoding, form):
                 where = f"structure {count}: " if count else ""
-                yield _unreadable(name, found, where) if isinstance(found, Exception) else found
+                yield _unreadable(name, found, where, form) if isinstance(found, Exception) else found
                 count += 1
         except Exception as error:
-            yield _unreadable(name, error, f"from structure {count} on, " if count else "")
+            yield _unreadable(name, error, f"from structure {count} on, " if count else "", form)
 
 
-def _plain(path: Path, head: bytes) -> Iterator[Found]:
+def _plain(path: Path, encoding: str, form: str) -> Iterator[Found]:
     """The structures of a file that is not packed."""
-    encoding = next((found for mark, found in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
-    form = _format(path, head.decode(encoding, "ignore"))
     if not ioformats[form].acceptsfd:
         yield from iread(str(path), ":", format=form, do_not_split_by_at_sign=True)
     elif ioformats[form].isbinary and form not in BLOCKS:
@@ -222,19 +223,10 @@ def _format(path: Path, head: str) -> str:
     return form
 
 
-def _unreadable(name: str, error: Exception, where: str = "") -> Exception:
+def _unreadable(name: str, error: Exception, where: str = "", form: str = "") -> Exception:
     """The error with the file's name; those that have it, and those of the file system, stay as they are."""
     if str(error).startswith(name) or isinstance(error, FileNotFoundError | PermissionError | MemoryError):
         return error
-    wrapped = ValueError(f"{name} cannot be read: {where}{_why(error)}")
+    wrapped = ValueError(f"{name} cannot be read: {where}{why_unreadable(error, form)}")
     wrapped.__cause__ = error
     return wrapped
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, StopIteration) or isinstance(error.__cause__, StopIteration):
-        return "it ends within a frame."
-    text = str(error).strip().partition("\n")[0]
-    if isinstance(error, ValueError | OSError | EOFError | RuntimeError) and text:
-        return text
-    return f"it is not of the form that is expected there ({type(error).__name__}{': ' if text else ''}{text})."

@@ -74,8 +74,9 @@ def check_order(atoms: Atoms) -> None:
     for place, notes in (("info", atoms.info), ("arrays", atoms.arrays)):
         for key in OCCUPANCIES:
             if key in notes and (partial := _partial(notes[key], atoms)):
+                kinds = "1 kind of sites is" if len(partial) == 1 else f"{len(partial)} kinds of sites are"
                 raise ValueError(
-                    f'atoms.{place}["{key}"]: {len(partial)} kinds of sites are disordered '
+                    f'atoms.{place}["{key}"]: {kinds} disordered '
                     f"({'; '.join(partial[:3])}); an answer needs one atom a site. Make the structure ordered first, "
                     "for example with pymatgen's OrderDisorderedStructureTransformation. Where every site holds one "
                     f'whole atom by now, del atoms.{place}["{key}"].'

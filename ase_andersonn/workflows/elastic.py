@@ -1,4 +1,4 @@
-"""Elastic constants: the slope of the stress in small strains, with the atoms at rest.
+"""Elastic constants: the slope of the stress in small strains, with relaxed atoms.
 
     σ_i = Σ_j C_ij ε_j    (Voigt, i and j of xx yy zz yz xz xy; shears count twice)
 
@@ -91,13 +91,13 @@ def elastic_constants(
         structure: a crystal: ASE, pymatgen, phonopy, or a path.
         calc: any ASE calculator with stress; with `AndersoNN`, `dtype="float64", tol=1e-9` is advised.
         strain: the largest, at most 0.1.
-        relax_cell: whether the crystal comes to rest first, positions and cell.
+        relax_cell: whether the crystal is relaxed first, positions and cell.
         relax_positions: whether the atoms of the strained crystals do.
         fmax: eV/Å of these relaxations.
 
     Raises:
         ValueError: for arguments without a meaning.
-        RuntimeError: where atoms do not come to rest.
+        RuntimeError: where a relaxation does not converge.
     """
     check_calculator(calc)
     check_positive(strain=strain, fmax=fmax)
@@ -134,6 +134,8 @@ def _from_stresses(crystal: Atoms, strains: list[Any], stresses: Floats, initial
     offsets = (stresses - line).reshape(6, len(PARTS), 6)
     nonlinearity = np.abs(offsets - offsets.mean(1, keepdims=True)).max()
     eigenvalues = np.linalg.eigvalsh(np.asarray(tensor.voigt))
+    if np.abs(eigenvalues).min() <= 1e-12 * np.abs(eigenvalues).max():
+        raise ValueError(f"{crystal.symbols} has no stiffness against some strains; are its atoms too far apart?")
     stable = bool(eigenvalues[0] > 0)
     debye = float("nan")
     if stable:

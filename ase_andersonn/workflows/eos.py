@@ -9,8 +9,8 @@ the range of volumes is too wide for the formula.
 """
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,12 @@ WIDTHS = (0.10, 0.06, 0.04, 0.025)
 """Half ranges of V/V₀ that are tried, the widest first: the wider, the less does noise matter."""
 ORDER_CHANGE = 0.01
 """Relative change of B₀ by one order more up to which the fit holds."""
+DERIVATIVES = (2.0, 8.0)
+"""B₀′ of crystals; most have 3 to 6."""
+DERIVATIVE_CHANGE = 1.0
+"""Change of B₀′ with the range of volumes from which on it says more of the range than of the crystal."""
+RESIDUAL = 0.01
+"""Of the energies' range; a larger root mean square of the residuals is noise, or kinks of the energy."""
 SHIFTS = 12
 """Times the range may follow the minimum."""
 
@@ -48,7 +54,8 @@ class EquationOfState(Result):
         rmse: eV/atom, root mean square of the fit's residuals.
         order_change: |ΔB₀|/B₀ by the next order of the expansion.
         holds: whether that is at most 1 %.
-        warning: in words why not, or None.
+        warning: in words why not; where it does, what makes B₀′ doubtful: that it is outside of 2 to 8 or changes with
+            the range by more than 1, or residuals of more than 1 % of the energies' range; or None.
     """
 
     atoms: Atoms
@@ -99,16 +106,16 @@ def equation_of_state(
         calc: any ASE calculator; volumes are evaluated in one batch where it has them.
         width: half range of V/V₀; None for the widest of 10, 6, 4 and 2.5 % in which the fit holds.
         points: volumes, 6 or more.
-        relax_positions: whether the atoms come to rest at each volume, which needs forces.
+        relax_positions: whether the atoms are relaxed at each volume, which needs forces.
         relax_shape: whether the cell does so too, at constant volume, which needs stress.
         fmax: eV/Å of these relaxations.
 
     Warns:
-        where no range is found in which the fit holds; `holds` of the result then is False.
+        where no range is found in which the fit holds; `holds` of the result then is False. Also with `warning`.
 
     Raises:
         ValueError: for arguments without a meaning, and for a structure without a minimum of the energy.
-        RuntimeError: where atoms do not come to rest.
+        RuntimeError: where a relaxation does not converge.
     """
     check_calculator(calc)
     check_count(6, points=points)
@@ -125,13 +132,15 @@ def equation_of_state(
             return np.array([atoms.get_potential_energy() for atoms in at_rest(frames, calc, cell=cell, fmax=fmax)])
         return np.array([results["energy"] for results in evaluate_all(frames, calc, forces=False)], dtype=float)
 
-    volume = float(crystal.cell.volume)
+    volume, tried = float(crystal.cell.volume), []
     for each in WIDTHS if width is None else (width,):
-        found = _around_the_minimum(crystal, volume, each, points, energies_of)
-        if found.holds:
-            return found
-        volume = found.volume
-    warnings.warn(str(found.warning), stacklevel=2)
+        tried.append(_around_the_minimum(crystal, volume, each, points, energies_of))
+        volume = tried[-1].volume
+        if tried[-1].holds:
+            break
+    found = replace(tried[-1], warning=" ".join(_doubts(tried)) or None)
+    if found.warning:
+        warnings.warn(found.warning, stacklevel=2)
     return found
 
 
@@ -164,21 +173,45 @@ def _around_the_minimum(crystal: Atoms, volume: float, width: float, points: int
     )
 
 
+def _doubts(tried: Sequence[EquationOfState]) -> Iterator[str]:
+    """A sentence for everything that speaks against the last fit of those tried."""
+    found, name = tried[-1], tried[-1].atoms.get_chemical_formula()
+    b, derivative = found.bulk_modulus, found.bulk_modulus_derivative
+    if not found.holds:
+        yield (
+            f"the Birch–Murnaghan equation does not hold from {_range(found)} of the volume of {name}: "
+            f"B₀ = {b:.4g} GPa changes by {found.order_change:.1%} with one order more."
+        )
+    if not DERIVATIVES[0] <= derivative <= DERIVATIVES[1]:
+        yield f"B₀′ of {name} is {derivative:.2f}; crystals have {DERIVATIVES[0]:g} to {DERIVATIVES[1]:g}."
+    widest = tried[0].bulk_modulus_derivative
+    if abs(widest - derivative) > DERIVATIVE_CHANGE:
+        yield (
+            f"B₀′ of {name} depends on the range of volumes: {widest:.2f} from {_range(tried[0])}, {derivative:.2f} "
+            f"from {_range(found)}."
+        )
+    spread = float(np.ptp(found.energies)) / len(found.atoms)
+    if found.rmse > RESIDUAL * spread:
+        yield (
+            f"the energies of {name} are {1e3 * found.rmse:.2g} meV/atom off the fit, {found.rmse / spread:.1%} of "
+            "their range: they are not smooth."
+        )
+
+
+def _range(found: EquationOfState) -> str:
+    low, high = found.volumes[[0, -1]] / found.volume - 1
+    return f"{low:+.1%} to {high:+.1%}"
+
+
 def _described(crystal: Atoms, volumes: Floats, energies: Floats, fit: tuple[float, ...]) -> EquationOfState:
     higher = fit_birch_murnaghan(volumes, energies, order=4)
     change = float("inf") if higher is None else abs(higher[2] / fit[2] - 1)
     residuals = energies - birch_murnaghan(volumes, *fit)
-    holds, warning = bool(change <= ORDER_CHANGE), None
-    if not holds:
-        low, high = volumes[[0, -1]] / fit[1] - 1
-        warning = (
-            f"the Birch–Murnaghan equation does not hold from {low:+.1%} to {high:+.1%} of the volume of "
-            f"{crystal.get_chemical_formula()}: B₀ = {fit[2]:.4g} GPa changes by {change:.1%} with one order more."
-        )
+    holds = bool(change <= ORDER_CHANGE)
     rmse = float(np.sqrt(np.mean(residuals**2))) / len(crystal)
     energy, volume, modulus, derivative = fit
     return EquationOfState(
-        scaled(crystal, volume), volumes, energies, volume, energy, modulus, derivative, rmse, change, holds, warning
+        scaled(crystal, volume), volumes, energies, volume, energy, modulus, derivative, rmse, change, holds, None
     )
 
 

@@ -84,15 +84,15 @@ def nudged_elastic_band(
         calc: any ASE calculator.
         images: between the ends.
         climb: whether the highest image ends on the saddle point.
-        fmax: eV/Å at which the band is at rest.
-        steps: of the optimizer at most; a band that is not at rest then is returned with `converged` False.
-        relax_ends: whether the ends come to rest first, in their cell.
+        fmax: eV/Å at which the band is converged.
+        steps: of the optimizer at most; a band that is not converged then is returned with `converged` False.
+        relax_ends: whether the ends are relaxed first, in their cell.
         interpolation: of the first path, linear or by ASE's image-dependent pair potential.
         spring: eV/Å².
 
     Raises:
         ValueError: for arguments without a meaning, and for ends that do not belong together.
-        RuntimeError: where an end does not come to rest.
+        RuntimeError: where the relaxation of an end does not converge.
     """
     check_calculator(calc)
     check_count(1, images=images)
@@ -151,7 +151,7 @@ def _check_ends(initial: Atoms, final: Atoms) -> None:
 
 def _check_distance(initial: Atoms, final: Atoms) -> None:
     if np.abs(_moves(initial, final)).max() < SAME:
-        raise ValueError("both ends came to rest in the same structure; there is no path between them.")
+        raise ValueError("both ends are the same structure; there is no path between them.")
 
 
 def _moves(before: Atoms, after: Atoms) -> Floats:

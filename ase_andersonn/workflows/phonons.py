@@ -140,7 +140,7 @@ def phonons(
         supercell: three repeats or a matrix [3, 3]; None for repeats that make it `min_length` Å across.
         min_length: Å, the least distance of a supercell's opposite faces.
         displacement: Å.
-        relax_cell: whether the crystal comes to rest first, positions and cell.
+        relax_cell: whether the crystal is relaxed first, positions and cell.
         fmax: eV/Å of this relaxation.
         temperatures: K; None for 0, 10, …, 1000.
         mesh: Å, density of the mesh for density of states and thermal properties.
@@ -154,7 +154,7 @@ def phonons(
 
     Raises:
         ValueError: for arguments without a meaning.
-        RuntimeError: where the crystal does not come to rest.
+        RuntimeError: where the relaxation does not converge.
     """
     kelvin = np.arange(0.0, 1001.0, 10.0) if temperatures is None else checked_temperatures(temperatures)
     check_calculator(calc)
@@ -170,12 +170,17 @@ def phonons(
         _correct(found, *charges)
     result = _described(crystal, found, residual, kelvin, mesh, points)
     if not result.stable:
-        warnings.warn(
-            f"{crystal.get_chemical_formula()} has imaginary modes, down to {result.lowest_frequency:.2f} THz at "
-            f"q = {np.round(result.lowest_qpoint, 3).tolist()}; thermal properties leave them out.",
-            stacklevel=2,
-        )
+        where = f"down to {result.lowest_frequency:.2f} THz at q = {np.round(result.lowest_qpoint, 3).tolist()}"
+        warn_of_imaginary_modes(crystal, where)
     return result
+
+
+def warn_of_imaginary_modes(crystal: Atoms, where: str) -> None:
+    """The warning of a workflow, at the line that called it."""
+    warnings.warn(
+        f"{crystal.get_chemical_formula()} has imaginary modes {where}; thermal properties leave them out.",
+        stacklevel=3,
+    )
 
 
 def checked_temperatures(temperatures: Sequence[float]) -> Floats:

@@ -6,7 +6,6 @@ with phonons at several volumes, whose supercells are evaluated in one batch; th
 derivatives are phonopy's, A. Togo and I. Tanaka, Scripta Materialia 108, 1 (2015).
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._evaluate import check_calculator, check_count, check_finite, check_positive, read_structure
 from ._results import Result
 from .eos import scaled
-from .phonons import IMAGINARY, force_constants, thermal_properties
+from .phonons import IMAGINARY, force_constants, thermal_properties, warn_of_imaginary_modes
 from .relax import at_rest
 from .supercells import supercell_matrix
 
@@ -28,7 +27,7 @@ Floats = NDArray[np.float64]
 STEP = 10.0
 """K between temperatures."""
 RANGE = (0.96, 1.10)
-"""Volumes over the one at rest: crystals expand by some 6 % before they melt, and the fit needs more."""
+"""Volumes over the relaxed one: crystals expand by some 6 % before they melt, and the fit needs more."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +35,7 @@ class QuasiHarmonic(Result):
     """A crystal at finite temperature and the pressure given; extensive quantities are those of `atoms`.
 
     Attributes:
-        atoms: the crystal at rest, without vibrations.
+        atoms: the relaxed crystal, without vibrations.
         pressure: eV/Å³.
         temperatures: K.
         volumes: Å³, at each temperature.
@@ -95,11 +94,11 @@ def quasi_harmonic(
     """A crystal from 0 K to `max_temperature`, without change of the cell's shape.
 
     Args:
-        structure: a crystal: ASE, pymatgen, phonopy, or a path; it comes to rest first, positions and cell.
+        structure: a crystal: ASE, pymatgen, phonopy, or a path; it is relaxed first, positions and cell.
         calc: any ASE calculator; with `AndersoNN`, `dtype="float64", tol=1e-9, warm_start=False` is advised.
         max_temperature: K.
         pressure: eV/Å³ as everywhere in ASE; `5 * ase.units.GPa` is 5 GPa.
-        volumes: smallest and largest volume over the one at rest.
+        volumes: smallest and largest volume over the relaxed one.
         points: volumes, 5 or more.
         supercell: see `phonons`.
         min_length: Å, see `phonons`.
@@ -112,7 +111,7 @@ def quasi_harmonic(
 
     Raises:
         ValueError: for arguments without a meaning, and where the free energy has no minimum between the volumes.
-        RuntimeError: where atoms do not come to rest.
+        RuntimeError: where a relaxation does not converge.
     """
     check_calculator(calc)
     check_count(5, points=points)
@@ -136,16 +135,9 @@ def quasi_harmonic(
         lowest.append(float(found.mesh.frequencies.min()))  # type: ignore[union-attr]
         cells = len(crystal) / len(found.primitive)
         thermal.append([cells * values for values in thermal_properties(found, temperatures)])
-    free_energy, entropy, heat_capacity = (np.array(values).T for values in zip(*thermal, strict=True))
     if soft := sum(frequency < -IMAGINARY for frequency in lowest):
-        warnings.warn(
-            f"{crystal.get_chemical_formula()} has imaginary modes at {soft} of {points} volumes, "
-            f"down to {min(lowest):.2f} THz; thermal properties leave them out.",
-            stacklevel=2,
-        )
-    return _described(
-        crystal, pressure, temperatures, sizes, energies, free_energy, entropy, heat_capacity, np.array(lowest)
-    )
+        warn_of_imaginary_modes(crystal, f"at {soft} of {points} volumes, down to {min(lowest):.2f} THz")
+    return _described(crystal, pressure, temperatures, sizes, energies, np.array(thermal).T, np.array(lowest))
 
 
 def _described(
@@ -154,13 +146,13 @@ def _described(
     temperatures: Floats,
     sizes: Floats,
     energies: Floats,
-    free_energy: Floats,
-    entropy: Floats,
-    heat_capacity: Floats,
+    thermal: Floats,
     lowest: Floats,
 ) -> QuasiHarmonic:
+    """The result; `thermal` [n_temperatures, 3, n_volumes] is what `thermal_properties` returns for each volume."""
     from phonopy.qha.core import QHA
 
+    free_energy, entropy, heat_capacity = thermal.swapaxes(0, 1)
     total = energies + free_energy * units.kJ / units.mol + pressure * sizes
     beyond = temperatures[np.isin(total.argmin(1), (0, len(sizes) - 1))]
     if len(beyond):

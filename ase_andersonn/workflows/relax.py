@@ -1,4 +1,4 @@
-"""Structures at rest: positions and cell, many structures at once.
+"""Relaxation: positions and cell, many structures at once.
 
 ASE's own optimizers move the structures, and ASE's Fréchet filter makes cells coordinates,
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ._cell_filter import CellFilter
@@ -31,6 +31,7 @@ from ._evaluate import (
     with_results,
 )
 from ._results import Result
+from .reason import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ VOLUME_FACTOR = 4.0
 
 @dataclass(frozen=True, repr=False)
 class Relaxation(Result):
-    """A structure at rest, or what became of it.
+    """A relaxed structure, or what became of it.
 
     Attributes:
         atoms: the structure, with energy, forces (and stress, where the cell moved) in its calculator; where it
@@ -78,7 +79,7 @@ class Relaxation(Result):
     def _draw(self, figure: "Figure") -> None:
         axes = figure.subplots()
         axes.plot(np.array(self.energies) - (self.energies[-1] if self.energies else 0.0), ".-")
-        axes.set(xlabel="step", ylabel="energy above the last, eV", title=self.error or "at rest")
+        axes.set(xlabel="step", ylabel="energy above the last, eV", title=self.error or "relaxed")
         axes.set_yscale("symlog", linthresh=1e-4)
 
 
@@ -93,10 +94,10 @@ class _Options:
 
 
 def relax(structure: Any, calc: Any, **options: Any) -> Relaxation:
-    """One structure at rest; options as of `relax_many`.
+    """One relaxed structure; options as of `relax_many`.
 
     Raises:
-        Exception: whatever reading or evaluating the structure raised. A structure that does not come to rest is a
+        Exception: whatever reading or evaluating the structure raised. A structure that does not converge is a
             result with `converged` False.
     """
     check_calculator(calc)
@@ -108,7 +109,7 @@ def relax(structure: Any, calc: Any, **options: Any) -> Relaxation:
 
 
 def relax_many(structures: Iterable[Any], calc: Any, **options: Any) -> list[Relaxation]:
-    """Structures at rest, in the order given; options and errors as of `relax_each`."""
+    """Relaxed structures in the order given; options and errors as of `relax_each`."""
     found = dict(relax_each(structures, calc, **options))
     return [found[k] for k in range(len(found))]
 
@@ -117,7 +118,7 @@ def at_rest(structures: Sequence[Atoms], calc: Any, **options: Any) -> list[Atom
     """The structures of `relax_many`, with results in their calculators; all of them or an error.
 
     Raises:
-        RuntimeError: for the first one that does not come to rest.
+        RuntimeError: for the first one that does not converge.
     """
     found = relax_many(structures, calc, **options)
     for k, result in enumerate(found):
@@ -128,12 +129,12 @@ def at_rest(structures: Sequence[Atoms], calc: Any, **options: Any) -> list[Atom
 
 
 def relax_each(structures: Iterable[Any], calc: Any, **options: Any) -> Iterator[tuple[int, Relaxation]]:
-    """Structures at rest with their indices, each as soon as it is done.
+    """Relaxed structures with their indices, each as soon as it is done.
 
     Args:
         structures: ASE, pymatgen or phonopy structures, or paths; taken one after another as there is room.
         calc: any ASE calculator.
-        fmax: eV/Å at which a structure is at rest (0.01), of atoms and of the cell: ASE's −virial/n_atoms.
+        fmax: eV/Å at which a structure is converged (0.01), of atoms and of the cell: ASE's −virial/n_atoms.
         steps: of the optimizer at most (500).
         cell: `"fixed"`; `"free"`; `"constant_volume"`; `"hydrostatic"`, which keeps its shape; six truth values, for
             xx yy zz yz xz xy, which may change; `"auto"`, free where it repeats in three directions, else fixed.
@@ -143,7 +144,7 @@ def relax_each(structures: Iterable[Any], calc: Any, **options: Any) -> Iterator
         batch_atoms: atoms in a batch, about (2000).
 
     Yields:
-        index and result. Structures that cannot be read or evaluated, explode, or do not come to rest are results too,
+        index and result. Structures that cannot be read or evaluated, explode, or do not converge are results too,
         with `error`.
 
     Raises:
@@ -175,7 +176,9 @@ def _relaxations(
         raise ValueError(f"cell is {cell!r}; it is one of {', '.join(CELL_MODES)}, or six truth values.")
     check_finite(pressure=pressure)
     if pressure and cell in ("fixed", "constant_volume"):
-        raise ValueError(f"a pressure of {pressure} eV/Å³ changes nothing with cell={cell!r}; leave one of them out.")
+        raise ValueError(
+            f"a pressure, {pressure / units.GPa:.6g} GPa, changes nothing with cell={cell!r}; leave one out."
+        )
     if optimizer not in (*OPTIMIZERS, None):
         raise ValueError(f"optimizer is {optimizer!r}; it is one of {', '.join(OPTIMIZERS)}.")
     options = _Options(fmax, steps, cell, pressure, fix_symmetry, optimizer)
@@ -210,7 +213,7 @@ def _in_batches(
 
 
 def _failed(error: Exception) -> Relaxation:
-    text, nan = f"{type(error).__name__}: {error}", float("nan")
+    text, nan = reason(error), float("nan")
     return Relaxation(None, nan, nan, nan, 0, False, text, (), nan, nan)
 
 
@@ -291,7 +294,7 @@ class _Search:
         except _Exploded as error:
             self.done, self.error = True, str(error)
         except Exception as error:
-            self.done, self.exception, self.error = True, error, f"{type(error).__name__}: {error}"
+            self.done, self.exception, self.error = True, error, reason(error)
 
     def _check(self, answer: Results) -> None:
         numbers = [np.asarray(answer[name]) for name in ("energy", "forces", "stress") if name in answer]

@@ -37,7 +37,7 @@ class Vacancy:
         chemical_potential: μ, eV.
         formation_energy: E_f, eV.
         unrelaxed: E_f before the atoms around move, eV.
-        atoms: the supercell with the vacancy, at rest.
+        atoms: the relaxed supercell with the vacancy.
     """
 
     symbol: str
@@ -91,12 +91,12 @@ def vacancy_formation(
         chemical_potentials: eV, of every element; None for an element's own energy per atom.
         supercell: three repeats or a matrix [3, 3]; None for repeats that make it `min_length` Å across.
         min_length: Å, the least distance of a supercell's opposite faces.
-        relax_cell: whether the crystal comes to rest first, positions and cell.
+        relax_cell: whether the crystal is relaxed first, positions and cell.
         fmax: eV/Å of the relaxations.
 
     Raises:
         ValueError: for arguments without a meaning, and for compounds without chemical potentials.
-        RuntimeError: where atoms do not come to rest.
+        RuntimeError: where a relaxation does not converge.
     """
     check_calculator(calc)
     check_positive(min_length=min_length, fmax=fmax)

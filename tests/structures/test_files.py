@@ -275,3 +275,55 @@ def test_labelled_frames_of_a_folder(tmp_path: Path) -> None:
         atoms.calc = SinglePointCalculator(atoms, energy=float(index))
         write(tmp_path / f"{index}.extxyz", [atoms, atoms])
     assert [frame.get_potential_energy() for frame in read_frames([str(tmp_path)])] == [0, 0, 1, 1, 2, 2]
+
+
+SILICON = ["Si2", "1.0", "0 2.7 2.7", "2.7 0 2.7", "2.7 2.7 0", "Si", "2", "Direct", "0 0 0", "0.25 0.25 0.25"]
+FRAME = ["2", 'Lattice="0 2.7 2.7 2.7 0 2.7 2.7 2.7 0" Properties=species:S:1:pos:R:3', "Si 0 0 0", "Si 1.3 1.3 1.3"]
+LENGTHS = [f"_cell_length_{x} 4.0" for x in "abc"] + [f"_cell_angle_{x} 90" for x in ("alpha", "beta", "gamma")]
+CRYSTAL = [
+    "data_one",
+    *LENGTHS,
+    "loop_",
+    "_atom_site_type_symbol",
+    *(f"_atom_site_fract_{x}" for x in "xyz"),
+    "Cu 0 0 0",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "line", "text", "words"),
+    [
+        ("a.vasp", SILICON, 2, "0 2.7", "a line or a value is missing"),
+        ("a.vasp", SILICON, 2, "0 2.7 x", "'x' stands where a number is expected"),
+        ("a.vasp", SILICON, 5, "Xx", "there is no element 'Xx'"),
+        ("a.vasp", SILICON, 6, "two", "'two' stands where a whole number is expected"),
+        ("a.vasp", SILICON, 6, "3", "a line or a value is missing"),
+        ("a.vasp", SILICON, 8, "0 0 q", "'q' stands where a number is expected"),
+        ("a.vasp", SILICON[:5], 0, "Si2", "a line or a value is missing"),
+        ("a.xyz", FRAME, 0, "two", "'two' stands where a number of atoms is expected"),
+        ("a.xyz", FRAME, 0, "5", "Frame has 2 atoms, expected 5"),
+        ("a.xyz", FRAME, 2, "Si 0 zero 0", "'zero' stands where a number is expected"),
+        ("a.xyz", FRAME, 2, "Si 0 0", "a line or a value is missing"),
+        ("a.xyz", FRAME, 2, "Qq 0 0 0", "there is no element 'Qq'"),
+        ("a.cif", CRYSTAL, 1, "_cell_length_a abc", "'abc' stands where a number is expected"),
+        ("a.cif", CRYSTAL, 1, "_cell_length_q 4.0", "has no _cell_length_a"),
+        ("a.cif", CRYSTAL, 4, "_cell_angle_alpha 200", "angles [200.0, 90.0, 90.0], no cell's"),
+        ("a.cif", CRYSTAL, 1, "_cell_length_a 0", "lengths [0.0, 4.0, 4.0] and angles"),
+        ("a.cif", CRYSTAL, -1, "Qq 0 0 0", "there is no element 'Qq'"),
+        ("a.cif", CRYSTAL, -1, "Cu 0 0 here", "a line or a value is missing, impossible"),
+        ("a.json", ["{}"], 0, '[{"lattice": {"matrix": [[1, 0]]}, "sites": []}]', "a line or a value is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_words_of_files(
+    tmp_path: Path, name: str, lines: list[str], line: int, text: str, words: str
+) -> None:
+    """The file once, what is wrong, what is expected; nothing of Python's or NumPy's."""
+    changed = list(lines)
+    changed[line] = text
+    (tmp_path / name).write_text("\n".join(changed) + "\n")
+    ((_, error),) = structures_in(tmp_path / name)
+    said = str(error)
+    assert said.startswith(f"{tmp_path / name} cannot be read: ")
+    assert (words in said, said.count(name), "\n" in said) == (True, 1, False), said
+    for leak in ("literal", "convert", "Error", "broadcast", "ufunc", "shape", "array"):
+        assert leak not in said

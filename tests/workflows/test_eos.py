@@ -73,6 +73,36 @@ def test_the_range_shrinks_until_the_fit_holds() -> None:
     assert wide.warning
 
 
+def anharmonic(derivative: float) -> EnergyOfVolume:
+    return EnergyOfVolume(lambda v: birch_murnaghan(v, -7.0, 47.0, 140.0, derivative))
+
+
+@pytest.mark.parametrize("derivative", [1.0, 9.0])
+def test_unusual_derivatives_are_told(derivative: float) -> None:
+    with pytest.warns(UserWarning, match=rf"B₀′ of Cu4 is {derivative:.2f}; crystals have 2 to 8"):
+        found = equation_of_state(bulk("Cu", cubic=True), anharmonic(derivative), relax_positions=False)
+    assert found.holds
+    assert "B₀′" in str(found.warning)
+
+
+def test_a_derivative_that_depends_on_the_range_is_told() -> None:
+    def kinked(v: np.ndarray) -> np.ndarray:
+        f = ((47.0 / v) ** (2 / 3) - 1) / 2
+        return birch_murnaghan(v, -7.0, 47.0, 140.0, 4.5) + 4.5 * 47.0 * 140.0 * GPa * (2.5 * f**3 - 1400.0 * f**5)
+
+    with pytest.warns(UserWarning, match=r"B₀′ of Cu4 depends on the range of volumes: .* from -.*, .* from -"):
+        found = equation_of_state(bulk("Cu", cubic=True), EnergyOfVolume(kinked), relax_positions=False)
+    assert found.holds
+
+
+def test_energies_that_are_not_smooth_are_told() -> None:
+    rng = np.random.default_rng(0)
+    smooth = anharmonic(4.0).energy
+    calc = EnergyOfVolume(lambda v: smooth(v) + 0.03 * rng.uniform(-1, 1))  # of 0.4 eV
+    with pytest.warns(UserWarning, match=r"meV/atom off the fit, [\d.]+% of their range: they are not smooth"):
+        equation_of_state(bulk("Cu", cubic=True), calc, width=0.1, relax_positions=False)
+
+
 def test_copper_with_emt_and_its_other_fits(tmp_path: Path) -> None:
     calc = BatchedEMT()
     with warnings.catch_warnings():

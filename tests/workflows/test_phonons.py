@@ -11,6 +11,8 @@ from ase.build import bulk, make_supercell, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from batched import BatchedEMT
+from phonopy import Phonopy
+from phonopy.structure.atoms import PhonopyAtoms
 from tight import needs_default_model, tight
 
 from ase_andersonn.workflows.elastic import elastic_constants
@@ -180,3 +182,20 @@ def test_arguments_without_a_meaning(options: dict[str, object], words: str) -> 
 def test_molecules_have_no_bands() -> None:
     with pytest.raises(ValueError, match="three directions"):
         phonons(molecule("CO"), EMT())
+
+
+def test_frequencies_are_phonopys_own() -> None:
+    """The same displacements evaluated one after another by a loop around phonopy, without a batch."""
+    crystal = bulk("Cu", a=3.59)
+    cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell.array, scaled_positions=[[0.0, 0.0, 0.0]])
+    plain = Phonopy(cell, supercell_matrix=np.diag([3, 3, 3]), primitive_matrix=np.eye(3))
+    plain.generate_displacements(distance=0.01)
+    frames = [Atoms(c.numbers, c.positions, cell=c.cell, pbc=True) for c in plain.supercells_with_displacements]
+    plain.forces = np.array([EMT().get_property("forces", frame) for frame in frames])
+    plain.produce_force_constants()
+    plain.symmetrize_force_constants()
+    qpoints = [[0.5, 0.0, 0.5], [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]]
+    plain.run_qpoints(qpoints)
+    found = phonons(crystal, BatchedEMT(), supercell=[3, 3, 3], relax_cell=False, mesh=5.0, points=3)
+    found.phonopy.run_qpoints(qpoints)
+    np.testing.assert_allclose(found.phonopy.qpoints.frequencies, plain.qpoints.frequencies, atol=1e-6)
