@@ -1,6 +1,6 @@
 """Molecular dynamics by ASE's integrators: four ensembles, exact restarts, and a reason where a run stops early.
 
-    d/dt r = p / m,    d/dt p = −∂U/∂r    and what the ensemble adds, see `_integrators`.
+d/dt r = p / m,    d/dt p = −∂U/∂r    and what the ensemble adds, see `_integrators`.
 """
 
 import time
@@ -19,9 +19,9 @@ from ase_andersonn.mc.statistics import Estimate, estimate
 
 from ._evaluate import check_calculator, check_count, read_structure, with_results
 from ._integrators import Ensemble, Settings, carried, degrees_of_freedom, forget_results, integrator, prepare
-from ._md_files import Frames, Log, Paths, State, fingerprint
 from ._md_limits import Limits
 from ._results import Result
+from ._run_files import Frames, Log, Paths, State, fingerprint
 from ._signals import StopSignal
 
 if TYPE_CHECKING:
@@ -32,7 +32,12 @@ FRESH_EVERY = 100
 """Steps after which a run with a restart file makes its results anew, and may be gone on with."""
 SAVE_SECONDS = 5.0
 """Between two writings of the restart file; a killed run loses no more than that and `FRESH_EVERY` steps."""
-COLUMNS = ("step", "potential", "kinetic", "volume", "pressure", "exchanged")
+ENERGY_TOLERANCE = 1e-5
+"""eV/atom by which a state's energy may differ from the calculator's."""
+COLUMNS = {
+    "Time[ps]": ".4f", "Etot/N[eV]": ".6f", "Epot/N[eV]": ".6f", "Ekin/N[eV]": ".6f", "T[K]": ".1f",
+    "Volume[Å^3]": ".3f", "Pressure[GPa]": ".4f",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,8 +160,7 @@ def molecular_dynamics(
     limits.check()
     seed = check_seed(seed)
     paths = Paths(*(None if path is None else Path(path) for path in (trajectory, log, restart)))
-    paths.check()
-    _check_resume(paths.restart, resume)
+    paths.check(resume)
     atoms = read_structure(structure)
     with ExitStack() as stack:
         if (lock := paths.lock()) is not None:
@@ -164,13 +168,6 @@ def molecular_dynamics(
         run = _Run(atoms, calc, settings, every, seed, paths, limits, stack)
         because, interrupted = run.go(steps, progress)
     return run.result(because, interrupted, equilibration)
-
-
-def _check_resume(restart: Path | None, resume: bool) -> None:
-    if resume and restart is None:
-        raise ValueError("resume needs the restart file that the run was begun with.")
-    if restart is not None and restart.exists() and not resume:
-        raise ValueError(f"{restart} is there already; resume goes on with its run. Else remove it to begin anew.")
 
 
 class _Run:
@@ -219,7 +216,7 @@ class _Run:
             self.frames = Frames(paths.trajectory, rest.get("frames") or 0)
             stack.callback(self.frames.close)
         if paths.log is not None:
-            self.log = Log(paths.log, rest.get("log") or 0)
+            self.log = Log(paths.log, rest.get("log") or 0, COLUMNS)
             stack.callback(self.log.close)
 
     def go(self, steps: int, progress: bool) -> tuple[str | None, bool]:
@@ -298,7 +295,7 @@ class _Run:
             energies = (potential + kinetic) / n, potential / n, kinetic / n
             self.log.add(at / 1e3, *energies, temperature, volume, pressure)
         if self.frames is not None:
-            self.frames.add(atoms, self.step, at)
+            self.frames.add(atoms, step=self.step, time=at)
 
     def _keep(self) -> None:
         """Keep a state to go on from, and go on from it."""
@@ -353,7 +350,3 @@ class _Run:
     def _interrupted(self, name: str) -> str:
         text = f"after {self.step} steps by {name}"
         return f"{text}; resume goes on from step {self.resumable}" if self.paths.restart else text
-
-
-ENERGY_TOLERANCE = 1e-5
-"""eV/atom by which a state's energy may differ from the calculator's."""

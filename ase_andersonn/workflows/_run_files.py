@@ -1,6 +1,6 @@
-"""Files of a run of molecular dynamics: its state, its trajectory, its log.
+"""Files of a simulation: its state, its trajectory, its log.
 
-The state is NumPy's npz with a checksum (`ase_andersonn.checksum`), written whole or not at all; it holds how many
+A state is NumPy's npz with a checksum (`ase_andersonn.checksum`), written whole or not at all; it holds how many
 frames and how much of the log belong to it, and what a killed run wrote after it is cut off before the run goes on.
 """
 
@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from ase_andersonn.mc.restart import check_same
 from ase_andersonn.writing import check_folder, why_unwritable
 
 KIND = "molecular dynamics 1"
-HEADER = "  Time[ps]   Etot/N[eV]   Epot/N[eV]   Ekin/N[eV]     T[K]  Volume[Å^3]  Pressure[GPa]\n"
-FORMAT = "{:10.4f} {:12.6f} {:12.6f} {:12.6f} {:8.1f} {:12.3f} {:14.4f}\n"
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Paths:
     log: Path | None = None
     restart: Path | None = None
 
-    def check(self) -> None:
-        """Raise ValueError or OSError for files that cannot be written."""
+    def check(self, resume: bool) -> None:
+        """Raise ValueError or OSError for files that cannot be written, and for a state that would be lost."""
         given = [path for path in (self.trajectory, self.log, self.restart) if path is not None and str(path) != "-"]
         if len({path.resolve() for path in given}) < len(given):
             raise ValueError(f"trajectory, log and restart are {', '.join(map(str, given))}; name different files.")
@@ -48,6 +46,10 @@ class Paths:
             check_folder(path)
             if why := why_unwritable(path):
                 raise OSError(f"{path} cannot be written: {why}.")
+        if resume and self.restart is None:
+            raise ValueError("resume needs the restart file that the run was begun with.")
+        if self.restart is not None and self.restart.exists() and not resume:
+            raise ValueError(f"{self.restart} is there already; resume goes on with its run. Else remove it first.")
 
     def lock(self) -> Lock | None:
         """Held while a run goes on with the restart file."""
@@ -120,10 +122,10 @@ class Frames:
             _cut_frames(path, kept)
         self._writer = TrajectoryWriter(path, mode="a" if kept else "w")
 
-    def add(self, atoms: Atoms, step: int, time: float) -> None:
-        """Append the structure, with its time (fs), as `atoms.info` of the frame."""
+    def add(self, atoms: Atoms, **info: float) -> None:
+        """Append the structure, with what `atoms.info` of the frame is to tell."""
         before = atoms.info
-        atoms.info = {**before, "step": step, "time": time}
+        atoms.info = {**before, **info}
         try:
             self._writer.write(atoms)
         finally:
@@ -137,16 +139,25 @@ class Frames:
         os.close(handle)
 
     def close(self) -> None:
+        """No more frames."""
         self._writer.close()
 
 
 class Log:
-    """A text of one line a row, of which the first `kept` bytes stay; "-" is the screen."""
+    """A text of one line a row, of which the first `kept` bytes stay; "-" is the screen.
 
-    def __init__(self, path: Path, kept: int) -> None:
-        self._screen = str(path) == "-"
+    Args:
+        path: of the text.
+        kept: bytes.
+        columns: headings, and the formats of the values below.
+    """
+
+    def __init__(self, path: Path, kept: int, columns: Mapping[str, str]) -> None:
+        self._screen, self._formats = str(path) == "-", list(columns.values())
+        self._widths = [max(len(name), 10) for name in columns]
+        header = self._line(list(columns))
         if self._screen:
-            sys.stdout.write(HEADER)
+            sys.stdout.write(header)
             return
         if kept and (not path.is_file() or path.stat().st_size < kept):
             raise ValueError(f"{path} is shorter than when the state was saved. Leave out the log, or begin anew.")
@@ -154,7 +165,7 @@ class Log:
         self._file.truncate(kept)
         self._file.seek(kept)
         if not kept:
-            self._file.write(HEADER.encode())
+            self._file.write(header.encode())
             self._file.flush()
 
     @property
@@ -163,15 +174,19 @@ class Log:
         return 0 if self._screen else self._file.tell()
 
     def add(self, *values: float) -> None:
-        """Append a line of `HEADER`'s columns."""
-        line = FORMAT.format(*values)
+        """Append a line."""
+        line = self._line([format(value, form) for value, form in zip(values, self._formats, strict=True)])
         if self._screen:
             sys.stdout.write(line)
         else:
             self._file.write(line.encode())
             self._file.flush()
 
+    def _line(self, texts: Sequence[str]) -> str:
+        return " ".join(f"{text:>{width}}" for text, width in zip(texts, self._widths, strict=True)) + "\n"
+
     def close(self) -> None:
+        """No more lines."""
         if not self._screen:
             self._file.close()
 
