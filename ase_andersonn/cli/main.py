@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .dynamics import COMMANDS as DYNAMICS
 from .errors import INTERRUPTED, plain_errors
 from .properties import COMMANDS
 
@@ -22,7 +23,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoin
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")]
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *DYNAMICS):
     app.command()(_command)
 
 

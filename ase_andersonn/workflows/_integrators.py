@@ -4,7 +4,7 @@
 |---|---|---|
 | nve | `VelocityVerlet` | Swope et al., J. Chem. Phys. 76, 637 (1982) |
 | langevin | `Langevin` | Vanden-Eijnden and Ciccotti, Chem. Phys. Lett. 429, 310 (2006) |
-| bussi | `Bussi`, stochastic rescaling of velocities | Bussi, Donadio and Parrinello, J. Chem. Phys. 126, 014101 (2007) |
+| bussi | `Bussi`, stochastic rescaling | Bussi, Donadio and Parrinello, J. Chem. Phys. 126, 014101 (2007) |
 | npt | `LangevinBAOAB`, a Langevin piston, isotropic | Quigley and Probert, J. Chem. Phys. 120, 11432 (2004) |
 
 What conserves momentum (nve and bussi, without constraints) begins at rest as a whole, and the temperature is that of
@@ -126,7 +126,7 @@ def forget_results(dynamics: Any) -> None:
     if hasattr(calc, "reset"):
         calc.reset()
     if isinstance(dynamics, LangevinBAOAB):
-        dynamics._update_accel()  # noqa: SLF001 (kept from the step before)
+        dynamics._update_accel()  # kept from the step before
 
 
 def carried(dynamics: Any, settings: Settings) -> dict[str, float]:

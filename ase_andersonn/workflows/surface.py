@@ -150,8 +150,7 @@ def _miller(miller: Sequence[int]) -> tuple[int, int, int]:
     found = tuple(miller) if isinstance(miller, Sequence | np.ndarray) and not isinstance(miller, str) else ()
     if len(found) != 3 or not all(isinstance(h, int | np.integer) for h in found) or not any(found):
         raise ValueError(f"miller is {miller!r}; three whole numbers are expected, not all 0, such as (1, 1, 1).")
-    h, k, l = (int(index) for index in found)
-    return h, k, l
+    return int(found[0]), int(found[1]), int(found[2])
 
 
 def _slabs(

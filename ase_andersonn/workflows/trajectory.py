@@ -125,7 +125,7 @@ def diffusion(
     """
     read = read_frames(frames, spacing, skip)
     step = read.timed()
-    n_lags = _lags(lag, step, len(read.images), fraction=4)
+    n_lags = _lags(lag, step, len(read.images))
     paths = read.paths()[:, read.atoms_of(symbol)]
     starts = len(paths) - n_lags
     squares = np.zeros((starts, n_lags + 1))
@@ -187,7 +187,7 @@ def vibrations(
     """
     read = read_frames(frames, spacing, skip)
     step = read.timed()
-    n_lags = _lags(lag, step, len(read.images), fraction=4)
+    n_lags = _lags(lag, step, len(read.images))
     chosen = read.atoms_of(symbol)
     moving = read.velocities()[:, chosen] * np.sqrt(read.first.get_masses()[chosen])[:, None]
     starts = len(moving) - n_lags
@@ -314,13 +314,13 @@ def _scaled(value: Estimate, factor: float, shift: float = 0.0) -> Estimate:
     return Estimate(shift + factor * value.mean, abs(factor) * value.error, value.tau, value.n)
 
 
-def _lags(lag: float | None, step: float, n_frames: int, fraction: int) -> int:
+def _lags(lag: float | None, step: float, n_frames: int) -> int:
     if lag is not None:
         check_positive(lag=lag)
-    found = max(n_frames // fraction, 1) if lag is None else round(lag / step)
+    found = max(n_frames // 4, 1) if lag is None else round(lag / step)
     if not 1 <= found <= n_frames - 2:
         raise ValueError(
-            f"the longest lag, {lag} fs, is {found} of {step:g} fs; {n_frames} frames have room for 1 to {n_frames - 2}."
+            f"the longest lag is {found} times {step:g} fs; {n_frames} frames have room for 1 to {n_frames - 2}."
         )
     return found
 
