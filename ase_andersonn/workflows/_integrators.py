@@ -96,7 +96,8 @@ def prepare(atoms: Atoms, settings: Settings, rng: np.random.Generator) -> None:
     if _keeps_momentum(atoms, settings):
         Stationary(atoms, preserve_temperature=False)
         if not atoms.pbc.any():
-            ZeroRotation(atoms, preserve_temperature=False)
+            with np.errstate(invalid="ignore"):  # of a line, around itself
+                ZeroRotation(atoms, preserve_temperature=False)
 
 
 def integrator(atoms: Atoms, settings: Settings, rng: np.random.Generator) -> Any:

@@ -38,14 +38,16 @@ class Limits:
         Raises:
             ValueError: for a limit of what the calculator does not tell.
         """
-        self._energy, self._volume = float(atoms.get_potential_energy()), float(atoms.cell.volume)
+        atoms.get_forces()  # a committee's spread comes with them
+        self._energy, self._volume = present_energy(atoms), float(atoms.cell.volume)
         self._doubts(getattr(atoms.calc, "diagnostics", {}))
         self._hot = self.temperature or HOT + TIMES_HOTTER * max(wanted or 0.0, temperature)
 
     def why(self, dynamics: Any, temperature: float, *, look: bool) -> str | None:
         """Why to stop here, or None; distances are measured only where asked to `look`."""
         atoms = dynamics.atoms
-        forces, energy = atoms.get_forces(), float(atoms.get_potential_energy())
+        forces = atoms.get_forces()
+        energy = present_energy(atoms)
         if not (np.isfinite(forces).all() and np.isfinite(energy) and np.isfinite(atoms.positions).all()):
             return "energy, forces or positions were not finite"
         if not temperature <= self._hot:
@@ -69,6 +71,12 @@ class Limits:
             if (found := float(reduce(diagnostics[name]))) > limit:
                 return f"{title} was {found:.3g}, more than {limit:g}"
         return None
+
+
+def present_energy(atoms: Atoms) -> float:
+    """The potential energy, eV, after the forces were asked for: ASE's comparison of structures costs, done again."""
+    known = getattr(atoms.calc, "results", {}).get("energy")
+    return float(atoms.get_potential_energy() if known is None else known)
 
 
 def _too_close(atoms: Atoms) -> str | None:

@@ -19,7 +19,7 @@ from ase_andersonn.mc.statistics import Estimate, estimate
 
 from ._evaluate import check_calculator, check_count, read_structure, with_results
 from ._integrators import Ensemble, Settings, carried, degrees_of_freedom, forget_results, integrator, prepare
-from ._md_limits import Limits
+from ._md_limits import Limits, present_energy
 from ._results import Result
 from ._run_files import Frames, Log, Paths, State, fingerprint
 from ._signals import StopSignal
@@ -32,6 +32,8 @@ FRESH_EVERY = 100
 """Steps after which a run with a restart file makes its results anew, and may be gone on with."""
 SAVE_SECONDS = 5.0
 """Between two writings of the restart file; a killed run loses no more than that and `FRESH_EVERY` steps."""
+LOOK_EVERY = 10
+"""Steps between two looks at the distances of atoms."""
 ENERGY_TOLERANCE = 1e-5
 """eV/atom by which a state's energy may differ from the calculator's."""
 COLUMNS = {
@@ -237,10 +239,9 @@ class _Run:
                     self.step += 1
                     self.dynamics.nsteps = self.step
                     bar.update()
-                    look = self.step % self.every == 0
                     temperature = self._temperature(self.atoms.get_kinetic_energy())
-                    because = self.limits.why(self.dynamics, temperature, look=look)
-                    if because is None and look:
+                    because = self.limits.why(self.dynamics, temperature, look=self.step % LOOK_EVERY == 0)
+                    if because is None and self.step % self.every == 0:
                         self._record()
                     if because is None and self.paths.restart is not None and self.step % FRESH_EVERY == 0:
                         self._keep()
@@ -281,7 +282,7 @@ class _Run:
         """A row of the result, a line of the log, a frame."""
         atoms, n = self.atoms, len(self.atoms)
         atoms.get_forces()
-        potential, kinetic = float(atoms.get_potential_energy()), float(atoms.get_kinetic_energy())
+        potential, kinetic = present_energy(atoms), float(atoms.get_kinetic_energy())
         temperature = self._temperature(kinetic)
         volume = float(atoms.cell.volume) if atoms.pbc.all() else float("nan")
         stress = getattr(atoms.calc, "results", {}).get("stress")
