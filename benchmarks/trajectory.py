@@ -1,6 +1,6 @@
 """A Lennard-Jones liquid and the thermal expansion of copper, by molecular dynamics, beside published values.
 
-    python benchmarks/trajectory.py [--scale 1]
+    python benchmarks/trajectory.py [--part copper] [--scale 10]
 
 - Energy, pressure and heat capacity at T* = 0.85, ρ* = 0.82: NIST's reference calculations (Monte Carlo with long-range
   corrections, https://mmlapps.nist.gov/srs/LJ_PURE/mc.htm); heat capacity: their energies at T* = 0.85 and 0.90.
@@ -11,6 +11,7 @@
 """
 
 import argparse
+import json
 import math
 import sys
 import tempfile
@@ -24,8 +25,9 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from common import machine, markdown_machine, markdown_table, write_results
+from common import RESULTS, machine, markdown_machine, markdown_table, write_results
 
+from ase_andersonn.mc import estimate
 from ase_andersonn.workflows.md import molecular_dynamics
 from ase_andersonn.workflows.quasi_harmonic import quasi_harmonic
 from ase_andersonn.workflows.trajectory import diffusion, heat_capacity, mean_values, radial_distribution
@@ -64,7 +66,7 @@ def liquid(density: float, temperature: float, steps: int, ensemble: Any, work: 
     options = {"timestep": FS, "seed": 1, "friction": 1e-3, "thermostat_time": 500.0}
     hot = molecular_dynamics(crystal, Argon(), ensemble="langevin", temperature=5 * temperature, steps=1000, **options)
     melt = Atoms(hot.atoms.numbers, hot.atoms.positions, cell=hot.atoms.cell, pbc=True)
-    cool = molecular_dynamics(melt, Argon(), ensemble="langevin", temperature=temperature, steps=2000, **options)
+    cool = molecular_dynamics(melt, Argon(), ensemble="langevin", temperature=temperature, steps=1500, **options)
     path = work / f"{ensemble}.traj"
     start = cool.atoms
     start.set_momenta(start.get_momenta() - start.get_momenta().mean(0))
@@ -89,11 +91,11 @@ def reference_state(steps: int, work: Path) -> list[tuple[str, str, str]]:
     return [(name, f"{value:.4f} ± {error:.4f}", known) for name, value, error, known in rows]
 
 
-def rahman(steps: int, work: Path) -> list[tuple[str, str, str]]:
+def argon(steps: int, work: Path) -> list[tuple[str, str, str]]:
     """Argon's structure and diffusion beside Rahman's."""
     density = 1.374e-24 * units.mol / 39.948 * SIGMA**3
-    path = liquid(density, 94.4, steps, "bussi", work / "rahman")
-    g, d = radial_distribution(path, r_max=11.4, bins=228), diffusion(path, lag=4000.0)
+    path = liquid(density, 94.4, steps, "bussi", work)
+    g, d = radial_distribution(path, r_max=11.4, bins=228), diffusion(path, lag=3000.0)
     peaks = [g.r[(g.r > low) & (g.r < high)][g.g[(g.r > low) & (g.r < high)].argmax()] for low, high in SHELLS]
     cell = [(n / density) ** (1 / 3) * SIGMA for n in (256, 864)]
     size = 2.837 * units.kB * 94.4 / (6 * math.pi * VISCOSITY) * (1 / cell[0] - 1 / cell[1])
@@ -106,7 +108,7 @@ def rahman(steps: int, work: Path) -> list[tuple[str, str, str]]:
 SHELLS = ((3.0, 4.5), (6.0, 8.0), (9.5, 11.3))
 
 
-def copper(steps: int) -> list[tuple[str, str, str]]:
+def copper(steps: int, _: Path) -> list[tuple[str, str, str]]:
     """Volumes by the barostat and by the quasi-harmonic approximation, Å³/atom."""
     warm = quasi_harmonic(bulk("Cu", cubic=True), EMT(), supercell=[2, 2, 2], max_temperature=900.0)
     rows = []
@@ -116,30 +118,30 @@ def copper(steps: int) -> list[tuple[str, str, str]]:
         run = molecular_dynamics(
             start, EMT(), ensemble="npt", temperature=temperature, timestep=5.0, steps=steps, seed=k, every=1
         )
-        found = average_of(run.volumes[steps // 10 :] / 32)
+        found = estimate(run.volumes[steps // 10 :] / 32)
         rows.append((f"copper {temperature:.0f} K, Å³", f"{found.mean:.4f} ± {found.error:.4f}", f"{there:.4f}"))
     return rows
 
 
-def average_of(series: Any) -> Any:
-    from ase_andersonn.mc import estimate
-
-    return estimate(series)
+PARTS = {"reference": (reference_state, 6000), "argon": (argon, 6000), "copper": (copper, 4000)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, help="one of three; what the others gave before stays")
     parser.add_argument("--scale", type=float, default=1.0, help="length of all runs")
-    scale = parser.parse_args().scale
-    with tempfile.TemporaryDirectory() as folder:
-        (work := Path(folder) / "rahman").mkdir()
-        rows = reference_state(round(20_000 * scale), work.parent)
-        rows += rahman(round(20_000 * scale), work.parent)
-    rows += copper(round(8_000 * scale))
-    table = markdown_table(("quantity", "here", "reference"), rows)
-    text = f"# Trajectories\n\n{(__doc__ or '').split(chr(10) * 2, 2)[2]}\n{markdown_machine(machine())}\n\n{table}"
+    options = parser.parse_args()
+    known = RESULTS / "trajectory.json"
+    parts = json.loads(known.read_text())["parts"] if options.part and known.exists() else {}
+    for part in [options.part] if options.part else PARTS:
+        compute, steps = PARTS[part]
+        with tempfile.TemporaryDirectory() as work:
+            parts[part] = {"scale": options.scale, "rows": compute(round(steps * options.scale), Path(work))}
+    table = markdown_table(("quantity", "here", "reference"), [row for part in parts.values() for row in part["rows"]])
+    text = (__doc__ or "").split("\n\n", 2)[2]
     print(table)
-    write_results("trajectory", {"machine": machine(), "scale": scale, "rows": rows}, text)
+    markdown = f"# Trajectories\n\n{text}\n{table}\n\n{markdown_machine(machine())}"
+    write_results("trajectory", {"machine": machine(), "parts": parts}, markdown)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def md(
             max_temperature=max_temperature, max_extrapolation=max_extrapolation, max_spread=max_spread,
             progress=True, **files,
         )  # fmt: skip
-        _answer(request, file, found, _md_line)
+        say(request, file, found, _md_line)
+        write_results(request, [(file, found)])
+    _exit_status(found)
 
 
 def _md_line(r: Any) -> str:
@@ -101,7 +103,9 @@ def mc(
             pressure=None if pressure is None else pressure * units.GPa, equilibration=equil_sweeps, seed=seed,
             every=every, resume=resume, progress=True, **files,
         )  # fmt: skip
-        _answer(request, file, found, _mc_line)
+        say(request, file, found, _mc_line)
+        write_results(request, [(file, found)])
+    _exit_status(found)
 
 
 def _mc_line(r: Any) -> str:
@@ -166,13 +170,10 @@ def _files(request: Request, prefix: Path | None, resume: bool) -> dict[str, Any
     return found
 
 
-def _answer(request: Request, name: str, found: Any, line: Any) -> None:
-    """Say and write the result; exit status 130 where a signal ended the run, 1 where it stopped by itself."""
-    say(request, name, found, line)
-    write_results(request, [(name, found)])
+def _exit_status(found: Any) -> None:
+    """Exit status 130 where a signal ended the run, 1 where it stopped by itself."""
     if found.interrupted:
-        again = "; go on with --resume" if found.restart else ""
-        typer.echo(f"interrupted {found.stopped_because}{again}.", err=True)
+        typer.echo(f"interrupted {found.stopped_because}.", err=True)
         raise typer.Exit(INTERRUPTED)
     if found.stopped_because:
         typer.echo(f"stopped {found.stopped_because}.", err=True)

@@ -230,12 +230,18 @@ def _result(engine: _Sweeps, equilibration: int, signal: str | None, paths: Path
         average(volumes[equilibration:]) if changing else None,
         {name: record.acceptance for name, record in engine.statistics.items()},
         steps,
-        None if signal is None else f"after {engine.nsteps} sweeps by {signal}",
+        None if signal is None else _interrupted(engine, signal),
         signal is not None,
         paths.trajectory,
         paths.log,
         paths.restart,
     )
+
+
+def _interrupted(engine: _Sweeps, signal: str) -> str:
+    text = f"after {engine.nsteps} sweeps by {signal}"
+    resumable = engine.nsteps - engine.nsteps % SAVE_EVERY
+    return f"{text}; resume goes on from sweep {resumable}" if engine.restart is not None else text
 
 
 def _moves(names: Sequence[str | Move], n_atoms: int, pressure: float | None) -> tuple[list[Move], list[float]]:
