@@ -22,7 +22,7 @@ from tight import needs_default_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.mc import estimate
-from ase_andersonn.workflows import _md_limits, md
+from ase_andersonn.workflows import _md_limits, _md_run
 from ase_andersonn.workflows.md import molecular_dynamics
 from ase_andersonn.workflows.monte_carlo import monte_carlo
 
@@ -133,7 +133,7 @@ CASES += [("LennardJones", "npt"), ("AndersoNN", "npt")]
 @pytest.mark.parametrize(("name", "ensemble"), CASES)
 def test_a_run_goes_on_bit_for_bit(name: str, ensemble: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(md, "FRESH_EVERY", 20)
+    monkeypatch.setattr(_md_run, "FRESH_EVERY", 20)
     make, atoms = calculators()[name]
     options = {"ensemble": ensemble, "temperature": 200.0, "timestep": 1.0, "seed": 1, "every": 7}
 
@@ -150,6 +150,8 @@ def test_a_run_goes_on_bit_for_bit(name: str, ensemble: Any, tmp_path: Path, mon
         np.testing.assert_array_equal(ours.get_momenta(), theirs.get_momenta())
         np.testing.assert_array_equal(ours.cell.array, theirs.cell.array)
     np.testing.assert_array_equal(again.total_energies, whole.total_energies)
+    assert again.atoms.get_potential_energy() == whole.atoms.get_potential_energy()
+    np.testing.assert_array_equal(again.atoms.get_forces(), whole.atoms.get_forces())
     assert Path("a.log").read_text() == Path("b.log").read_text()
     assert len(read("a.traj", ":")) == len(read("b.traj", ":")) == len(whole.times) == 8
     assert run("b", 50, resume=True).atoms == again.atoms  # nothing left to do
@@ -159,7 +161,7 @@ KILLED = """
 import os, signal, sys
 from ase.calculators.emt import EMT
 from ase.io import read
-from ase_andersonn.workflows import md
+from ase_andersonn.workflows import _md_run, md
 
 class Killed(EMT):
     calls = 0
@@ -169,7 +171,7 @@ class Killed(EMT):
             os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         super().calculate(*args, **kwargs)
 
-md.FRESH_EVERY, md.SAVE_SECONDS = 20, 0.0
+_md_run.FRESH_EVERY, _md_run.SAVE_SECONDS = 20, 0.0
 run = md.molecular_dynamics(read("start.traj"), Killed(), ensemble="bussi", temperature=300.0, steps=100, seed=1,
     every=3, trajectory="b.traj", log="b.log", restart="b.npz")
 print(run.stopped_because)
@@ -179,7 +181,7 @@ print(run.stopped_because)
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(md, "FRESH_EVERY", 20)
+    monkeypatch.setattr(_md_run, "FRESH_EVERY", 20)
     copper().write("start.traj")
     done = subprocess.run([sys.executable, "-c", KILLED, name], capture_output=True, text=True, check=False)
     if name == "SIGKILL":
