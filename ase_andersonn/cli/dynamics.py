@@ -1,5 +1,7 @@
 """Commands for simulations and surfaces: md, mc, surface."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,16 +53,15 @@ def md(
         request = Request([file], model, device, out, plot, as_json)
         files = _files(request, file_prefix, resume)
         known: Any = ensemble  # the workflow refuses others
-        found = molecular_dynamics(
-            Path(file), request.calculator(), ensemble=known, temperature=temp, pressure=(pressure or 0.0) * units.GPa,
+        compute = partial(
+            molecular_dynamics, Path(file), request.calculator(), ensemble=known, temperature=temp,
+            pressure=(pressure or 0.0) * units.GPa,
             steps=steps, timestep=timestep, friction=friction, thermostat_time=thermostat_time,
             barostat_time=barostat_time, equilibration=equil_steps, seed=seed, every=every, resume=resume,
             max_temperature=max_temperature, max_extrapolation=max_extrapolation, max_spread=max_spread,
             progress=True, **files,
         )  # fmt: skip
-        say(request, file, found, _md_line)
-        write_results(request, [(file, found)])
-    _exit_status(found)
+    _answer(request, file, _md_line, compute)
 
 
 def _md_line(r: Any) -> str:
@@ -98,14 +99,13 @@ def mc(
 
         request = Request([file], model, device, out, plot, as_json)
         files = _files(request, file_prefix, resume)
-        found = monte_carlo(
-            Path(file), request.calculator(), temperature=temp, sweeps=sweeps, moves=moves.split(","),
+        compute = partial(
+            monte_carlo, Path(file), request.calculator(), temperature=temp, sweeps=sweeps,
+            moves=moves.split(","),
             pressure=None if pressure is None else pressure * units.GPa, equilibration=equil_sweeps, seed=seed,
             every=every, resume=resume, progress=True, **files,
         )  # fmt: skip
-        say(request, file, found, _mc_line)
-        write_results(request, [(file, found)])
-    _exit_status(found)
+    _answer(request, file, _mc_line, compute)
 
 
 def _mc_line(r: Any) -> str:
@@ -170,14 +170,23 @@ def _files(request: Request, prefix: Path | None, resume: bool) -> dict[str, Any
     return found
 
 
-def _exit_status(found: Any) -> None:
-    """Exit status 130 where a signal ended the run, 1 where it stopped by itself."""
-    if found.interrupted:
-        typer.echo(f"interrupted {found.stopped_because}.", err=True)
-        raise typer.Exit(INTERRUPTED)
-    if found.stopped_because:
-        typer.echo(f"stopped {found.stopped_because}.", err=True)
-        raise typer.Exit(1)
+def _answer(request: Request, name: str, line: Callable[[Any], str], compute: Callable[[], Any]) -> None:
+    """Say and write a result; exit status 130 where a signal ended the run, 1 where it stopped by itself."""
+    status = 0
+    with plain_errors():
+        from ase_andersonn.workflows._signals import Interrupted
+
+        try:
+            found = compute()
+            status = 1 if found.stopped_because else 0
+        except Interrupted as interruption:
+            found, status = interruption.result, INTERRUPTED
+        say(request, name, found, line)
+        write_results(request, [(name, found)])
+    if status:
+        word = "interrupted" if status == INTERRUPTED else "stopped"
+        typer.echo(f"{word} {found.stopped_because}.", err=True)
+        raise typer.Exit(status)
 
 
 COMMANDS = (md, mc, surface)

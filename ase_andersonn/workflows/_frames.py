@@ -74,12 +74,7 @@ class Frames:
             raise ValueError("the frames have no velocities; write the trajectory with momenta (ASE's .traj has them).")
         mass = self.first.get_masses()
         found = np.array([atoms.get_velocities() for atoms in self.images]) * units.fs
-        return found - np.einsum("tix,i->tx", found, mass)[:, None] / mass.sum()
-
-    def kinetic(self) -> Floats:
-        """Kinetic energies, eV; errors as `velocities`."""
-        self.velocities()
-        return np.array([atoms.get_kinetic_energy() for atoms in self.images])
+        return np.asarray(found - np.einsum("tix,i->tx", found, mass)[:, None] / mass.sum())
 
     def paths(self) -> Floats:
         """[n_frames, n_atoms, 3], Å: positions unwrapped, from the centre of mass.

@@ -6,6 +6,14 @@ from types import FrameType
 from typing import Any
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a simulation after a step; `result` is what it gave so far."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(f"interrupted {result.stopped_because}")
+        self.result = result
+
+
 class StopSignal:
     """Within its context the first SIGINT or SIGTERM is kept as `name`; a second one interrupts at once.
 

@@ -21,6 +21,7 @@ from ._md_limits import Limits
 from ._md_run import Run
 from ._results import Result
 from ._run_files import Paths
+from ._signals import Interrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +47,6 @@ class MolecularDynamics(Result):
         drift: eV/atom/ps, slope of what the ensemble conserves (nve: the energy; bussi: the energy but for what the
             thermostat gave); nan for the others, and for fewer than three rows.
         stopped_because: why the run ended before its last step, or None.
-        interrupted: whether Ctrl-C or SIGTERM did it.
         trajectory, log, restart: files, or None.
     """
 
@@ -62,7 +62,6 @@ class MolecularDynamics(Result):
     temperature: Estimate
     drift: float
     stopped_because: str | None
-    interrupted: bool
     trajectory: Path | None
     log: Path | None
     restart: Path | None
@@ -133,11 +132,12 @@ def molecular_dynamics(
         progress: whether to show a bar, with the time left.
 
     Returns:
-        the run, also where it stopped early; `stopped_because` says why. Ctrl-C and SIGTERM end it after a step.
+        the run, also where it stopped early; `stopped_because` says why.
 
     Raises:
         ValueError, TypeError: for arguments without a meaning, and a state that is damaged or of another run.
         OSError, InUseError: for files that cannot be written, or that another run writes.
+        Interrupted: a KeyboardInterrupt with the `result` so far, after Ctrl-C or SIGTERM.
     """
     check_calculator(calc)
     check_count(0, steps=steps, equilibration=equilibration)
@@ -155,10 +155,13 @@ def molecular_dynamics(
             stack.enter_context(lock)
         run = Run(atoms, calc, settings, every, seed, paths, limits, stack)
         because, interrupted = run.go(steps, progress)
-    return _result(run, because, interrupted, equilibration)
+    result = _result(run, because, equilibration)
+    if interrupted:
+        raise Interrupted(result)
+    return result
 
 
-def _result(run: Run, because: str | None, interrupted: bool, equilibration: int) -> MolecularDynamics:
+def _result(run: Run, because: str | None, equilibration: int) -> MolecularDynamics:
     """What the run gave."""
     _, potential, kinetic, volumes, pressures, exchanged = table = np.array(run.rows).T
     times, total = table[0] * run.settings.timestep, potential + kinetic
@@ -178,5 +181,5 @@ def _result(run: Run, because: str | None, interrupted: bool, equilibration: int
     final = with_results(run.atoms, known)
     return MolecularDynamics(
         final, run.settings.ensemble, run.step, times, temperatures, potential, total, volumes, pressures, mean,
-        drift, because, interrupted, run.paths.trajectory, run.paths.log, run.paths.restart,
+        drift, because, run.paths.trajectory, run.paths.log, run.paths.restart,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from ._evaluate import check_calculator, check_count, check_finite, check_positi
 from ._frames import average
 from ._results import Result
 from ._run_files import Frames, Log, Paths
-from ._signals import StopSignal
+from ._signals import Interrupted, StopSignal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,6 @@ class MonteCarlo(Result):
         acceptance: share of accepted moves since the equilibration, by name.
         steps: sizes of the moves after their adaptation, by name: Å, change of ln V, strain.
         stopped_because: why the run ended before its last sweep, or None.
-        interrupted: whether Ctrl-C or SIGTERM did it.
         trajectory, log, restart: files, or None.
     """
 
@@ -61,7 +60,6 @@ class MonteCarlo(Result):
     acceptance: Mapping[str, float]
     steps: Mapping[str, float]
     stopped_because: str | None
-    interrupted: bool
     trajectory: Path | None
     log: Path | None
     restart: Path | None
@@ -113,11 +111,12 @@ def monte_carlo(
         progress: whether to show a bar, with the time left.
 
     Returns:
-        the run, also where Ctrl-C or SIGTERM ended it.
+        the run.
 
     Raises:
         ValueError, TypeError: for arguments without a meaning, and a state that is damaged or of another run.
         OSError, InUseError: for files that cannot be written, or that another run writes.
+        Interrupted: a KeyboardInterrupt with the `result` so far, after Ctrl-C or SIGTERM.
     """
     check_calculator(calc)
     check_positive(temperature=temperature)
@@ -138,7 +137,10 @@ def monte_carlo(
         )  # fmt: skip
         engine.write_to(paths, every, stack)
         because = _run(engine, sweeps, progress)
-    return _result(engine, fifth, because, paths)
+    result = _result(engine, fifth, because, paths)
+    if because is not None:
+        raise Interrupted(result)
+    return result
 
 
 class _Sweeps(MetropolisMC):
@@ -231,7 +233,6 @@ def _result(engine: _Sweeps, equilibration: int, signal: str | None, paths: Path
         {name: record.acceptance for name, record in engine.statistics.items()},
         steps,
         None if signal is None else _interrupted(engine, signal),
-        signal is not None,
         paths.trajectory,
         paths.log,
         paths.restart,

@@ -146,7 +146,7 @@ def surface_energy(
     return SurfaceEnergy(crystal, indices, bulk, tuple(ordered))
 
 
-def _miller(miller: Sequence[int]) -> tuple[int, int, int]:
+def _miller(miller: Any) -> tuple[int, int, int]:
     found = tuple(miller) if isinstance(miller, Sequence | np.ndarray) and not isinstance(miller, str) else ()
     if len(found) != 3 or not all(isinstance(h, int | np.integer) for h in found) or not any(found):
         raise ValueError(f"miller is {miller!r}; three whole numbers are expected, not all 0, such as (1, 1, 1).")

@@ -132,7 +132,7 @@ def diffusion(
     for k in range(1, n_lags + 1):
         squares[:, k] = ((paths[k : k + starts] - paths[:starts]) ** 2).sum(-1).mean(-1)
     msd, error = averages(squares)
-    times = step * np.arange(n_lags + 1)
+    times = step * np.arange(n_lags + 1, dtype=np.float64)
     low = max(n_lags // 2, 1) if n_lags > 2 else 0
     t = times[low:] - times[low:].mean()
     slopes = squares[:, low:] @ (t / (t**2).sum())
@@ -194,7 +194,7 @@ def vibrations(
     products = np.stack([(moving[k : k + starts] * moving[:starts]).sum((-1, -2)) for k in range(n_lags + 1)], axis=1)
     products /= (moving**2).sum((-1, -2)).mean()
     c, error = averages(products)
-    times = step * np.arange(n_lags + 1)
+    times = step * np.arange(n_lags + 1, dtype=np.float64)
     frequencies = np.arange(n_lags + 1) / (2 * n_lags * step)
     weights = step * np.cos(0.5 * np.pi * np.arange(n_lags + 1) / n_lags) ** 2
     weights[0] *= 0.5  # the trapezoidal rule

@@ -100,8 +100,9 @@ def test_a_signal_ends_a_run_which_goes_on_from_its_state(tmp_path: Path, monkey
             super().calculate(*args, **kwargs)
 
     options: dict[str, Any] = {"temperature": 500.0, "sweeps": 25, "seed": 1, "every": 1, "equilibration": 5}
-    stopped = monte_carlo(alloy(), Interrupted(), restart="b.npz", trajectory="b.traj", **options)
-    assert stopped.interrupted
+    with pytest.raises(KeyboardInterrupt, match="interrupted after") as raised:
+        monte_carlo(alloy(), Interrupted(), restart="b.npz", trajectory="b.traj", **options)
+    stopped = raised.value.result  # type: ignore[attr-defined]
     assert 10 < stopped.sweeps < 20
     assert stopped.stopped_because == f"after {stopped.sweeps} sweeps by SIGTERM; resume goes on from sweep 10"
     again = monte_carlo(alloy(), EMT(), restart="b.npz", trajectory="b.traj", resume=True, **options)
