@@ -126,6 +126,14 @@ def test_properties(tmp_path: Path) -> None:
         assert (tmp_path / "out" / "11_properties" / f"{name}.png").stat().st_size
 
 
+@needs_default_model
+def test_trajectory(tmp_path: Path) -> None:
+    text = run("13_trajectory.py", tmp_path)
+    assert "heat capacity at constant volume" in text
+    assert "neighbours within 3.3 Å: 12.0" in text
+    assert (tmp_path / "out" / "13_trajectory" / "13_trajectory.png").stat().st_size
+
+
 def test_deep_andersonn(tmp_path: Path) -> None:
     text = run("08_deep_andersonn.py", tmp_path)
     assert "accuracy" in text

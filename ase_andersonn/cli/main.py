@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .command import new_app
+from .dynamics import COMMANDS as DYNAMICS
 from .errors import FAILED, INTERRUPTED, plain_errors
 from .outputs import print_json
 from .properties import COMMANDS, AsJson
@@ -19,7 +20,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoin
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")]
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *DYNAMICS):
     app.command()(_command)
 
 
