@@ -62,9 +62,15 @@ AREAS = {
         60,
     ),
     "engine": Area(
-        ("models/derivatives.py", "models/equilibrium.py", "models/weight_gradients.py"),
-        ("tests/models/test_derivatives.py", "tests/models/test_at_once.py", "tests/models/test_training_functions.py"),
-        35,
+        (
+            "models/at_once.py", "models/derivatives.py", "models/encoder.py", "models/equilibrium.py",
+            "models/functions.py", "models/operators.py", "models/weight_gradients.py",
+        ),
+        (
+            "tests/models/test_derivatives.py", "tests/models/test_at_once.py", "tests/models/test_encoder.py",
+            "tests/models/test_encoding_gradients.py", "tests/models/test_training_functions.py",
+        ),
+        60,
     ),
     "tiles": Area(("tiles/*.py",), ("tests/tiles",), 50),
 }  # fmt: skip
