@@ -225,7 +225,7 @@ def test_rounding_in_double_precision_is_no_matter() -> None:
 
 @pytest.mark.parametrize(("name", "atoms"), [("graphene", Atoms("C")), ("mlearn-pbe", bulk("Cu", "fcc", 2.6))])
 def test_rounding_of_an_energy_alone_is_told(name: str, atoms: Atoms) -> None:
-    """Of an atom's energy far from the mean of training, and of atoms a little farther apart than the nearest learnt."""
+    """Of an energy far from the mean of training, and of atoms a little farther apart than the nearest learnt."""
     calc = AndersoNN(name, compile=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the structure has that training had not
