@@ -92,7 +92,7 @@ class Workers:
 
         while True:
             try:
-                wait(future, timeout=LOOK_SECONDS)
+                wait(future, timeout=LOOK_SECONDS)  # type: ignore[no-untyped-call]
             except TimeoutError:
                 there = bool(self.client.nthreads())
             else:
