@@ -64,9 +64,15 @@ AREAS = {
         60,
     ),
     "engine": Area(
-        ("engine/energy_forces.py", "engine/equilibrium.py", "engine/weight_gradients.py"),
-        ("tests/engine/test_energy_forces.py", "tests/engine/test_fused.py", "tests/engine/test_training_functions.py"),
-        35,
+        (
+            "engine/fused.py", "engine/energy_forces.py", "engine/encoding.py", "engine/equilibrium.py",
+            "engine/functions.py", "engine/compiled.py", "engine/weight_gradients.py",
+        ),
+        (
+            "tests/engine/test_energy_forces.py", "tests/engine/test_fused.py", "tests/engine/test_encoding.py",
+            "tests/engine/test_encoding_gradients.py", "tests/engine/test_training_functions.py",
+        ),
+        60,
     ),
     "tiles": Area(("tiles/*.py",), ("tests/tiles",), 50),
 }  # fmt: skip

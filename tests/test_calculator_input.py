@@ -221,3 +221,13 @@ def test_rounding_in_double_precision_is_no_matter() -> None:
         calc = AndersoNN(stiff_model(), dtype="float64", tol=1e-16, compile=False)
         calc.get_forces(silicon())
     assert calc.diagnostics["round_off"] < 1e-13
+
+
+@pytest.mark.parametrize(("name", "atoms"), [("graphene", Atoms("C")), ("mlearn-pbe", bulk("Cu", "fcc", 2.6))])
+def test_rounding_of_an_energy_alone_is_told(name: str, atoms: Atoms) -> None:
+    """Of an energy far from the mean of training, and of atoms a little farther apart than the nearest learnt."""
+    calc = AndersoNN(name, compile=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the structure has that training had not
+        calc.get_potential_energy(atoms)
+    assert 1e-6 < calc.diagnostics["round_off"] < 1e-4

@@ -47,7 +47,7 @@ class Evaluation:
         n_per_system: atoms of each structure [n_systems].
         equilibrium: the solution and its statistics.
         round_off: how far the precision's rounding may move the energy, see `rounding` [n_systems], eV/atom; None where
-            neither forces nor stress are wanted, and where they are differentiable.
+            results are differentiable.
     """
 
     energy: Tensor
@@ -132,19 +132,23 @@ def stresses_from(gradient: Tensor, graph: Graph) -> Tensor:
     return torch.where(known, 0.5 * (virial + virial.transpose(1, 2)) / torch.where(known, volume, 1.0), torch.nan)
 
 
-def rounding(gradient: Tensor, graph: Graph) -> Tensor:
-    """`3 ε √(Σ_ikα (d_ikα ∂L/∂d_ikα)²) / n_atoms` [n_systems], eV/atom; ε is the machine precision.
+def rounding(lagrangian: Tensor, gradient: Tensor | None, graph: Graph) -> Tensor:
+    """`3 ε √(Σ_ikα (d_ikα ∂L/∂d_ikα)² + (Σ_i |L_i|)²) / n_atoms` [n_systems], eV/atom; ε is the machine precision.
 
     Rounding moves what is computed from an edge about as much as rounding of the edge itself does, independently of the
-    other edges. The factor is such that hardly one energy in a hundred of hot structures is further off. It may be too
-    small by three in cells of two to four atoms, in which periodic images round alike.
+    other edges; rounding of the atoms' energies is the same for all that are alike. The factor is such that hardly one
+    energy in a hundred of hot structures is further off. It may be too small by three in cells of two to four atoms, in
+    which periodic images round alike.
 
     Args:
-        gradient: `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å; zero in padded places.
+        lagrangian: `L_i`, less the reference energies [n_atoms], eV.
+        gradient: `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, zero in padded places; None for the second part alone.
         graph: structures.
     """
-    squares = (gradient * graph.vectors).double().square().sum((1, 2))
-    return ROUNDINGS * torch.finfo(gradient.dtype).eps * per_system(squares, graph).sqrt() / graph.n_per_system
+    squares = per_system(lagrangian.double().abs(), graph).square()
+    if gradient is not None:
+        squares = squares + per_system((gradient * graph.vectors).double().square().sum((1, 2)), graph)
+    return ROUNDINGS * torch.finfo(lagrangian.dtype).eps * squares.sqrt() / graph.n_per_system
 
 
 def evaluation_of(
@@ -179,5 +183,5 @@ def evaluation_of(
         stresses=stresses,
         n_per_system=graph.n_per_system,
         equilibrium=equilibrium,
-        round_off=None if gradient is None or gradient.requires_grad else rounding(gradient, graph),
+        round_off=None if lagrangian.requires_grad else rounding(lagrangian, gradient, graph),
     )

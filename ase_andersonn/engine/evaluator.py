@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
-CLOSE = 1.0
-"""Times the model's `min_distance` distance: where atoms are closer, an energy is found with its forces, which say what
+CLOSE = 1.15
+"""Times the model's `min_distance`: where atoms are closer, an energy is found with its forces, which say what
 rounding may do to it; see `derivatives.rounding`. Elsewhere an energy alone costs no forces."""
 FUSED_MAX_ATOMS = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
@@ -56,7 +56,7 @@ class DirectEvaluator(Evaluator):
     Attributes:
         diagnostics: applications of the cell and its transpose (`evaluations`), largest residuals (`residual`,
             `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), what rounding may add to it
-            (`round_off`, eV/atom; where forces or stress are found), the solver's safeguards
+            (`round_off`, eV/atom; without forces and stress only rounding of energies), the solver's safeguards
             (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
             (`times`); where the model knows it, `extrapolation` of `fields.DIAGNOSTICS`, after `calculate_many` a list
             of those of each structure.
@@ -219,7 +219,7 @@ class DirectEvaluator(Evaluator):
         warn_of_error(self.diagnostics["energy_error"], tol)
         if self.diagnostics.get("round_off", 0.0) > max(tol, ROUND_OFF):
             warn_caller(  # the same text each time, as above
-                "the forces are so large that rounding may move the energy by more than the tolerance of "
+                "forces or energies are so large that rounding may move the energy by more than the tolerance of "
                 f"{tol:.1e} eV/atom; diagnostics['round_off'] says by how much: ask for dtype='float64', or for a "
                 "larger tol."
             )

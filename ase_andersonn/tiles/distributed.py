@@ -3,9 +3,11 @@
 This process gathers the atoms of some batches of tiles and sends them; a worker solves them and sends energies and
 forces back. They are added up in the order of the tiles, so that results do not depend on which worker was first. A
 worker that dies loses nothing but time: what it had is computed anew by another one, however often that happens to
-others in turn. For SLURM and its like, start workers with dask-jobqueue and hand its client over.
+others in turn. Where all are gone and none comes back, this process does itself what is left. For SLURM and its like,
+start workers with dask-jobqueue and hand its client over.
 """
 
+import logging
 import os
 import time
 import weakref
@@ -25,6 +27,7 @@ from .cluster import Cluster
 from .grid import CellList, Floats, Ints, TileGrid3D
 from .tile_solver import Solved
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ClusterTask = tuple[int, Cluster, int]
 """Place of the first tile, the cluster, and how many tiles the next one would have."""
@@ -42,6 +45,11 @@ RETRIES = 5
 """How often a task may be begun again."""
 SUBMISSIONS = 10
 """How often a task is handed to the scheduler, which gives up one that four workers died with, or waiting for it."""
+
+GONE_SECONDS = 60.0
+"""How long a scheduler that had workers may be without any before this process goes on by itself."""
+LOOK_SECONDS = 1.0
+"""How long to wait for a task between two looks at the workers."""
 
 
 def connect(client: Any) -> Any:
@@ -67,15 +75,52 @@ def connect(client: Any) -> Any:
     return Client(cluster)  # type: ignore[no-untyped-call]
 
 
+class Workers:
+    """Those of a scheduler; before the first of them is there, as in the queue of a cluster, they are waited for.
+
+    Args:
+        client: a Dask client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._seen = time.monotonic() if client.nthreads() else None
+
+    def finish(self, future: Any) -> bool:
+        """Whether a task was done, or failed; False where all workers have been gone for `GONE_SECONDS`."""
+        from distributed import wait
+
+        while True:
+            try:
+                wait(future, timeout=LOOK_SECONDS)  # type: ignore[no-untyped-call]
+            except TimeoutError:
+                there = bool(self.client.nthreads())
+            else:
+                there = True
+            if there:
+                self._seen = time.monotonic()
+            if future.done():
+                return True
+            if self._seen is not None and time.monotonic() - self._seen > GONE_SECONDS:
+                return False
+
+
 class Task:
     """A task on the scheduler, submitted anew where that gives it up since too many workers died.
 
     Args:
         submit: gives its future.
+        here: what it does, for this process where there are no workers any more.
+        workers: those that may do it; None to wait for them whatever happens.
     """
 
-    def __init__(self, submit: Callable[[], Any]) -> None:
-        self._submit = submit
+    def __init__(
+        self,
+        submit: Callable[[], Any],
+        here: Callable[[], Any] | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        self._submit, self._here, self._workers = submit, here, workers
         self.future = submit()
 
     def result(self) -> Any:
@@ -88,6 +133,10 @@ class Task:
 
         for left in reversed(range(SUBMISSIONS)):
             try:
+                if self._here is not None and self._workers is not None and not self._workers.finish(self.future):
+                    logger.warning("the Dask workers are gone and none came back: this process does what is left")
+                    self.future.cancel()
+                    return self._here()
                 return self.future.result()
             except CancelledError as error:
                 raise RuntimeError("the Dask scheduler was lost, or a task was cancelled there.") from error
@@ -113,9 +162,11 @@ def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any =
         Exception: what the function raised.
     """
     connection, waiting = connect(client), deque[Task]()
+    workers = Workers(connection)
     try:
         for argument in arguments:
-            waiting.append(Task(partial(connection.submit, function, argument, retries=RETRIES, pure=False)))
+            submit = partial(connection.submit, function, argument, retries=RETRIES, pure=False)
+            waiting.append(Task(submit, partial(function, argument), workers))
             if len(waiting) >= AHEAD * max(1, len(connection.nthreads())):
                 yield waiting.popleft().result()
         while waiting:
@@ -183,14 +234,16 @@ class RemoteStream(TileBatchSolver):
                 models[0] = submit(_PickledModel, self.model)
             return submit(_solved, models[0], jobs)
 
-        waiting = deque[tuple[list[ClusterTask], Task]]()
+        waiting, workers = deque[tuple[list[ClusterTask], Task]](), Workers(self.client)
         clusters = self._clusters(grid, bins, structure[0], tiles, context, memory, forces, size)
         rows = min(TASK_ROWS, len(structure[0]) // (2 * self._workers()))
         try:
             for parts in grouped(clusters, rows):
                 self._worked = worked + time.perf_counter() - begun
                 jobs = [(self._job(c, forces, memory), c, structure[1][c.atom]) for _, c, _ in parts]
-                waiting.append((parts, Task(partial(begin, jobs))))
+                waiting.append(
+                    (parts, Task(partial(begin, jobs), partial(_solved, _PickledModel(self.model), jobs), workers))
+                )
                 if len(waiting) >= AHEAD * self._workers():
                     yield from self._finished(*waiting.popleft())
             while waiting:

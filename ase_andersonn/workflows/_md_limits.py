@@ -62,7 +62,7 @@ class Limits:
     def _doubts(self, diagnostics: Any) -> str | None:
         for name, title, limit, reduce in (
             ("extrapolation", "the mean extrapolation", self.extrapolation, np.mean),
-            ("forces_spread", "the committee's spread of a force, eV/Å,", self.spread, np.max),
+            ("forces_std", "the committee's spread of a force, eV/Å,", self.spread, np.max),
         ):
             if limit is None:
                 continue

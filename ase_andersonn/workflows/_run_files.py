@@ -18,10 +18,10 @@ from ase import Atoms
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 from numpy.typing import NDArray
 
+from ase_andersonn.atomic_write import check_folder, why_unwritable
 from ase_andersonn.checksum import read_arrays, write_arrays
 from ase_andersonn.lock import Lock
-from ase_andersonn.mc.restart import check_same
-from ase_andersonn.writing import check_folder, why_unwritable
+from ase_andersonn.mc.state_file import check_same
 
 KIND = "molecular dynamics 1"
 

@@ -12,8 +12,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_andersonn.mc.arguments import check_seed
 from ase_andersonn.mc.statistics import Estimate, estimate
+from ase_andersonn.mc.validation import check_seed
 
 from ._evaluate import check_calculator, check_count, read_structure, with_results
 from ._integrators import Ensemble, Settings
@@ -128,7 +128,7 @@ def molecular_dynamics(
         resume: whether to go on from `restart` if it is there; everything but `steps` has to be the same.
         max_temperature: K at which the run has exploded; None for 3000 K and ten times the temperature.
         max_extrapolation: largest mean of the calculator's `diagnostics["extrapolation"]`.
-        max_spread: eV/Å, largest `diagnostics["forces_spread"]` of a committee.
+        max_spread: eV/Å, largest `diagnostics["forces_std"]` of a committee.
         progress: whether to show a bar, with the time left.
 
     Returns:

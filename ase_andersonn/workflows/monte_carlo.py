@@ -14,7 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_andersonn.mc import CellChange, Displacement, Estimate, MetropolisMC, Move, SpeciesSwap, VolumeChange
-from ase_andersonn.mc.restart import Arrays
+from ase_andersonn.mc.state_file import Arrays
 
 from ._evaluate import check_calculator, check_count, check_finite, check_positive, read_structure, with_results
 from ._frames import average

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,14 @@ import pytest
 from tiled_models import CASES, results, tiled
 
 from ase_andersonn.tiles import batches as stream
+from ase_andersonn.tiles import distributed as remote
 
 distributed = pytest.importorskip("distributed")
 
 from ase_andersonn.tiles.distributed import (  # noqa: E402 (needs the extra)
     SUBMISSIONS,
     Task,
+    Workers,
     connect,
     grouped,
     run_each,
@@ -107,6 +110,58 @@ def test_a_task_that_is_given_up_is_submitted_anew() -> None:
         Task(lambda: Given([CancelledError()])).result()
 
 
+def slowly(x: int) -> int:
+    time.sleep(0.1)
+    return 2 * x
+
+
+def test_without_workers_this_process_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where all workers are gone for good, the same numbers come, and nobody waits for ever."""
+    monkeypatch.setattr(remote, "GONE_SECONDS", 0.5)
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.1)
+    atoms = CASES["crystal"]()
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as connection,
+    ):
+        answers = run_each(slowly, range(20), connection)
+        assert next(answers) == 0
+        cluster.scale(0)
+        assert list(answers) == list(range(2, 40, 2))
+        assert "none came back" in caplog.text
+        monkeypatch.setattr(remote, "Workers", lambda client: Having(client))
+        expected = results(tiled(3.0), atoms)
+        for name, value in results(tiled(3.0, client=connection), atoms).items():
+            assert np.array_equal(value, expected[name]), name
+
+
+class Having(Workers):
+    """Workers that were there before."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self._seen = time.monotonic()
+
+
+def test_workers_that_are_still_to_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "GONE_SECONDS", 0.1)
+    monkeypatch.setattr(remote, "LOOK_SECONDS", 0.1)
+    with (
+        distributed.LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as connection,
+    ):
+        begun = threading.Timer(1.0, cluster.scale, [1])
+        begun.start()
+        assert list(run_each(on_a_worker, [3], connection)) == [3]
+
+
+def on_a_worker(x: int) -> int:
+    distributed.get_worker()  # raises where there is none
+    return x
+
+
 def test_what_a_worker_raises_is_raised_here(client: Any) -> None:
     atoms = CASES["crystal"]()
     atoms.positions[1] = atoms.positions[0]
@@ -143,6 +198,26 @@ def test_replicas_go_on_bit_for_bit(client: Any) -> None:
         alone = Walk(k)
         alone.run(150)
         assert place == alone.place
+
+
+def test_all_workers_killed_again_and_again(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often, and also while they start."""
+    monkeypatch.setattr(remote, "GONE_SECONDS", 5.0)
+    stop, killed = threading.Event(), set[int]()
+
+    def kill() -> None:
+        while not stop.wait(0.7):
+            for nanny in client.cluster.workers.values():
+                if nanny.pid:
+                    with suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)
+                        killed.add(nanny.pid)
+
+    threading.Thread(target=kill).start()
+    threading.Timer(6.0, stop.set).start()
+    assert list(run_each(slowly, range(60), client)) == list(range(0, 120, 2))
+    stop.set()
+    assert len(killed) > 4
 
 
 def double(x: int) -> int:

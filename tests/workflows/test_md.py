@@ -258,8 +258,8 @@ class _Doubtful(EMT):
 
     def calculate(self, *args: Any, **kwargs: Any) -> None:
         super().calculate(*args, **kwargs)
-        grown = self.diagnostics.get("forces_spread", np.zeros(4)) + np.array([0.0, 0.01, 0.0, 0.0])
-        self.diagnostics = {"forces_spread": grown, "extrapolation": 2 * grown}
+        grown = self.diagnostics.get("forces_std", np.zeros(4)) + np.array([0.0, 0.01, 0.0, 0.0])
+        self.diagnostics = {"forces_std": grown, "extrapolation": 2 * grown}
 
 
 @pytest.mark.parametrize(
