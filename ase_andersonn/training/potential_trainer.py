@@ -13,7 +13,7 @@ from ase_andersonn.config import to_dict
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 
-from .checks.outliers import check_learned, relative_rmse
+from .checks.learned import check_learned, relative_rmse
 from .config import MAY_CHANGE_ON_RESUME, TrainConfig
 from .ensemble import train_from_seeds
 from .loop import (
@@ -167,7 +167,8 @@ class Trainer(TrainingLoop):
             epoch = self.position.best_epoch
             best = next((record for record in records if record["epoch"] == epoch), {})
             shares = best.get("validation", {}).get("relative_rmse", {})  # older runs have none
-            check_learned(shares, epoch, self.position.epoch)
+            for text in check_learned(shares, epoch, self.position.epoch):
+                logger.warning("%s", text)
 
     def fingerprint(self) -> dict[str, str]:
         """See `TrainingLoop.fingerprint`."""

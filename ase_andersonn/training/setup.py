@@ -1,7 +1,7 @@
 """Data and model of a training run, made from its config."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,16 +19,12 @@ from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
 from ase_andersonn.potentials.moments import POOLED_ATOMS
 from ase_andersonn.pretrained.catalog import CHECKPOINT
-from ase_andersonn.structures.metadata import check_metadata
 
-from .checks.energy_forces import check_energy_forces
-from .checks.energy_stress import check_energy_stress
-from .checks.net_force import check_net_forces
-from .checks.outliers import check_outliers, check_overlaps
-from .checks.units import check_lengths_of, warn_of_units
+from .checks.frames import check_frames, check_shared
+from .checks.outliers import check_overlaps
 from .config import TrainConfig
 from .data.dataset import FrameDataset, LabelledBatch, split
-from .data.labels import LabelKeys, check_names, read_frames, warn_of_names
+from .data.labels import check_names, missing_names, read_frames
 from .element_rows import ElementRows, shared_distances
 from .metrics import report
 from .reference import elements_of, energies_by_element, force_scales, reference_energies, sample_with_energies
@@ -153,7 +149,7 @@ class TrainingSetup:
         model.to(device=device, dtype=dtype)
         known, held_out = (FrameDataset(frames, model.edge_cutoff, config.labels) for frames in (train, validation))
         learnt = _check_weights(config, known)
-        check_overlaps(known)
+        _log(check_overlaps(known))
         rows = ElementRows(model, model.elements, config.seed if draw_rows else None) if config.share_elements else None
         return cls(model, known, held_out, scales.to(device), device, dtype, "energy" in learnt, rows)
 
@@ -196,49 +192,21 @@ def frames_of(config: TrainConfig) -> tuple[list[Atoms], list[Atoms]]:
     logger.info("reading the frames and finding their neighbours")
     frames = read_frames(config.train, config.labels)
     check_names(frames, config.labels)
-    _doubt(frames, config.labels, "")
+    _log(check_frames(frames, config.labels))
     if config.validation:
         train, validation = frames, read_frames(config.validation, config.labels)
-        warn_of_names(validation, config.labels)
-        _doubt(validation, config.labels, "validation ")
+        _log(missing_names(validation, config.labels))
+        _log(check_frames(validation, config.labels, "validation "))
     else:
         known, held_out = split(frames, config.validation_fraction, config.seed)
         train, validation = [frames[i] for i in known], [frames[i] for i in held_out]
-    _warn_of_shared(train, validation)
+    _log(check_shared(train, validation))
     return train, validation
 
 
-def _doubt(frames: Sequence[Atoms], keys: LabelKeys, kind: str) -> None:
-    states = [check_metadata(atoms) for atoms in frames]
-    charged = sum(abs(state.charge) > 0.5 for state in states)
-    if charged:
-        logger.warning("%d of %d %sframes are charged, and the model knows no charges.", charged, len(frames), kind)
-    spins = [state.spin_note for state in states if state.spin_note]
-    if spins:
-        text = "%d of %d %sframes name a spin, and the model knows no spins: %s nothing."
-        logger.warning(text, len(spins), len(frames), kind, spins[0])
-    check_lengths_of(frames, kind)
-    warn_of_units(frames, keys, kind)
-    check_outliers(frames, keys, kind)
-    check_net_forces(frames, keys, kind)
-    check_energy_forces(frames, keys, kind)
-    check_energy_stress(frames, keys, kind)
-
-
-def _warn_of_shared(train: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
-    """Of the very same frames; one that was wrapped, or read from a file with fewer digits, is another here."""
-
-    def geometry(atoms: Atoms) -> bytes:
-        return b"".join(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))
-
-    known = {geometry(atoms) for atoms in train}
-    shared = sum(geometry(atoms) in known for atoms in validation)
-    if shared:
-        logger.warning(
-            "%d of the %d validation frames are training frames as well: errors on them say little of others.",
-            shared,
-            len(validation),
-        )
+def _log(warnings: Iterable[str]) -> None:
+    for text in warnings:
+        logger.warning("%s", text)
 
 
 def build_model(config: TrainConfig, elements: Sequence[int], sizes: Mapping[str, Any] | None = None) -> EnergyModel:

@@ -1,1 +1,1 @@
-"""What may be wrong with labels, looked at before training."""
+"""Checks of labelled frames: each a function from frames to warnings, which the caller logs."""

@@ -1,6 +1,5 @@
-"""Do the forces of a frame balance? Those of an energy that knows no place sum to zero, and no atom's is left out."""
+"""Net force of a frame: zero for the gradients of an energy that is invariant under translation."""
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,49 +7,41 @@ from ase import Atoms
 
 from ase_andersonn.training.data.labels import LabelKeys, labels_of
 
-logger = logging.getLogger(__name__)
-
-HELD = 0.1
-"""Share of atoms without any force, in frames of which others have some, that no symmetry is likely to give."""
-MOVED = 0.05
-"""eV/Å, root mean square forces from which a frame is not at rest."""
-NET = 0.02
-"""Net force on an atom over the root mean square force; those of plane-wave programs are a hundred times smaller."""
+MAX_ZERO_SHARE = 0.1
+"""Share of atoms without any force, in frames where others have some, that symmetry may explain."""
+RELAXED_FORCE = 0.05
+"""eV/Å; frames with a smaller root mean square force are relaxed and not judged."""
+MAX_NET_SHARE = 0.02
+"""Net force on an atom over the root mean square force; plane-wave programs leave a hundredth of this."""
 
 
-def check_net_forces(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
-    """Of forces that are exactly zero on many atoms, as where they were held, or that do not sum to zero.
+def check_net_forces(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> list[str]:
+    """Warnings of forces that are exactly zero on many atoms, as on fixed ones, or that do not sum to zero.
 
-    What a model cannot learn of net forces is their share in each atom, `|Σ F_i| / n_atoms`.
+    A model cannot learn the share of the net force in each atom, `|Σ F_i| / n_atoms`.
 
     Args:
         frames: of one set.
         keys: names of the labels.
-        kind: what they are called, as "validation ".
+        kind: of the set, such as "validation ".
     """
     forces = [labels_of(atoms, keys).forces for atoms in frames]
-    moved = [f for f in forces if f is not None and np.square(f).mean() > MOVED**2]
+    moved = [f for f in forces if f is not None and np.square(f).mean() > RELAXED_FORCE**2]
     if not moved:
-        return
-    without = sum(int((~f.any(1)).sum()) for f in moved)
-    n_atoms = sum(map(len, moved))
-    if without > HELD * n_atoms:
-        logger.warning(
-            "%.3g %% of the atoms of %sframes that are not at rest have forces of exactly zero. If they were held, the "
-            "model learns that nothing acts on them: read the forces without constraints "
-            "(get_forces(apply_constraint=False)).",
-            100.0 * without / n_atoms,
-            kind,
-        )
-        return
+        return []
+    zero_share = sum(int((~f.any(1)).sum()) for f in moved) / sum(map(len, moved))
+    if zero_share > MAX_ZERO_SHARE:
+        return [
+            f"{100.0 * zero_share:.3g} % of the atoms of {kind}frames that are not relaxed have forces of exactly "
+            "zero. If they were fixed, the model learns that no force acts on them: read the forces without "
+            "constraints (get_forces(apply_constraint=False))."
+        ]
     net = np.sqrt(np.mean([np.square(f.mean(0)).mean() for f in moved]))
     size = np.sqrt(np.mean([np.square(f).mean() for f in moved]))
-    if net > NET * size:
-        logger.warning(
-            "forces of the %sframes do not sum to zero: of %.3g eV/Å (root mean square) %.3g remains on each atom, "
-            "which no energy explains that is the same wherever a structure stands. Is there a field or a wall, or are "
-            "forces of some atoms missing?",
-            kind,
-            size,
-            net,
-        )
+    if net > MAX_NET_SHARE * size:
+        return [
+            f"forces of the {kind}frames do not sum to zero: of {size:.3g} eV/Å (root mean square) {net:.3g} remains "
+            "on each atom, which no energy explains that is invariant under translation. Is there an external field "
+            "or a wall, or are forces of some atoms missing?"
+        ]
+    return []

@@ -1,9 +1,8 @@
-"""Are lengths and labels in Å, eV and eV/Å? Most other units are far off what they are in any material.
+"""Units of lengths and labels, judged by their magnitude: most other units are far off any material.
 
-Of stresses see `stress_contradictions`.
+Of stresses see `energy_stress`.
 """
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,51 +15,44 @@ from ase_andersonn.structures.convert import TOO_CLOSE, check_lengths, touching_
 from ase_andersonn.structures.neighbors import Edges, neighbor_edges
 from ase_andersonn.training.data.labels import LabelKeys, labels_of
 
-logger = logging.getLogger(__name__)
-
-APART = 1.35
+BONDED_SHARE = 1.35
 """Of the sum of the covalent radii; the nearest neighbour of most atoms is nearer, but in noble gases."""
-SAMPLE = 50
+MAX_FRAMES = 50
 """Frames whose distances are looked at."""
-STEEP = 10.0
-"""eV/Å, root mean square; half of all frames are hardly ever so far from equilibrium."""
-ALL_ELECTRON = {"Hartree": 1.0, "kcal/mol": Hartree / (kcal / mol), "kJ/mol": Hartree / (kJ / mol)}
-"""Hartree in units that programs without pseudopotentials print."""
-AS_ATOMS = 0.03
-"""Share by which the energy of all electrons differs from that of Thomas-Fermi atoms from carbon to bromine at most.
+STEEP_FORCE = 10.0
+"""eV/Å, root mean square; half of a set is hardly ever so far from equilibrium."""
+HARTREE_IN = {"Hartree": 1.0, "kcal/mol": Hartree / (kcal / mol), "kJ/mol": Hartree / (kJ / mol)}
+"""Hartree in units that all-electron programs print."""
+THOMAS_FERMI_ERROR = 0.03
+"""Share by which all-electron energies differ from those of Thomas-Fermi atoms from carbon to bromine, at most.
 
-Of hydrogen alone, and of the heaviest atoms, it differs by more, and nothing is told of them.
+Those of hydrogen alone, and of the heaviest atoms, differ by more and are not recognized.
 """
 
 
-def check_lengths_of(frames: Sequence[Atoms], kind: str = "") -> None:
-    """Refuse frames most of which have atoms closer than any are, as in nm; warn where hardly any touch, as in bohr.
+def check_lengths_of(frames: Sequence[Atoms], kind: str = "") -> list[str]:
+    """A warning where hardly any atoms are bonded, as with lengths in bohr.
 
     Args:
         frames: of one set.
-        kind: what they are called, as "validation ".
+        kind: of the set, such as "validation ".
 
     Raises:
-        ValueError: for such frames.
+        ValueError: where atoms are too close together in most frames, as with lengths in nm.
     """
-    sample = frames[:: max(len(frames) // SAMPLE, 1)]
-    complaints = [complaint for atoms in sample if (complaint := _too_close(atoms))]
-    if 2 * len(complaints) > len(sample):
-        raise ValueError(
-            f"{len(complaints)} of {len(sample)} {kind}frames hold atoms too close together: {complaints[0]}"
-        )
+    sample = frames[:: max(len(frames) // MAX_FRAMES, 1)]
+    errors = [error for atoms in sample if (error := _too_close(atoms))]
+    if 2 * len(errors) > len(sample):
+        raise ValueError(f"{len(errors)} of {len(sample)} {kind}frames hold atoms too close together: {errors[0]}")
     several = [atoms for atoms in sample if len(atoms) > 1 or atoms.pbc.any()]
-    apart = [atoms for atoms in several if 2 * _touching(atoms) < len(atoms)]
-    if 2 * len(apart) > len(several):
-        logger.warning(
-            "in %d of %d %sframes most atoms have no other nearer than %g times the sum of their covalent radii, as in "
-            "%s. Are they that far apart, as in noble gases, or are the lengths not in Å?",
-            len(apart),
-            len(several),
-            kind,
-            APART,
-            apart[0].get_chemical_formula(),
-        )
+    apart = [atoms for atoms in several if 2 * _n_bonded(atoms) < len(atoms)]
+    if 2 * len(apart) <= len(several):
+        return []
+    return [
+        f"in {len(apart)} of {len(several)} {kind}frames most atoms have no other nearer than {BONDED_SHARE:g} times "
+        f"the sum of their covalent radii, as in {apart[0].get_chemical_formula()}. Are they that far apart, as in "
+        "noble gases, or are the lengths not in Å?"
+    ]
 
 
 def _too_close(atoms: Atoms) -> str:
@@ -71,41 +63,42 @@ def _too_close(atoms: Atoms) -> str:
     return ""
 
 
-def _touching(atoms: Atoms) -> int:
-    """Atoms that have another nearer than `APART`."""
-    edges = _edges(atoms, APART)
-    return len(np.unique(edges.center[touching_shares(atoms.numbers, edges) < APART]))
+def _n_bonded(atoms: Atoms) -> int:
+    """Number of atoms with a neighbour nearer than `BONDED_SHARE`."""
+    edges = _edges(atoms, BONDED_SHARE)
+    return len(np.unique(edges.center[touching_shares(atoms.numbers, edges) < BONDED_SHARE]))
 
 
 def _edges(atoms: Atoms, share: float) -> Edges:
-    """All pairs up to a share of the sum of their covalent radii, and others."""
+    """All pairs up to a share of the sum of their covalent radii, and some beyond."""
     radius = 2.0 * share * float(covalent_radii[atoms.numbers].max())
     return neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, radius)
 
 
-def warn_of_units(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> None:
-    """Of labels whose size is that of other units in more than half of the frames that have any.
+def check_units(frames: Sequence[Atoms], keys: LabelKeys, kind: str = "") -> list[str]:
+    """Warnings of labels whose magnitude is that of other units in more than half of the frames that have any.
 
-    - energies that are those of all electrons in Hartree, kcal/mol or kJ/mol, see `thomas_fermi`;
-    - root mean square forces above `STEEP`, as in kcal/mol/Å.
+    - energies that are all-electron energies in Hartree, kcal/mol or kJ/mol, see `thomas_fermi`;
+    - root mean square forces above `STEEP_FORCE`, as in kcal/mol/Å.
 
     Args:
         frames: of one set.
         keys: names of the labels.
-        kind: what they are called, as "validation ".
+        kind: of the set, such as "validation ".
     """
     labels = [(atoms, labels_of(atoms, keys)) for atoms in frames]
     shares = np.array([of_one.energy / thomas_fermi(atoms.numbers) for atoms, of_one in labels if of_one.energy])
-    for unit, times in ALL_ELECTRON.items():
-        if len(shares) and np.mean(np.abs(shares / times - 1.0) < AS_ATOMS) > 0.5:
-            text = (
-                "the energies of the %sframes are as large as those of all their electrons are in %s. Are they in eV?"
-            )
-            logger.warning(text, kind, unit)
+    found = [
+        f"the energies of the {kind}frames are as large as those of all their electrons are in {unit}. Are they in eV?"
+        for unit, times in HARTREE_IN.items()
+        if len(shares) and np.mean(np.abs(shares / times - 1.0) < THOMAS_FERMI_ERROR) > 0.5
+    ]
     sizes = [np.sqrt(np.square(of_one.forces).mean()) for _, of_one in labels if of_one.forces is not None]
-    if sizes and (median := float(np.median(sizes))) > STEEP:
-        text = "the root mean square forces of half of the %sframes are above %.3g eV/Å. Are they in eV/Å?"
-        logger.warning(text, kind, median)
+    if sizes and (median := float(np.median(sizes))) > STEEP_FORCE:
+        found.append(
+            f"the root mean square forces of half of the {kind}frames are above {median:.3g} eV/Å. Are they in eV/Å?"
+        )
+    return found
 
 
 def thomas_fermi(numbers: NDArray[np.integer]) -> float:

@@ -1,6 +1,5 @@
 """Labelled structures from files: extxyz, ASE databases, anything `structures.files` reads."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,8 +13,6 @@ from ase_andersonn.structures.convert import check_atoms
 from ase_andersonn.structures.files import read_file
 from ase_andersonn.structures.paths import expand
 from ase_andersonn.training.config import LabelKeys as LabelKeys
-
-logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -58,24 +55,24 @@ def read_frames(patterns: Iterable[str], keys: LabelKeys | None = None) -> list[
 
 
 def check_names(frames: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Refuse a name that was chosen and under which no frame has anything: it is misspelt.
+    """Refuse a name given in `keys` that no frame has: it is misspelt.
 
     Raises:
         ValueError: for such a name.
     """
-    for label, name in _chosen_and_absent(frames, keys):
+    for label, name in _given_and_absent(frames, keys):
         raise ValueError(f"no frame has {label} under the name {name!r}; the first has {_names(frames[0])}.")
 
 
-def warn_of_names(validation: Sequence[Atoms], keys: LabelKeys) -> None:
-    """Of a name that was chosen, that training frames know, and under which no validation frame has anything."""
-    for label, name in _chosen_and_absent(validation, keys):
-        logger.warning(
-            "no validation frame has %s under the name %r; the first has %s.", label, name, _names(validation[0])
-        )
+def missing_names(validation: Sequence[Atoms], keys: LabelKeys) -> list[str]:
+    """Warnings of names given in `keys` that no validation frame has."""
+    return [
+        f"no validation frame has {label} under the name {name!r}; the first has {_names(validation[0])}."
+        for label, name in _given_and_absent(validation, keys)
+    ]
 
 
-def _chosen_and_absent(frames: Sequence[Atoms], keys: LabelKeys) -> Iterator[tuple[str, str]]:
+def _given_and_absent(frames: Sequence[Atoms], keys: LabelKeys) -> Iterator[tuple[str, str]]:
     for label in fields(keys):
         name = getattr(keys, label.name)
         if name != label.default and all(_find(atoms, name) is None for atoms in frames):

@@ -30,29 +30,27 @@ def slabs(*, apply_constraint: bool) -> list[Atoms]:
 
 
 @pytest.mark.parametrize("apply_constraint", [False, True])
-def test_forces_of_held_atoms_are_doubted_where_they_are_zero(
-    caplog: pytest.LogCaptureFixture, *, apply_constraint: bool
-) -> None:
-    check_net_forces(slabs(apply_constraint=apply_constraint), KEYS, "validation ")
-    text = "50 % of the atoms of validation frames that are not at rest have forces of exactly zero"
-    assert (text in caplog.text) == apply_constraint
-    assert bool(caplog.text) == apply_constraint
+def test_forces_of_held_atoms_are_doubted_where_they_are_zero(*, apply_constraint: bool) -> None:
+    found = check_net_forces(slabs(apply_constraint=apply_constraint), KEYS, "validation ")
+    text = "50 % of the atoms of validation frames that are not relaxed have forces of exactly zero"
+    assert (text in "".join(found)) == apply_constraint
+    assert bool(found) == apply_constraint
 
 
-def test_net_forces_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_net_forces_are_told_of() -> None:
     frames = copper(10)
-    check_net_forces(frames, KEYS)
-    assert not caplog.text
+    found = check_net_forces(frames, KEYS)
+    assert not found
     for atoms in frames:
         atoms.calc.results["forces"] += [0.3, 0.0, 0.0]
-    check_net_forces(frames, KEYS)
-    assert "forces of the frames do not sum to zero: of 2.37 eV/Å (root mean square) 0.173 remains" in caplog.text
+    found = check_net_forces(frames, KEYS)
+    assert "forces of the frames do not sum to zero: of 2.37 eV/Å (root mean square) 0.173 remains" in "".join(found)
 
 
-def test_forces_that_symmetry_makes_zero_are_not_doubted(caplog: pytest.LogCaptureFixture) -> None:
+def test_forces_that_symmetry_makes_zero_are_not_doubted() -> None:
     atoms = molecule("CO2")
     forces = np.zeros((3, 3))
     forces[1:, 2] = 1e-3, -1e-3  # close to rest
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces)
-    check_net_forces([atoms, molecule("CO2")], KEYS)
-    assert not caplog.text
+    found = check_net_forces([atoms, molecule("CO2")], KEYS)
+    assert not found

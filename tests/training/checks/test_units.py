@@ -8,15 +8,15 @@ from ase.units import Bohr, Hartree, kcal, kJ, mol
 from copper_frames import copper, relabelled, trajectory
 
 from ase_andersonn.training import LabelKeys
-from ase_andersonn.training.checks.units import check_lengths_of, thomas_fermi, warn_of_units
+from ase_andersonn.training.checks.units import check_lengths_of, check_units, thomas_fermi
 
 KEYS = LabelKeys()
 
 
 @pytest.mark.parametrize(("unit", "doubted"), [(1.0, False), (kJ / mol, True)])
-def test_steep_forces_are_doubted(caplog: pytest.LogCaptureFixture, *, unit: float, doubted: bool) -> None:
-    warn_of_units(relabelled(trajectory(20), unit, unit, 1.0), KEYS)
-    assert ("the root mean square forces of half of the frames are above" in caplog.text) == doubted
+def test_steep_forces_are_doubted(*, unit: float, doubted: bool) -> None:
+    found = check_units(relabelled(trajectory(20), unit, unit, 1.0), KEYS)
+    assert ("the root mean square forces of half of the frames are above" in "".join(found)) == doubted
 
 
 TOTAL = {"CH4": -40.52, "H2O": -76.42, "C6H6": -232.2, "CH3CONH2": -209.2, "SO2": -548.7}
@@ -26,16 +26,14 @@ TOTAL = {"CH4": -40.52, "H2O": -76.42, "C6H6": -232.2, "CH3CONH2": -209.2, "SO2"
 @pytest.mark.parametrize(
     ("name", "unit"), [("Hartree", Hartree), ("kcal/mol", kcal / mol), ("kJ/mol", kJ / mol), ("", 1.0)]
 )
-def test_energies_of_all_electrons_in_other_units_are_doubted(
-    name: str, unit: float, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_energies_of_all_electrons_in_other_units_are_doubted(name: str, unit: float) -> None:
     frames = []
     for formula, energy in TOTAL.items():
         frames.append(molecule(formula))
         frames[-1].calc = SinglePointCalculator(frames[-1], energy=energy * Hartree / unit)
-    warn_of_units(frames, KEYS, "validation ")
+    found = check_units(frames, KEYS, "validation ")
     said = f"the energies of the validation frames are as large as those of all their electrons are in {name}."
-    assert (said in caplog.text) if name else not caplog.text
+    assert (said in "".join(found)) if name else not found
 
 
 @pytest.mark.parametrize(("symbol", "energy"), [("C", -37.84), ("Ne", -128.94), ("Ar", -527.5), ("Kr", -2752.1)])
@@ -43,9 +41,9 @@ def test_free_atoms_have_about_the_thomas_fermi_energy(symbol: str, energy: floa
     assert thomas_fermi(Atoms(symbol).numbers) == pytest.approx(energy, rel=0.01)
 
 
-def test_ordinary_labels_are_in_the_right_units(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_units([*copper(20), Atoms("Cu")], KEYS)
-    assert not caplog.text
+def test_ordinary_labels_are_in_the_right_units() -> None:
+    found = check_units([*copper(20), Atoms("Cu")], KEYS)
+    assert not found
 
 
 def test_lengths_in_another_unit_are_refused() -> None:
@@ -77,14 +75,12 @@ def test_lengths_in_another_unit_are_refused() -> None:
     ],
     ids=str,
 )
-def test_lengths_in_bohr_are_doubted(
-    atoms: Atoms, caplog: pytest.LogCaptureFixture, *, times: float, doubted: bool
-) -> None:
+def test_lengths_in_bohr_are_doubted(atoms: Atoms, *, times: float, doubted: bool) -> None:
     frames = [Atoms("Cu")]
     for seed in range(5):
         frames.append(atoms.copy())
         frames[-1].rattle(0.1 if len(atoms) > 50 else 0.03, seed=seed)
         frames[-1].cell *= times
         frames[-1].positions *= times
-    check_lengths_of(frames, "validation ")
-    assert ("of 5 validation frames most atoms have no other nearer than 1.35 times" in caplog.text) == doubted
+    found = check_lengths_of(frames, "validation ")
+    assert ("of 5 validation frames most atoms have no other nearer than 1.35 times" in "".join(found)) == doubted
