@@ -24,8 +24,8 @@ from training_worker import SIZES
 
 from ase_andersonn import load_model
 from ase_andersonn.config import to_dict
+from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.base import EnergyModel
-from ase_andersonn.potentials.deq_attention import DEQAttentionConfig
 from ase_andersonn.training import train
 
 CHANGES: dict[str, list[Any]] = {

@@ -36,7 +36,8 @@ from worker import Worker
 from ase_andersonn.config import to_dict
 from ase_andersonn.engine.energy_forces import evaluate, forces_from
 from ase_andersonn.nn.equilibrium_cell import apply_cell
-from ase_andersonn.potentials.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.potentials.attention_config import DEQAttentionConfig
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesianConfig
 from ase_andersonn.solvers.picard import Picard
 from ase_andersonn.structures.files import read_file

@@ -8,7 +8,8 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.potentials.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.potentials.attention_config import DEQAttentionConfig
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesian, DEQCartesianConfig
 
 ELEMENTS = (1, 6, 8, 14, 29)

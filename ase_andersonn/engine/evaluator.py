@@ -26,7 +26,7 @@ from ase_andersonn.potentials.interface import (
 )
 from ase_andersonn.potentials.training_domain import name_of
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
-from ase_andersonn.structures.neighbors import NeighborList
+from ase_andersonn.structures.neighbor_list import NeighborList
 
 from .compile_choice import CompileChoice
 from .domain_monitor import DomainMonitor

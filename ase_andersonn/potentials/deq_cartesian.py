@@ -19,9 +19,10 @@ from ase_andersonn.nn.irreps import dim, join, split
 from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.neighbor_attention import Environment
 
+from .attention_config import DEQAttentionConfig
 from .base import Embedding
-from .deq_attention import CLIP, DEQAttention, DEQAttentionConfig, standardized
-from .moments import STD_FLOOR, Moments
+from .deq_attention import DEQAttention
+from .moments import CLIP, STD_FLOOR, Moments, standardized
 
 CORRELATION_MAX = 3
 

@@ -7,7 +7,8 @@ from ase_andersonn.lazy import lazy_names
 if TYPE_CHECKING:
     from .convert import check_atoms, to_atoms
     from .graph import Graph, bucket, graph_from_atoms, pad_edges
-    from .neighbors import Edges, NeighborList, neighbor_edges
+    from .neighbor_list import NeighborList
+    from .neighbors import Edges, neighbor_edges
     from .samples import Sample, SampleBatch, collate, find_edges, make_sample
 
 __all__ = [
@@ -30,7 +31,8 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("check_atoms", "to_atoms"), ".convert"),
     **dict.fromkeys(("Graph", "bucket", "graph_from_atoms", "pad_edges"), ".graph"),
-    **dict.fromkeys(("Edges", "NeighborList", "neighbor_edges"), ".neighbors"),
+    "NeighborList": ".neighbor_list",
+    **dict.fromkeys(("Edges", "neighbor_edges"), ".neighbors"),
     **dict.fromkeys(("Sample", "SampleBatch", "collate", "find_edges", "make_sample"), ".samples"),
 }
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -19,7 +19,8 @@ from ase import Atoms
 from torch import Tensor
 
 from .convert import check_atoms, check_sites
-from .neighbors import Cutoff, Edges, NeighborList, edges_of, extremes_of
+from .neighbor_list import NeighborList
+from .neighbors import Cutoff, Edges, edges_of, extremes_of
 from .neighbors_cuda import device_edges, finds_edges_on
 
 BUCKET = 8

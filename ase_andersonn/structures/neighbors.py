@@ -7,8 +7,8 @@ vesin finds every pair once; both directions are made from it, so an edge knows 
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import vesin
@@ -142,140 +142,6 @@ def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff
     )
 
 
-class NeighborList:
-    """Edges along a trajectory: those within cutoff + skin are kept until one may have been missed.
-
-    With F the linear map that takes the old lattice to the new one, and u the motion of an atom besides it (whole
-    lattice translations left out), an edge that was not kept cannot have come within the cutoff while
-
-        2 max |u| <= sigma_min(F) (cutoff + skin) - cutoff,
-
-    sigma_min the smallest singular value; of several cutoffs the smallest and the largest decide. In a fixed cell this
-    is the usual max |u| <= skin / 2. Copies and pickles find their edges anew.
-
-    Args:
-        cutoff: Å.
-        skin: Å; 0 makes a new list whenever an atom has moved.
-
-    Attributes:
-        updates: calls of `update`.
-        rebuilds: those that looked for edges anew.
-    """
-
-    def __init__(self, cutoff: Cutoff, skin: float = 0.5) -> None:
-        self.cutoff = cutoff if isinstance(cutoff, PairCutoffs) else _positive("cutoff", cutoff)
-        self.skin = 0.0 if skin == 0.0 else _positive("skin", skin)
-        self.updates = 0
-        self.rebuilds = 0
-        self._kept: _Kept | None = None
-
-    def reset(self) -> None:
-        """Forget the kept edges; the next update finds them anew."""
-        self._kept = None
-
-    def count_rebuild(self) -> None:
-        """Count an update that found the edges elsewhere, anew."""
-        self.updates += 1
-        self.rebuilds += 1
-
-    def update(self, numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Edges:
-        """The edges with |d| < cutoff of the structure as it is now; arguments as in `neighbor_edges`.
-
-        Until an edge crosses the cutoff the same index arrays are returned again: do not write into them.
-        """
-        now = _Structure(
-            np.array(numbers),
-            np.array(positions, np.float64).reshape(-1, 3),
-            np.array(cell, np.float64).reshape(3, 3),
-            np.broadcast_to(np.asarray(pbc, bool), 3).copy(),
-        )
-        self.updates += 1
-        if self._kept is None or not self._kept.follow(now, self.skin):
-            self.rebuilds += 1
-            largest = extremes_of(self.cutoff, now.numbers)[1]
-            found = neighbor_edges(now.positions, now.cell, now.pbc, largest + self.skin)
-            if isinstance(self.cutoff, PairCutoffs):
-                found = self.cutoff.within(now.numbers, found, self.skin)
-            self._kept = _Kept(now, found, self.cutoff)
-        return self._kept.within()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
-
-
-class _Structure(NamedTuple):
-    numbers: NDArray[Any]
-    positions: Floats
-    cell: Floats
-    pbc: Bools
-
-
-class _Kept:
-    """Edges within cutoff + skin, the structure they were found for, and where its atoms are now."""
-
-    def __init__(self, structure: _Structure, edges: Edges, cutoff: Cutoff) -> None:
-        self.built = structure
-        self.extremes = extremes_of(cutoff, structure.numbers)
-        limits = cutoff.of(structure.numbers, edges) if isinstance(cutoff, PairCutoffs) else np.float64(cutoff)
-        self.limits = limits * limits
-        self.edges = edges  # offsets as they were found
-        self.offset = edges.offset  # as they are now
-        self.images = np.zeros((len(structure.numbers), 3), np.int32)  # lattice translations an atom was moved by
-        self.positions = structure.positions  # those translations undone
-        self.cell = structure.cell
-        self.shift = edges.offset @ structure.cell
-        # Fresh arrays of this size cost more in page faults than the arithmetic done in them.
-        self.vectors = np.empty_like(edges.vectors)
-        self.scratch = np.empty_like(edges.vectors)
-        self.inside: Bools | None = None
-        self.chosen: Ints = np.empty(0, np.int64)
-        self.last = edges
-
-    def follow(self, now: _Structure, skin: float) -> bool:
-        """Take the structure as it is now; False where an edge could be missed."""
-        built, cell = self.built, now.cell
-        if not (np.array_equal(now.numbers, built.numbers) and np.array_equal(now.pbc, built.pbc)):
-            return False
-        reference, slack = built.positions, skin
-        if not np.array_equal(cell, built.cell):
-            deformation = _deformation(built.cell, cell, now.pbc)
-            reference = reference @ deformation
-            shrunk = float(np.linalg.svd(deformation, compute_uv=False)[-1])
-            slack = min(shrunk * (cutoff + skin) - cutoff for cutoff in self.extremes)
-        images = self.images
-        positions = now.positions - images @ cell
-        moved = positions - reference
-        if not _at_most(moved, slack / 2):
-            jumps = _lattice_jumps(moved, cell, now.pbc)
-            back = jumps @ cell
-            if not jumps.any() or not _at_most(moved - back, slack / 2):
-                return False
-            self.images, positions = images + jumps, positions - back
-            center, other = self.edges.center, self.edges.other
-            self.offset = self.edges.offset + self.images.take(center, 0) - self.images.take(other, 0)
-            self.last = replace(self.last, offset=self.offset.take(self.chosen, 0))
-        if not np.array_equal(cell, self.cell):
-            self.cell, self.shift = cell, self.edges.offset @ cell
-        self.positions = positions
-        return True
-
-    def within(self) -> Edges:
-        """The edges shorter than the cutoff."""
-        edges, vectors, scratch = self.edges, self.vectors, self.scratch
-        # any mode but "raise" writes into `out` directly
-        self.positions.take(edges.other, 0, out=vectors, mode="clip")
-        self.positions.take(edges.center, 0, out=scratch, mode="clip")
-        vectors -= scratch
-        vectors += self.shift
-        inside = _squares(vectors) < self.limits
-        if self.inside is not None and np.array_equal(inside, self.inside):
-            self.last = replace(self.last, vectors=vectors.take(self.chosen, 0))
-            return self.last
-        self.inside, self.chosen = inside, np.flatnonzero(inside)
-        self.last = replace(edges, offset=self.offset, vectors=vectors).chosen(inside)
-        return self.last
-
-
 def _positive(name: str, value: float) -> float:
     if not (value > 0.0 and math.isfinite(value)):
         raise ValueError(f"{name} is {value} Å; it has to be a positive number.")
@@ -334,25 +200,3 @@ def _by_center(center: Ints, n_atoms: int) -> tuple[Ints, Ints]:
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return order, np.roll(place, len(order) // 2).take(order)
-
-
-def _at_most(vectors: Floats, length: float) -> bool:
-    """Whether no vector is longer."""
-    return length >= 0.0 and float(_squares(vectors).max(initial=0.0)) <= length * length
-
-
-def _lattice_jumps(moved: Floats, cell: Floats, pbc: Bools) -> NDArray[np.int32]:
-    """The lattice translation nearest to each displacement, along periodic vectors only.
-
-    Rounding fractions finds it for displacements shorter than half the cell's smallest height; beyond, or in a flat
-    cell, the choice only decides whether a new list is made.
-    """
-    jumps = np.zeros(moved.shape, np.int32)
-    jumps[:, pbc] = np.rint(moved @ np.linalg.pinv(cell[pbc]))
-    return jumps
-
-
-def _deformation(old: Floats, new: Floats, pbc: Bools) -> Floats:
-    """F with old[pbc] @ F = new[pbc] that leaves directions across the periodic ones alone, x_new = x_old @ F."""
-    deformation: Floats = np.eye(3) + np.linalg.pinv(old[pbc]) @ (new[pbc] - old[pbc])
-    return deformation

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from ase_andersonn.atomic_write import atomic_write
 
-from .loop import TrainingLoop, folder_lock
+from .loop import TrainingLoop
+from .progress import folder_lock
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,14 +20,14 @@ from tqdm import tqdm
 from ase_andersonn.backends import own_torch_state
 from ase_andersonn.checkpoints.migrations import migrate_run_config
 from ase_andersonn.config import from_dict, to_dict, write_config
-from ase_andersonn.lock import Lock
 from ase_andersonn.potentials.interface import ConvergenceError
 from ase_andersonn.pretrained.catalog import CHECKPOINT, FORMATS
 
 from .element_rows import ElementRows
 from .ema import WeightAverage
 from .interrupt import Interrupt
-from .optimizer import SOAP
+from .optimizer import make_optimizer
+from .progress import CONFIG, METRICS, Progress, folder_lock
 from .report import MetricsLog
 from .run_checkpoint import (
     load_state_tensors,
@@ -41,9 +41,6 @@ from .schedule import learning_rate
 
 logger = logging.getLogger(__name__)
 
-METRICS, BEST, LAST = "metrics.jsonl", "best.safetensors", "last.safetensors"
-CONFIG, CURVE = "config.yaml", "learning_curve.png"
-LOCK = ".lock"
 MAX_SKIPPED_IN_A_ROW = 50
 
 
@@ -52,39 +49,6 @@ class Batches(Protocol):
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, which depend on nothing but its number."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        epoch: whole epochs done.
-        batch: batches done of the present epoch.
-        step: batches done in all.
-        seconds: spent in the run.
-        skipped: steps left out because a gradient was not finite.
-        skipped_in_a_row: of these, the last ones without a good step between.
-        best: lowest validation loss; None before the first.
-        best_epoch: when that was.
-        sums: of the training losses of the present epoch.
-        counted: steps in these sums.
-        metrics_size: bytes of the metrics file that belong to the checkpoint.
-        metrics_sha256: of these bytes; empty where an earlier version of the package wrote the checkpoint.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    best: float | None = None
-    best_epoch: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    counted: int = 0
-    metrics_size: int = 0
-    metrics_sha256: str = ""
 
 
 class TrainingLoop(ABC):
@@ -379,34 +343,3 @@ class TrainingLoop(ABC):
             raise ValueError(f"{path} belongs to a run with another config ({said}). Undo the change or start fresh.")
         if state["data"] != self.fingerprint():
             raise ValueError(f"{path} belongs to a run on other data: the samples have changed. Start fresh.")
-
-
-def folder_lock(folder: str | Path) -> Lock:
-    """For who writes into the folder of a run, or of several."""
-    remedy = "Wait until that has ended, stop it, or name another output."
-    return Lock(Path(folder) / LOCK, f"the run folder {folder}", remedy)
-
-
-def make_optimizer(learnt: Mapping[str, nn.Parameter], rate: float, decay: float) -> SOAP:
-    """SOAP that decays the weights of linear maps, and neither biases, gains nor embeddings."""
-    decayed = [p for name, p in learnt.items() if is_decayed(name, p)]
-    free = [p for name, p in learnt.items() if not is_decayed(name, p)]
-    groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
-    return SOAP(groups, lr=rate)
-
-
-def is_decayed(name: str, p: Tensor) -> bool:
-    """Whether a parameter is the matrix of a linear map."""
-    return name.rsplit(".", 1)[-1] == "weight" and p.ndim >= 2
-
-
-def should_resume(folder: str, *, resume: bool, fresh: bool) -> bool:
-    """Whether a run in this folder goes on from its checkpoint.
-
-    Raises:
-        FileExistsError: if there is a checkpoint and neither `resume` nor `fresh`.
-    """
-    path = Path(folder) / CHECKPOINT
-    if path.exists() and not resume and not fresh:
-        raise FileExistsError(f"{path} exists; say --resume to go on with this run or --fresh to start anew.")
-    return path.exists() and not fresh

@@ -7,11 +7,11 @@ the turned axes; when these turn, the first turns with them. Vectors get plain A
 Source: Vyas et al., SOAP: improving and stabilizing Shampoo using Adam, arXiv 2409.11321.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class SOAP(torch.optim.Optimizer):
@@ -125,3 +125,16 @@ def _turn_basis(state: dict[str, Tensor], side: str) -> None:
     state["turned_mean"] = new.T @ (old @ mean) if side == "left" else (mean @ old.T) @ new
     state["square"] = state["square"].index_select(SIDES.index(side), order)
     state[f"{side}_basis"] = new
+
+
+def make_optimizer(learnt: Mapping[str, nn.Parameter], rate: float, decay: float) -> SOAP:
+    """SOAP that decays the weights of linear maps, and neither biases, gains nor embeddings."""
+    decayed = [p for name, p in learnt.items() if is_decayed(name, p)]
+    free = [p for name, p in learnt.items() if not is_decayed(name, p)]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
+    return SOAP(groups, lr=rate)
+
+
+def is_decayed(name: str, p: Tensor) -> bool:
+    """Whether a parameter is the matrix of a linear map."""
+    return name.rsplit(".", 1)[-1] == "weight" and p.ndim >= 2

@@ -16,19 +16,11 @@ from ase_andersonn.pretrained.catalog import CHECKPOINT
 from .checks.learned import check_learned, relative_rmse
 from .config import MAY_CHANGE_ON_RESUME, TrainConfig
 from .ensemble import train_from_seeds
-from .loop import (
-    BEST,
-    CURVE,
-    LAST,
-    MAX_SKIPPED_IN_A_ROW,
-    Progress,
-    TrainingLoop,
-    folder_lock,
-    is_decayed,
-    should_resume,
-)
+from .loop import MAX_SKIPPED_IN_A_ROW, TrainingLoop
 from .losses import LossWeights, loss_terms
 from .metrics import EvaluationReport, as_numbers, predict, report
+from .optimizer import is_decayed
+from .progress import BEST, CURVE, LAST, Progress, folder_lock, should_resume
 from .report import epoch_text, learning_curve
 from .schedule import loss_weights
 from .setup import WITHOUT_ENERGIES, TrainingSetup

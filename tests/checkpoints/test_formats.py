@@ -18,7 +18,7 @@ from ase.build import bulk
 from ase_andersonn import AndersoNN, StructureClassifier, load_model, save_model
 from ase_andersonn.checkpoints.migrations import migrate_run, tensor_name
 from ase_andersonn.config import from_dict, read_config
-from ase_andersonn.potentials.deq_attention import DEQAttentionConfig
+from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.pretrained.catalog import FORMATS, read_header
 from ase_andersonn.training import TrainConfig, train
 from ase_andersonn.training.run_checkpoint import read_checkpoint, write_checkpoint

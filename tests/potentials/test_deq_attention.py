@@ -16,8 +16,9 @@ from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.nn.equilibrium_cell import apply_cell, cell_slope, pull, push, reverse_gates
+from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.base import EnergyModel, gathered
-from ase_andersonn.potentials.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.pretrained.catalog import model_files, packaged_models, read_header
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from input_structures import STRUCTURES
 
 from ase_andersonn.engine.energy_forces import evaluate
-from ase_andersonn.potentials.deq_attention import DEQAttention, DEQAttentionConfig
+from ase_andersonn.potentials.attention_config import DEQAttentionConfig
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.structures.graph import graph_from_atoms
-from ase_andersonn.structures.neighbors import Edges, NeighborList, PairCutoffs, edges_of, neighbor_edges
+from ase_andersonn.structures.neighbor_list import NeighborList
+from ase_andersonn.structures.neighbors import Edges, PairCutoffs, edges_of, neighbor_edges
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.uniform(1.5, 4.5, (119, 119))

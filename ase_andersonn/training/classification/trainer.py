@@ -21,7 +21,8 @@ from ase_andersonn.classifiers.base import ClassifierModel
 from ase_andersonn.config import from_dict, subclass_named, to_dict
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 from ase_andersonn.training.ensemble import train_from_seeds
-from ase_andersonn.training.loop import BEST, CURVE, TrainingLoop, folder_lock, should_resume
+from ase_andersonn.training.loop import TrainingLoop
+from ase_andersonn.training.progress import BEST, CURVE, folder_lock, should_resume
 from ase_andersonn.training.report import finite_json
 
 from .calibration import fit_novelty, fit_temperature

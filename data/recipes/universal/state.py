@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ase_andersonn.pretrained.catalog import CHECKPOINT
-from ase_andersonn.training.loop import METRICS
+from ase_andersonn.training.progress import METRICS
 from ase_andersonn.training.run_checkpoint import read_checkpoint, write_checkpoint
 
 HERE = Path(__file__).parent
