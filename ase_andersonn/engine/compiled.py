@@ -67,7 +67,7 @@ class CompiledModel:
         once = partial(compiled, dynamic=True)
         self.tangents = once(self.training.tangents)
         self.weight_gradient = once(self.training.weight_gradient)
-        eager = self.tangents.backend != "inductor"
+        eager = self.tangents.backend in ("eager", "native")
         self.encode: Callable[..., Encoded] = functions.encode if eager else CompiledEncoding(model, once)
         self.gate_cotangent = compiled(gate_cotangent)
         self.cell = compiled(apply_cell)
