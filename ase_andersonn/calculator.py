@@ -21,6 +21,7 @@ from ase.calculators.calculator import (
 from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
+from .deprecated import DIAGNOSTICS, RenamedKeys
 from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
 from .potentials.interface import ConvergenceError, Settings, warn_caller
 from .potentials.training_domain import domain_warnings, name_of, of_structure
@@ -131,7 +132,7 @@ class AndersoNN(Calculator):
     @property
     def diagnostics(self) -> dict[str, Any]:
         """What the last calculation cost."""
-        return self.evaluator.diagnostics
+        return RenamedKeys(self.evaluator.diagnostics, DIAGNOSTICS)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """See `ase.calculators.calculator.Calculator.get_property`.

@@ -16,6 +16,7 @@ from .backends import CompileMode, exact_matmul, own_torch_state, resolve_device
 from .batching import pack
 from .checkpoints.checkpoint import load_classifier
 from .classifiers.base import ClassifierModel
+from .deprecated import warn_renamed
 from .labels import LabelSet, label_set
 from .potentials.interface import ConvergenceError, warn_caller
 from .pretrained.catalog import CLASSIFIERS, model_files
@@ -270,3 +271,10 @@ def _placed(model: ClassifierModel, device: str, dtype: str) -> ClassifierModel:
 
 
 __all__ = ["UNCERTAIN", "Prediction", "StructureClassifier"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Label":
+        warn_renamed("Label", "Prediction")
+        return Prediction
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ase_andersonn.deprecated import CALCULATOR_METHODS, renamed_methods
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -142,6 +144,7 @@ def energies_of(atoms: Atoms, local: bool) -> Energies:
     """
     if atoms.calc is None:
         raise ValueError("the atoms have no calculator; set atoms.calc to any ASE calculator first.")
+    renamed_methods(atoms.calc, CALCULATOR_METHODS)
     return LocalEnergies(atoms) if local and isinstance(atoms.calc, LocalEnergy) else FullEnergies(atoms)
 
 

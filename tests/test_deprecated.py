@@ -1,0 +1,60 @@
+"""Names of version 0.1.0 go on working, and say what they are called now."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
+
+from ase_andersonn import MetropolisMC, classifier
+from ase_andersonn.deprecated import DIAGNOSTICS, RenamedKeys
+from ase_andersonn.mc import Displacement
+
+
+class Old(Calculator):
+    """The local energy protocol under its earlier names: every atom is bound to the origin of its own cell."""
+
+    implemented_properties = ["energy"]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.asked: list[int] = []
+
+    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        self.results = {"energy": float(np.square(self.atoms.positions).sum())}  # type: ignore[union-attr]
+
+    def propose(self, atoms: Atoms, changed: np.ndarray[Any, Any]) -> float:
+        self.asked.append(len(changed))
+        return float(np.square(atoms.positions).sum())
+
+    def settle(self, accepted: bool) -> None:
+        pass
+
+
+def test_a_calculator_with_the_earlier_protocol_is_local() -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = Old()
+    with pytest.warns(DeprecationWarning, match=r"Old\.propose is called trial_energy now"):
+        simulation = MetropolisMC(atoms, 300.0, [Displacement(0.1)], seed=1)
+    simulation.run(5)
+    assert atoms.calc.asked.count(1) >= 5
+
+
+def test_keys_of_diagnostics() -> None:
+    found = RenamedKeys({"energy_std": 0.1, "members": []}, DIAGNOSTICS)
+    with pytest.warns(DeprecationWarning, match="energy_spread is called energy_std now"):
+        assert found["energy_spread"] == 0.1
+    assert dict(found) == {"energy_std": 0.1, "members": []}
+    for missing in ("forces_spread", "nothing"):
+        with pytest.raises(KeyError, match=missing):
+            found[missing]
+
+
+def test_the_answer_of_a_classifier() -> None:
+    with pytest.warns(DeprecationWarning, match="Label is called Prediction now"):
+        assert classifier.Label is classifier.Prediction
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = classifier.nothing
