@@ -17,21 +17,15 @@ from torch import Tensor
 
 from ase_andersonn.atomic_write import atomic_write
 from ase_andersonn.backends import own_torch_state
-from ase_andersonn.classifiers import graph_classifier, image_classifier
 from ase_andersonn.classifiers.base import ClassifierModel
-from ase_andersonn.config import subclass_named, to_dict
-from ase_andersonn.lattice import density_model as image
-from ase_andersonn.lattice import model as ednn
-from ase_andersonn.potentials import deq_attention, deq_cartesian
+from ase_andersonn.config import to_dict
 from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.potentials.interface import Potential
 from ase_andersonn.pretrained.catalog import CLASSIFIERS, DEFAULT_MODEL, FORMATS, model_files, read_header
 
 from .file_checks import ANEW, DTYPES, check_tensors, read_card, read_model_config
 from .migrations import migrate_tensors
-
-ARCHITECTURES = (deq_attention, deq_cartesian, ednn, image, graph_classifier, image_classifier)
-"""Modules imported so that their models can be found by name."""
+from .registry import architecture
 
 
 def save_model(model: Potential | ClassifierModel, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
@@ -115,7 +109,7 @@ def _load(path: Path, base: type[Any]) -> Any:
     card = read_card(path, header)
     name = header.get("architecture", "")
     try:
-        cls: Any = subclass_named(base, name)
+        cls: Any = architecture(base, name)
     except ValueError as error:
         raise ValueError(f"{path} holds a {name}, not a {base.__name__}: {error}") from error
     if cls is Committee:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.checkpoints.checkpoint import load_model
-from ase_andersonn.config import from_dict, subclass_named
+from ase_andersonn.checkpoints.registry import architecture
+from ase_andersonn.config import from_dict
 from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE, EnergyModel
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
@@ -226,7 +227,7 @@ def _model_config(
     config: TrainConfig, elements: Sequence[int], sizes: Mapping[str, Any] | None = None
 ) -> tuple[Any, Any]:
     """Class and config of the model."""
-    cls: Any = subclass_named(EnergyModel, config.architecture)
+    cls: Any = architecture(EnergyModel, config.architecture)
     config_class = get_type_hints(cls.__init__)["config"]
     where = "sizes of the checkpoint" if sizes else "model"
     given = {"elements": tuple(elements), **(sizes or config.model)}

@@ -17,8 +17,9 @@ from torch import Tensor
 from ase_andersonn.atomic_write import atomic_write
 from ase_andersonn.backends import own_torch_state, resolve_device, resolve_dtype
 from ase_andersonn.checkpoints.checkpoint import load_classifier, save_model
+from ase_andersonn.checkpoints.registry import architecture
 from ase_andersonn.classifiers.base import ClassifierModel
-from ase_andersonn.config import from_dict, subclass_named, to_dict
+from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 from ase_andersonn.training.ensemble import train_from_seeds
 from ase_andersonn.training.loop import TrainingLoop
@@ -241,7 +242,7 @@ def build_model(config: ClassifierTrainConfig) -> ClassifierModel:
     Raises:
         ValueError: for an unknown architecture or a key its config does not have.
     """
-    cls: Any = subclass_named(ClassifierModel, config.architecture)
+    cls: Any = architecture(ClassifierModel, config.architecture)
     labels = to_dict(config.label_set())
     model_config = from_dict(get_type_hints(cls.__init__)["config"], {**config.model, "labels": labels}, "model")
     with torch.random.fork_rng(devices=[]):
