@@ -52,7 +52,7 @@ def test_a_name_that_nobody_has() -> None:
 
 def test_a_model_loads_its_own_architecture_alone() -> None:
     code = (
-        "import sys, ase_andersonn; ase_andersonn.load_model(); print([m for m in sys.modules if 'classifiers' in m])"
+        "import sys, ase_andersonn; ase_andersonn.load_model(); print([m for m in sys.modules if '_classifier' in m])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
