@@ -199,7 +199,7 @@ def test_a_cell_far_too_small_is_an_error_at_once(pbc: Any) -> None:
 
 
 def test_how_to_compile_is_checked_at_once() -> None:
-    with pytest.raises(ValueError, match="compile is 'maybe'; use 'auto', True or False"):
+    with pytest.raises(ValueError, match="compile is 'maybe'; use 'auto', 'native', True or False"):
         AndersoNN(small_model(), compile="maybe")  # type: ignore[arg-type]
 
 
@@ -299,7 +299,7 @@ def test_warnings_of_a_structure_among_others_name_it() -> None:
     near.positions[1] = near.positions[0] + [1.9, 0.0, 0.0]
     near.info["name"] = "crystals/near.cif"
     with pytest.warns(UserWarning, match=": ") as warned:
-        known(lone=[], periodic=[False]).evaluate([other, lone, near])
+        known(isolated=[], periodic=[False]).evaluate([other, lone, near])
     texts = sorted(str(warning.message) for warning in warned)
     assert [text.partition(": ")[0] for text in texts] == ["Si3CSi4", "Si", "crystals/near.cif"]
     assert all(text.endswith("Of other structures of which the same is true, nothing more is said.") for text in texts)

@@ -162,7 +162,7 @@ def test_files_without_what_was_familiar_load_and_say_nothing(tmp_path: Path) ->
     save_model(model, tmp_path / "m.safetensors")
     with safe_open(tmp_path / "m.safetensors", "pt") as file:
         held = set(file.keys())
-    assert known.keys() - held == {"usual", "environment_whitening", "environment_max"}
+    assert known.keys() - held == {"environment_mean", "environment_whitening", "environment_max"}
     calc = AndersoNN(tmp_path / "m.safetensors", compile=False)
     atoms = bulk("Cu")
     assert calc.get_potential_energy(atoms) == AndersoNN(compile=False).get_potential_energy(atoms)
