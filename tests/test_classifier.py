@@ -325,8 +325,10 @@ def test_classify_fails_if_any_failed(folder: Path) -> None:
     assert text.count("broken.cif") == 1
     assert "failed: " in text
     code, text = run("classify", folder / "in" / "*.xyz", "--model", model, "--confidence", 1.0)
-    assert code == 0
+    assert code == 1, "one of them failed"
     assert UNCERTAIN in text
+    code, _ = run("classify", folder / "in" / "a.cif", "--model", model)
+    assert code == 0
     code, text = run("classify", folder / "in", "--model", model, "--out", folder / "out.txt")
     assert code == 1
     assert "unknown ending" in text
