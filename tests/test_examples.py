@@ -128,10 +128,10 @@ def test_properties(tmp_path: Path) -> None:
 
 @needs_default_model
 def test_trajectory(tmp_path: Path) -> None:
-    text = run("13_trajectory.py", tmp_path)
+    text = run("12_trajectory.py", tmp_path)
     assert "heat capacity at constant volume" in text
     assert "neighbours within 3.3 Å: 12.0" in text
-    assert (tmp_path / "out" / "13_trajectory" / "13_trajectory.png").stat().st_size
+    assert (tmp_path / "out" / "12_trajectory" / "12_trajectory.png").stat().st_size
 
 
 def test_deep_andersonn(tmp_path: Path) -> None:
