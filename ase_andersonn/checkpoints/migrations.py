@@ -82,7 +82,7 @@ def migrate_run(tensors: Mapping[str, V], state: Mapping[str, Any]) -> tuple[dic
     if "sizes" in state:
         state["sizes"] = renamed(state["sizes"], MODEL_KEYS_1)
     if "config" in state:
-        state["config"] = migrate_run_config(state["config"])
+        state = {"format": FORMATS[-1], **state, "config": migrate_run_config(state["config"])}
 
     def name(key: str) -> str:
         kind, _, rest = key.partition("/")
