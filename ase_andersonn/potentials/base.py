@@ -148,17 +148,21 @@ class EnergyModel(Potential, ABC):
     def move_reference(self, shifts: dict[int, float]) -> None:
         """Add to the reference energies of some elements (eV/atom); keys are atomic numbers."""
 
-    @abstractmethod
     def set_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
-        """Set the distance (Å) of each pair of elements down to which it is known well enough; below, pairs repel.
+        """Set the distance (Å) of each pair of elements down to which the network is trusted; below, pairs repel.
 
-        Keys are pairs of atomic numbers; a distance is `MIN_DISTANCE_SHARE` times the shortest one learnt, of which a
-        pair without one has a share of the sum of the covalent radii.
+        Keys are pairs of atomic numbers; a distance is `MIN_DISTANCE_SHARE` times the shortest one of the training
+        frames, of which a pair without one has a share of the sum of the covalent radii.
         """
+        for (first, second), distance in distances.items():
+            i, j = self.elements.index(first), self.elements.index(second)
+            self.min_distance[i, j] = self.min_distance[j, i] = distance
 
-    @abstractmethod
     def lower_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
-        """As `set_min_distance`, but for pairs alone whose distance is larger."""
+        """As `set_min_distance`, of pairs whose present distance is larger."""
+        for (first, second), distance in distances.items():
+            known = float(self.min_distance[self.elements.index(first), self.elements.index(second)])
+            self.set_min_distance({(first, second): min(distance, known)})
 
     def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
         """Look at the structures to be learnt, before training, as to scale what the network sees of them.

@@ -342,15 +342,3 @@ class DEQAttention(EnergyModel):
     def set_units(self, features: Moments) -> None:
         """Set the units of the features by what was measured of each species' atoms."""
         self.feature_mean.copy_(features.mean), self.feature_std.copy_(features.std)
-
-    def set_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
-        """See `EnergyModel.set_min_distance`."""
-        for (first, second), distance in distances.items():
-            i, j = self.elements.index(first), self.elements.index(second)
-            self.min_distance[i, j] = self.min_distance[j, i] = distance
-
-    def lower_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
-        """See `EnergyModel.lower_min_distance`."""
-        for (first, second), distance in distances.items():
-            known = float(self.min_distance[self.elements.index(first), self.elements.index(second)])
-            self.set_min_distance({(first, second): min(distance, known)})
