@@ -108,7 +108,7 @@ class CompiledFunction(Generic[P, T]):
         self._compiled: Callable[P, T] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.backend != "inductor":
+        if self.backend in ("eager", "native"):
             return self.function(*args, **kwargs)
         if self._compiled is None:
             self._compiled = torch.compile(self.function, backend=self.backend, **self._options)

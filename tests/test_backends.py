@@ -86,7 +86,7 @@ def test_not_compiling_on_request() -> None:
 
 
 def test_unknown_mode() -> None:
-    with pytest.raises(ValueError, match="use 'auto', True or False"):
+    with pytest.raises(ValueError, match="use 'auto', 'native', True or False"):
         compile_function(cubic, device=CPU, mode="always")  # type: ignore[arg-type]
 
 
