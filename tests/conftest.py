@@ -1,8 +1,13 @@
 """What holds for all tests: `gpu` tests run where there is a CUDA device; hypothesis is repeatable and not timed."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parents[1]))  # for tests of functions in benchmarks/
 
 settings.register_profile("ase-andersonn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ase-andersonn")
