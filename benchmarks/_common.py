@@ -10,15 +10,22 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+IMAGES = REPOSITORY / "docs" / "images"
 NOT_MEASURED = "not measured"
+WIDTH = 240
+"""Of a line of a summary."""
+PALETTE = 128
+"""Colours of a picture."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -141,10 +148,58 @@ def markdown_machine(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value is not None)
 
 
-def write_results(name: str, data: Mapping[str, Any], markdown: str, folder: Path = RESULTS) -> tuple[Path, Path]:
-    """Writes `<name>.json` (everything measured) and `<name>.md` (what a reader wants); gives their paths."""
+def compact(value: Any, indent: int = 0) -> str:
+    """JSON in which a value that fits a line, and a list of plain values, has a line of its own."""
+    line = json.dumps(value, ensure_ascii=False)
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    nested = any(isinstance(child, (dict, list)) for child in children)
+    if len(line) + indent <= WIDTH or not (isinstance(value, dict) or nested):
+        return line
+    pad = "\n" + " " * (indent + 1)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(str(key), ensure_ascii=False)}: {compact(v, indent + 1)}" for key, v in value.items()]
+        return "{" + pad + f",{pad}".join(parts) + pad[:-1] + "}"
+    return "[" + pad + f",{pad}".join(compact(child, indent + 1) for child in value) + pad[:-1] + "]"
+
+
+def without(value: Any, series: Sequence[str]) -> Any:
+    """The same data without the entries of these names, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without(child, series) for key, child in value.items() if key not in series}
+    return [without(child, series) for child in value] if isinstance(value, list) else value
+
+
+def write_results(
+    name: str, data: Mapping[str, Any], markdown: str, series: Sequence[str] = (), folder: Path = RESULTS
+) -> tuple[Path, Path]:
+    """Writes `<name>.json` (a summary: all figures of the tables) and `<name>.md`; gives their paths.
+
+    Args:
+        name: of the files.
+        data: what was measured.
+        markdown: the report.
+        series: names of entries that only pictures need, which are left out of the summary.
+        folder: of the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = folder / f"{name}.json", folder / f"{name}.md"
-    files[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    files[0].write_text(compact(without(data, series)) + "\n", encoding="utf-8")
     files[1].write_text(markdown.rstrip() + "\n", encoding="utf-8")
     return files
+
+
+@contextmanager
+def drawn(path: Path, size: tuple[float, float], rows: int = 1, columns: int = 1) -> Iterator[Any]:
+    """Axes of a picture (an array of them where there are several) that is written to a small PNG file at the end."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    drawing, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
+    yield axes
+    pixels = BytesIO()
+    drawing.savefig(pixels, dpi=120)
+    plt.close(drawing)
+    Image.open(pixels).convert("RGB").quantize(PALETTE).save(path, optimize=True)

@@ -1,6 +1,7 @@
 """What the Ising benchmark compares with: against a sum over all states, and the limits that are known."""
 
 import itertools
+from typing import Any
 
 import mpmath
 import numpy as np

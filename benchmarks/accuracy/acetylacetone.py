@@ -25,7 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from ase import Atoms
@@ -34,7 +33,16 @@ from ase_andersonn import AndersoNN, load_model
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.files import read_file
 from ase_andersonn.training import TrainConfig, evaluate_dataset, train
-from benchmarks._common import RESULTS, figure, interleaved, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import (
+    RESULTS,
+    drawn,
+    figure,
+    interleaved,
+    machine,
+    markdown_machine,
+    markdown_table,
+    write_results,
+)
 from benchmarks.speed.training_worker import OURS
 
 PUBLISHED = {"MACE": {"300K": (0.9, 5.1), "600K": (4.6, 22.4)}, "NequIP": {"300K": (0.81, 5.90), "600K": (6.04, 27.8)}}
@@ -123,16 +131,14 @@ def times(models: dict[str, EnergyModel], folder: Path, repeats: int, *, compile
 
 
 def picture(curves: dict[str, dict[str, Any]], path: Path) -> None:
-    figure_, axes = plt.subplots(1, len(CURVES), figsize=(10, 3.6), layout="constrained")
-    for axis, (name, label) in zip(axes, CURVES.items(), strict=True):
-        data = curves[name]
-        axis.plot(data["x"], data["DFT"], "ko", ms=3, label="DFT")
-        for model, energies in data["models"].items():
-            axis.plot(data["x"], energies, label=model)
-        axis.set(xlabel=label, ylabel="energy, eV")
-        axis.legend()
-    figure_.savefig(path, dpi=120)
-    plt.close(figure_)
+    with drawn(path, (10, 3.6), columns=len(CURVES)) as axes:
+        for axis, (name, label) in zip(axes, CURVES.items(), strict=True):
+            data = curves[name]
+            axis.plot(data["x"], data["DFT"], "ko", ms=3, label="DFT")
+            for model, energies in data["models"].items():
+                axis.plot(data["x"], energies, label=model)
+            axis.set(xlabel=label, ylabel="energy, eV")
+            axis.legend()
 
 
 def report(data: dict[str, Any]) -> str:

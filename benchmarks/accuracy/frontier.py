@@ -19,14 +19,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from ase.io import write
 
 from ase_andersonn import load_model
 from ase_andersonn.structures.files import read_file
 from ase_andersonn.training import train
-from benchmarks._common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import RESULTS, drawn, figure, machine, markdown_machine, markdown_table, write_results
 from benchmarks._worker import Worker, asked_in_turn, stop_all
 from benchmarks.accuracy.acetylacetone import PUBLISHED, config_of, file_of
 from benchmarks.speed.training_worker import OURS, SIZES
@@ -76,13 +75,13 @@ def measure(options: argparse.Namespace, ours: list[tuple[str, Path]]) -> dict[s
 
 
 def picture(models: dict[str, dict[str, Any]], path: Path) -> None:
-    drawing, axes = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
-    for name, own in models.items():
-        axes.plot(own["us_per_atom"], own["300K"][1], "o" if own["kind"] == "andersonn" else "s", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="energy and forces, µs/atom", ylabel="RMSE of forces at 300 K, meV/Å")
-    axes.legend()
-    drawing.savefig(path, dpi=130)
-    plt.close(drawing)
+    with drawn(path, (5.2, 3.8)) as axes:
+        for name, own in models.items():
+            axes.plot(own["us_per_atom"], own["300K"][1], "o" if own["kind"] == "andersonn" else "s", label=name)
+        axes.set(
+            xscale="log", yscale="log", xlabel="energy and forces, µs/atom", ylabel="RMSE of forces at 300 K, meV/Å"
+        )
+        axes.legend()
 
 
 def report(data: dict[str, Any]) -> str:
@@ -114,7 +113,7 @@ def report(data: dict[str, Any]) -> str:
     lines += ["RMSE of the molecule's energy, meV, and of the forces, meV/Å, on acetylacetone; CPU time of energy and"]
     lines += ["forces of twenty molecules together, one thread, all in turn. Minutes of training until the best epoch."]
     lines += ["", markdown_table(header, rows), ""]
-    return "\n".join([*lines, "![frontier](frontier.png)", ""])
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
@@ -44,6 +43,7 @@ from ase_andersonn.training.data.labels import read_frames
 from benchmarks._common import (
     REPOSITORY,
     RESULTS,
+    drawn,
     figure,
     machine,
     markdown_machine,
@@ -284,34 +284,36 @@ class Dynamics:
         return {"ps": self.ps, "samples": len(samples), "molecules": found}
 
 
-def scan_table(curves: dict[str, dict[str, dict[str, list[float]]]]) -> str:
-    rows, everything = [], []
-    for name, own in curves.items():
-        errors = [np.subtract(c["model"], c["xtb"]) for c in own.values()]
-        if not errors:
-            continue
-        everything += errors
-        rows.append([name, len(own), *statistics(np.concatenate(errors))])
-    rows.append(["all", len(everything), *statistics(np.concatenate(everything))])
+def errors_of(curves: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, dict[str, float]]:
+    """By molecule and of all the number of bonds and of points, and the mean and the largest error, eV."""
+    errors = {name: [np.subtract(c["model"], c["xtb"]) for c in own.values()] for name, own in curves.items()}
+    errors["all"] = [one for own in errors.values() for one in own]
+    found = {}
+    for name, own in errors.items():
+        if own:
+            size = np.abs(np.concatenate(own))
+            numbers = {"bonds": len(own), "points": len(size)}
+            found[name] = {**numbers, "mean": float(size.mean()), "largest": float(size.max())}
+    return found
+
+
+def scan_table(found: dict[str, dict[str, float]]) -> str:
+    rows = [
+        [name, own["bonds"], figure(1e3 * own["mean"]), figure(own["mean"] / KCAL), figure(1e3 * own["largest"])]
+        for name, own in found.items()
+    ]
     return markdown_table(["molecule", "bonds", "MAE, meV", "MAE, kcal/mol", "largest error, meV"], rows)
-
-
-def statistics(errors: np.ndarray) -> list[str]:
-    mean = float(np.abs(errors).mean())
-    return [figure(1e3 * mean), figure(mean / KCAL), figure(1e3 * float(np.abs(errors).max()))]
 
 
 def picture(curves: dict[str, dict[str, dict[str, list[float]]]], label: str, path: Path) -> None:
     """The first three curves of every molecule."""
-    figure_, axes = plt.subplots(2, 5, figsize=(15, 5.4), layout="constrained")
-    for axis, (name, own) in zip(axes.flat, curves.items(), strict=True):
-        for color, data in zip(("C0", "C1", "C2"), own.values(), strict=False):
-            axis.plot(data["x"], data["xtb"], f"{color}o", ms=3)
-            axis.plot(data["x"], data["model"], color)
-        axis.set(title=name, xlabel=label, ylabel="eV")
-    figure_.suptitle("points: GFN2-xTB, lines: model")
-    figure_.savefig(path, dpi=90)
-    plt.close(figure_)
+    with drawn(path, (15, 5.4), rows=2, columns=5) as axes:
+        for axis, (name, own) in zip(axes.flat, curves.items(), strict=True):
+            for color, data in zip(("C0", "C1", "C2"), own.values(), strict=False):
+                axis.plot(data["x"], data["xtb"], f"{color}o", ms=3)
+                axis.plot(data["x"], data["model"], color)
+            axis.set(title=name, xlabel=label, ylabel="eV")
+        axes[0, 0].figure.suptitle("points: GFN2-xTB, lines: model")
 
 
 def report(data: dict[str, Any]) -> str:
@@ -329,7 +331,9 @@ def report(data: dict[str, Any]) -> str:
         parts += [markdown_table(["the worst", "energy, error, meV", "forces, largest component, meV/Å"], rows)]
     for name, title in (("torsions", "Torsions"), ("bonds", "Bonds drawn out")):
         if name in data:
-            parts += [f"## {title}", f"![{title}](organic-{name}.png)", scan_table(data[name])]
+            parts += [f"## {title}"]
+            parts += [f"![{title}](organic-{name}.png)"] if name == "torsions" else []
+            parts += [scan_table(data[name])]
     if "md" in data:
         md = data["md"]
         rows = [
@@ -374,10 +378,13 @@ def main() -> None:
     if "small" in parts:
         names = [name for file in SMALL for name in (RECIPE / file).read_text(encoding="utf-8").split()]
         data["small"] = small_ones(names, calc)
+    options.work.mkdir(parents=True, exist_ok=True)
     for part in sorted(chosen & set(SCANS)):
-        data[part] = scanned(part, molecules, calc)
+        curves = scanned(part, molecules, calc)
+        data[part] = errors_of(curves)
+        (options.work / f"{part}.json").write_text(json.dumps(curves))
         label = "angle, degrees" if part == "torsions" else "length / length at rest"
-        picture(data[part], label, RESULTS / f"organic-{part}.png")
+        picture(curves, label, RESULTS / f"organic-{part}.png")
     if "md" in chosen:
         dynamics = Dynamics(molecules, model, options.work / weights)
         dynamics.run(options.ps)

@@ -41,6 +41,7 @@ from ase_andersonn.training.classification.trainer import TEST
 from benchmarks._common import (
     RESULTS,
     Times,
+    drawn,
     figure,
     machine,
     markdown_machine,
@@ -189,24 +190,17 @@ def files_study(model: str, frames: Sequence[Atoms]) -> dict[str, Any]:
 
 
 def draw(studies: dict[str, dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    picture, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for name, study in studies.items():
-        (line,) = axes.plot([float(share) for share in study["curve"]], list(study["curve"].values()), label=name)
-        for threshold, row in zip(THRESHOLDS, study["rows"], strict=False):
-            if threshold in (0.6, 0.8, 0.9, 0.95):
-                axes.plot(row["coverage"], row["accuracy"], "o", color=line.get_color(), markersize=4)
-                offset = (0, 5) if name == next(iter(studies)) else (0, -11)
-                place = (row["coverage"], row["accuracy"])
-                axes.annotate(f"{threshold:g}", place, offset, textcoords="offset points", fontsize=8)
-    axes.set(xlabel="coverage: share of structures answered", ylabel="accuracy of the answers")
-    axes.legend(title="dots: confidence asked for")
-    picture.savefig(path, dpi=120)
-    plt.close(picture)
+    with drawn(path, (6.4, 4.2)) as axes:
+        for name, study in studies.items():
+            (line,) = axes.plot([float(share) for share in study["curve"]], list(study["curve"].values()), label=name)
+            for threshold, row in zip(THRESHOLDS, study["rows"], strict=False):
+                if threshold in (0.6, 0.8, 0.9, 0.95):
+                    axes.plot(row["coverage"], row["accuracy"], "o", color=line.get_color(), markersize=4)
+                    offset = (0, 5) if name == next(iter(studies)) else (0, -11)
+                    place = (row["coverage"], row["accuracy"])
+                    axes.annotate(f"{threshold:g}", place, offset, textcoords="offset points", fontsize=8)
+        axes.set(xlabel="coverage: share of structures answered", ylabel="accuracy of the answers")
+        axes.legend(title="dots: confidence asked for")
 
 
 def report(data: dict[str, Any]) -> str:
@@ -232,8 +226,6 @@ def report(data: dict[str, Any]) -> str:
     many, one = files["many"], files["one"]
     share = files["reading_cpu"] / many["cpu"]
     lines += [
-        "",
-        "![accuracy against coverage](classifier.png)",
         "",
         "Up to 0.95 the confidence sorts the answers. Beyond, it chooses among the labels more than among the answers:",
         "hardly a metal has a probability above 0.98, so that semiconductors and insulators are what is left.",

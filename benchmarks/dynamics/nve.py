@@ -46,7 +46,7 @@ from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.files import read_file
 from benchmarks._cells import name_of, symbols
-from benchmarks._common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import IMAGES, RESULTS, drawn, figure, machine, markdown_machine, markdown_table, write_results
 
 DT = 1.0 * units.fs
 TEMPERATURE = 600.0
@@ -55,6 +55,8 @@ DEFAULT_TOL = 1e-6
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-10)
 SAVE_SECONDS = 60.0
 BLOCKS = 20
+SERIES = ("trace", "shadow_trace")
+"""Drawn, and kept in no summary."""
 COLUMNS = ("potential", "kinetic", "shadow", "cell", "transposed", "seconds")
 """eV per structure; applications; wall seconds."""
 
@@ -271,41 +273,37 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str, name: 
         chosen = [row for row in rows if row["part"] == part]
         if chosen:
             lines += ["", f"## {title}", "", table(chosen)]
-    return "\n".join([*lines, "", f"![energy]({name}.png)"])
+    if name == "nve":
+        lines += ["", "![energy](../../docs/images/nve.png)"]
+    return "\n".join(lines)
 
 
-def picture(rows: list[dict[str, Any]], name: str) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
-    colors = {symbol: f"C{k}" for k, symbol in enumerate(dict.fromkeys(row["symbol"] for row in rows))}
-    for row in (row for row in rows if row["part"] == "long"):
-        t, e = np.array(row["shadow_trace"]).T
-        style = "-" if row["warm"] else ":"
-        label = f"{row['symbol']}, {'warm' if row['warm'] else 'cold'} starts"
-        left.plot(t, 1e6 * (e - e[0]), style, color=colors[row["symbol"]], lw=0.9, label=label)
-    left.set(xlabel="time, ps", ylabel="change of the shadow energy, 10⁻⁶ eV/atom")
-    left.set_visible(left.has_data())
-    if left.has_data():
-        left.legend(frameon=False, fontsize=8)
-    for symbol, color in colors.items():
-        for warm, style in ((True, "o-"), (False, "s:")):
-            chosen = [r for r in rows if r["part"] == "curve" and (r["symbol"], r["warm"]) == (symbol, warm)]
-            chosen.sort(key=lambda r: float(r["tol"]))
-            if chosen:
-                drift = [1e6 * abs(r["shadow"]["drift"]) for r in chosen]
-                error = [1e6 * r["shadow"]["error"] for r in chosen]
-                tol = [r["tol"] for r in chosen]
-                label = f"{symbol}, {'warm' if warm else 'cold'} starts"
-                right.errorbar(tol, drift, error, fmt=style, color=color, mfc="none", ms=4, lw=1, label=label)
-    right.set_visible(right.has_data())
-    if right.has_data():
-        right.set(xscale="log", yscale="log", xlabel="tolerance, eV/atom", ylabel="|drift|, 10⁻⁶ eV/atom/ps")
-        right.legend(frameon=False, fontsize=8)
-    drawing.savefig(RESULTS / f"{name}.png", dpi=150)
+def picture(rows: list[dict[str, Any]], path: Path) -> None:
+    with drawn(path, (9.6, 3.8), columns=2) as (left, right):
+        colors = {symbol: f"C{k}" for k, symbol in enumerate(dict.fromkeys(row["symbol"] for row in rows))}
+        for row in (row for row in rows if row["part"] == "long"):
+            t, e = np.array(row["shadow_trace"]).T
+            style = "-" if row["warm"] else ":"
+            label = f"{row['symbol']}, {'warm' if row['warm'] else 'cold'} starts"
+            left.plot(t, 1e6 * (e - e[0]), style, color=colors[row["symbol"]], lw=0.9, label=label)
+        left.set(xlabel="time, ps", ylabel="change of the shadow energy, 10⁻⁶ eV/atom")
+        left.set_visible(left.has_data())
+        if left.has_data():
+            left.legend(frameon=False, fontsize=8)
+        for symbol, color in colors.items():
+            for warm, style in ((True, "o-"), (False, "s:")):
+                chosen = [r for r in rows if r["part"] == "curve" and (r["symbol"], r["warm"]) == (symbol, warm)]
+                chosen.sort(key=lambda r: float(r["tol"]))
+                if chosen:
+                    drift = [1e6 * abs(r["shadow"]["drift"]) for r in chosen]
+                    error = [1e6 * r["shadow"]["error"] for r in chosen]
+                    tol = [r["tol"] for r in chosen]
+                    label = f"{symbol}, {'warm' if warm else 'cold'} starts"
+                    right.errorbar(tol, drift, error, fmt=style, color=color, mfc="none", ms=4, lw=1, label=label)
+        right.set_visible(right.has_data())
+        if right.has_data():
+            right.set(xscale="log", yscale="log", xlabel="tolerance, eV/atom", ylabel="|drift|, 10⁻⁶ eV/atom/ps")
+            right.legend(frameon=False, fontsize=8)
 
 
 def results_of(work: Path) -> list[dict[str, Any]]:
@@ -366,9 +364,9 @@ def main() -> None:
             recorded.go_on(stop)
             rows, facts = results_of(work), machine()
             data = {"machine": facts, "model": name_of(model), "rows": rows}
-            write_results(options.name, data, report(rows, facts, name_of(model), options.name))
+            write_results(options.name, data, report(rows, facts, name_of(model), options.name), SERIES)
             if rows:
-                picture(rows, options.name)
+                picture(rows, (IMAGES if options.name == "nve" else RESULTS) / f"{options.name}.png")
             print(run.name, f"{len(recorded.rows)} of {run.n_steps} steps", flush=True)
     print((RESULTS / f"{options.name}.md").read_text())
 

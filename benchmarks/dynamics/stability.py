@@ -25,7 +25,6 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms, units
 from ase.data import covalent_radii
@@ -37,7 +36,7 @@ from ase.md.verlet import VelocityVerlet
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.structures.files import read_file
-from benchmarks._common import RESULTS, figure, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import RESULTS, drawn, figure, machine, markdown_machine, markdown_table, write_results
 
 EVERY = 20
 """Steps between two samples."""
@@ -188,16 +187,14 @@ class Trajectory:
 
 def picture(own: Histograms, data: Histograms, path: Path) -> None:
     names = list(data)
-    figure_, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.8), layout="constrained", squeeze=False)
-    centers = 0.5 * (BINS[1:] + BINS[:-1])
-    one, two = normalised(own), normalised(data)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.plot(centers, two[name], "k", lw=2.0, alpha=0.4, label="data")
-        axis.plot(centers, one[name], "C0", lw=0.9, label="model")
-        axis.set(title=name, xlabel="r, Å")
-    axes[0][0].legend()
-    figure_.savefig(path, dpi=110)
-    plt.close(figure_)
+    with drawn(path, (3 * len(names), 2.8), columns=len(names)) as axes:
+        centers = 0.5 * (BINS[1:] + BINS[:-1])
+        one, two = normalised(own), normalised(data)
+        for axis, name in zip(np.atleast_1d(axes), names, strict=True):
+            axis.plot(centers, two[name], "k", lw=2.0, alpha=0.4, label="data")
+            axis.plot(centers, one[name], "C0", lw=0.9, label="model")
+            axis.set(title=name, xlabel="r, Å")
+        np.atleast_1d(axes)[0].legend()
 
 
 def report(data: dict[str, Any]) -> str:

@@ -29,8 +29,9 @@ from ase_andersonn import AndersoNN
 from ase_andersonn.lattice.spins import spin_lattice
 from ase_andersonn.mc import MetropolisMC, SpinFlip, Sublattice, estimate
 from benchmarks._common import (
-    REPOSITORY,
+    IMAGES,
     RESULTS,
+    drawn,
     interleaved,
     machine,
     markdown_machine,
@@ -47,7 +48,7 @@ ERROR_SIZES = {8: 2000, 16: 500, 32: 200, 64: 100, 128: 100, 256: 40, 512: 20, 1
 SPEED_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 FRACTION = 0.8
 MOVES = 300
-PICTURE = REPOSITORY / "docs" / "images" / "ising.png"
+PICTURE = IMAGES / "ising.png"
 PARTS = ("errors", "mc", "speed")
 
 
@@ -209,32 +210,26 @@ def report(data: dict[str, Any]) -> str:
 
 
 def picture(data: dict[str, Any]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.0, 3.6), layout="constrained")
-    grid = np.linspace(1.0, 4.0, 400)
-    left.plot(grid, [onsager_energy(t) for t in grid], color="0.4", label="Onsager")
-    middle.plot(grid, [yang_magnetisation(t) for t in grid], color="0.4", label="Yang, infinite lattice")
-    for axes, key in ((left, "energy"), (middle, "magnetisation")):
-        points = [(row["temperature"], *row[key][:2]) for row in data.get("mc", [])]
-        if points:
-            t, mean, error = zip(*points, strict=True)
-            axes.errorbar(t, mean, error, fmt="o", markersize=4, label=f"Monte Carlo, {SIZE}×{SIZE}")
-        axes.axvline(CRITICAL, color="0.8", linewidth=0.8)
-        axes.set(xlabel="temperature, J / k_B")
-        axes.legend(frameon=False)
-    left.set(ylabel="energy per spin, J")
-    middle.set(ylabel="magnetisation per spin")
-    speed = data.get("speed", [])
-    sizes = [row["size"] ** 2 for row in speed]
-    right.loglog(sizes, [row["single"] for row in speed], "o-", markersize=4, label="single flips")
-    right.loglog(sizes, [1 / row["rate"] for row in speed], "s-", markersize=4, label="sublattices")
-    right.set(xlabel="spins", ylabel="CPU time per proposal, s")
-    right.legend(frameon=False)
-    figure.savefig(PICTURE, dpi=150)
+    with drawn(PICTURE, (12.0, 3.6), columns=3) as (left, middle, right):
+        grid = np.linspace(1.0, 4.0, 400)
+        left.plot(grid, [onsager_energy(t) for t in grid], color="0.4", label="Onsager")
+        middle.plot(grid, [yang_magnetisation(t) for t in grid], color="0.4", label="Yang, infinite lattice")
+        for axes, key in ((left, "energy"), (middle, "magnetisation")):
+            points = [(row["temperature"], *row[key][:2]) for row in data.get("mc", [])]
+            if points:
+                t, mean, error = zip(*points, strict=True)
+                axes.errorbar(t, mean, error, fmt="o", markersize=4, label=f"Monte Carlo, {SIZE}×{SIZE}")
+            axes.axvline(CRITICAL, color="0.8", linewidth=0.8)
+            axes.set(xlabel="temperature, J / k_B")
+            axes.legend(frameon=False)
+        left.set(ylabel="energy per spin, J")
+        middle.set(ylabel="magnetisation per spin")
+        speed = data.get("speed", [])
+        sizes = [row["size"] ** 2 for row in speed]
+        right.loglog(sizes, [row["single"] for row in speed], "o-", markersize=4, label="single flips")
+        right.loglog(sizes, [1 / row["rate"] for row in speed], "s-", markersize=4, label="sublattices")
+        right.set(xlabel="spins", ylabel="CPU time per proposal, s")
+        right.legend(frameon=False)
 
 
 def main() -> None:

@@ -301,9 +301,9 @@ def main() -> None:
                 data[part] = measure_training(train, test, options.epochs)
         data.setdefault("machine", {})[part] = machine()
         data.setdefault("cpu_seconds", {})[part] = round(time.process_time() - begun)
-        write_results(options.name, data, report(data))
+        write_results(options.name, data, report(data), ("wall",))
     draw(data, RESULTS / f"{options.name}.png")
-    write_results(options.name, data, report(data))
+    write_results(options.name, data, report(data), ("wall",))
     print(report(data))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import markdown_machine, markdown_table
+from benchmarks._common import drawn, markdown_machine, markdown_table
 
 SOLVERS = ("Picard", "Anderson")
 
@@ -179,17 +179,10 @@ def report(data: dict[str, Any]) -> str:
 
 def draw(data: dict[str, Any], path: Path) -> None:
     """Gain against ρ, CPU time over window and mixing at the stiffer cell, accuracy against CPU time in training."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    picture, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    draw_gain(left, data["inference"])
-    draw_tradeoff(picture, middle, data["tradeoff"][-1])
-    draw_training(right, data["training"])
-    picture.savefig(path, dpi=120)
-    plt.close(picture)
+    with drawn(path, (15, 4.2), columns=3) as (left, middle, right):
+        draw_gain(left, data["inference"])
+        draw_tradeoff(middle, data["tradeoff"][-1])
+        draw_training(right, data["training"])
 
 
 def draw_gain(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -205,7 +198,7 @@ def draw_gain(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.legend(title="residual; dotted: applications")
 
 
-def draw_tradeoff(picture: Any, axes: Any, study: dict[str, Any]) -> None:
+def draw_tradeoff(axes: Any, study: dict[str, Any]) -> None:
     windows = sorted({row["window"] for row in study["rows"]})
     mixings = sorted({row["mixing"] for row in study["rows"]})
     cells = {(row["window"], row["mixing"]): row for row in study["rows"]}
@@ -219,7 +212,7 @@ def draw_tradeoff(picture: Any, axes: Any, study: dict[str, Any]) -> None:
     axes.set_yticks(range(len(mixings)), mixings)
     title = f"applications to {study['tol']:.0e}, γ = {study['gamma']:g}"
     axes.set(xlabel="window m (0: Picard)", ylabel="mixing β", title=title)
-    picture.colorbar(shown, label="CPU time of the solve, ms")
+    axes.figure.colorbar(shown, label="CPU time of the solve, ms")
 
 
 def draw_training(axes: Any, studies: list[dict[str, Any]]) -> None:

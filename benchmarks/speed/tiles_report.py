@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._common import RESULTS, figure, markdown_machine, markdown_table
+from benchmarks._common import RESULTS, drawn, figure, markdown_machine, markdown_table
 
 
 def report(data: dict[str, Any]) -> str:
@@ -25,7 +25,6 @@ def report(data: dict[str, Any]) -> str:
         if part in data:
             lines += [f"## {title} against size", "", f"{data[part]['model']}, one thread, float32.", ""]
             lines += [sizes_table(data[part]["rows"]), "", f"Slope of log time: {data[part]['slope']:.3f}.", ""]
-            lines += [f"![{title}](tiles_{part}.png)", ""]
     titles = {
         "memory": "Forces in given memory",
         "workers": "One process and Dask workers",
@@ -85,29 +84,24 @@ def sizes_table(rows: list[dict[str, Any]]) -> str:
 
 
 def pictures(data: dict[str, Any]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     if "error" in data:
-        figure_, axes = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
-        ratios = np.array(data["error"]["ratios"])
-        for k, row in enumerate(data["error"]["rows"]):
-            axes.semilogy(ratios, row["per_atom"], "o-", color=f"C{k}", label=f"{row['name']}: energy of an atom, eV")
-            axes.semilogy(ratios, row["forces"], "s--", color=f"C{k}", mfc="none", label="forces, eV/Å")
-            predicted = row["per_atom"][0] * row["contraction"] ** (ratios - 1.0)
-            axes.semilogy(ratios, predicted, ":", color=f"C{k}", label=f"γ = {row['contraction']:g} a cutoff")
-        axes.set(xlabel="context, cutoffs (1: the reach)", ylabel="root mean square difference from the untiled")
-        axes.legend(frameon=False, fontsize=7)
-        figure_.savefig(RESULTS / "tiles_error.png", dpi=150)
+        with drawn(RESULTS / "tiles_error.png", (6.2, 4.4)) as axes:
+            ratios = np.array(data["error"]["ratios"])
+            for k, row in enumerate(data["error"]["rows"]):
+                axes.semilogy(
+                    ratios, row["per_atom"], "o-", color=f"C{k}", label=f"{row['name']}: energy of an atom, eV"
+                )
+                axes.semilogy(ratios, row["forces"], "s--", color=f"C{k}", mfc="none", label="forces, eV/Å")
+                predicted = row["per_atom"][0] * row["contraction"] ** (ratios - 1.0)
+                axes.semilogy(ratios, predicted, ":", color=f"C{k}", label=f"γ = {row['contraction']:g} a cutoff")
+            axes.set(xlabel="context, cutoffs (1: the reach)", ylabel="root mean square difference from the untiled")
+            axes.legend(frameon=False, fontsize=7)
     for part in ("sizes", "sizes_forces"):
         if part in data:
             rows = data[part]["rows"]
             n = [row["n_atoms"] for row in rows]
-            figure_, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6), layout="constrained")
-            left.loglog(n, [row["wall"] for row in rows], "o-")
-            left.set(xlabel="atoms", ylabel="time, s", title=f"slope {data[part]['slope']:.2f}")
-            right.loglog(n, [row["peak"] / 2**20 for row in rows], "o-")
-            right.set(xlabel="atoms", ylabel="peak memory of the process, MiB")
-            figure_.savefig(RESULTS / f"tiles_{part}.png", dpi=150)
+            with drawn(RESULTS / f"tiles_{part}.png", (8.6, 3.6), columns=2) as (left, right):
+                left.loglog(n, [row["wall"] for row in rows], "o-")
+                left.set(xlabel="atoms", ylabel="time, s", title=f"slope {data[part]['slope']:.2f}")
+                right.loglog(n, [row["peak"] / 2**20 for row in rows], "o-")
+                right.set(xlabel="atoms", ylabel="peak memory of the process, MiB")

@@ -26,7 +26,7 @@ from ase.build import bulk
 from ase_andersonn.solvers import Anderson, solve
 from ase_andersonn.structures.neighbors import neighbor_edges
 from benchmarks._cells import Cell, cell_of, model_in, name_of, symbols
-from benchmarks._common import RESULTS, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import RESULTS, drawn, machine, markdown_machine, markdown_table, write_results
 
 TOL = 1e-6
 MAX_STEPS = 200
@@ -182,7 +182,7 @@ def report(data: dict[str, Any]) -> str:
             "# Contraction",
             "",
             f"{data['model']}, {data['dtype']}. {n:,} random structures, 1 to {MAX_ATOMS} atoms, 0.01 to 5 times the",
-            f"normal density, closest pair {data['closest']:.2f} Å; solved to a relative residual of {TOL:.0e}, cold,",
+            f"normal density, closest pair {data['min_distance']:.2f} Å; solved to a relative residual of {TOL:.0e}, cold,",
             f"in {data['seconds']:.0f} s. Iterations are evaluations of the map, of each structure on its own.",
             "",
             markdown_machine(data["machine"]),
@@ -192,25 +192,17 @@ def report(data: dict[str, Any]) -> str:
             "Spectral radius of `∂f/∂z` at the fixed point:",
             "",
             markdown_table(["structures", "number", "median", "largest"], table),
-            "",
-            "![iterations](contraction.png)",
         ]
     )
 
 
 def picture(data: dict[str, Any], name: str) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.0, 3.6), layout="constrained")
-    for offset, (solve_name, entry) in zip((-0.2, 0.2), data["solves"].items(), strict=True):
-        counts = np.array(entry["histogram"])
-        axes.bar(np.arange(len(counts)) + offset, counts, width=0.4, label=solve_name)
-    axes.set(xlabel=f"Anderson iterations to a relative residual of {TOL:.0e}", ylabel="structures", yscale="log")
-    axes.legend(frameon=False)
-    figure.savefig(RESULTS / f"{name}.png", dpi=150)
+    with drawn(RESULTS / f"{name}.png", (6.0, 3.6)) as axes:
+        for offset, (solve_name, entry) in zip((-0.2, 0.2), data["solves"].items(), strict=True):
+            counts = np.array(entry["histogram"])
+            axes.bar(np.arange(len(counts)) + offset, counts, width=0.4, label=solve_name)
+        axes.set(xlabel=f"Anderson iterations to a relative residual of {TOL:.0e}", ylabel="structures", yscale="log")
+        axes.legend(frameon=False)
 
 
 def main() -> None:
@@ -244,7 +236,7 @@ def main() -> None:
         | describe(structures[worst]),
         "radii": radii(model.double(), structures, found["steps"], options.radii),
     }
-    write_results(options.name, data, report(data))
+    write_results(options.name, data, report(data), ("cell", "pbc", "numbers", "positions"))
     picture(data, options.name)
     print(report(data))
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ase_andersonn.solvers import Anderson, solve
 from benchmarks._cells import Cell, cell_of, model_in, name_of, rattled_bulk, symbols
-from benchmarks._common import RESULTS, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import RESULTS, drawn, machine, markdown_machine, markdown_table, write_results
 
 TOLERANCES = np.logspace(-1, -6, 21)
 CONVERGED = 1e-13
@@ -132,32 +132,26 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str, n_stru
     ]
     lines += [
         markdown_table(["tolerance", *(row["symbol"] for row in rows)], table),
-        "",
-        "![errors](energy_error.png)",
     ]
     return "\n".join(lines)
 
 
 def picture(rows: list[dict[str, Any]], name: str) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.2, 4.6), layout="constrained")
-    for index, row in enumerate(rows):
-        color, points = f"C{index}", row["points"]
-        both = np.sqrt(np.multiply(points["residual"], points["adjoint_residual"]))
-        axes.loglog(TOLERANCES, row["rms"]["displaced_E"], "--", color=color, lw=1)
-        axes.loglog(TOLERANCES, row["rms"]["displaced_L"], "-", color=color, lw=1, label=row["symbol"])
-        axes.loglog(points["residual"], points["error_E"], "o", color=color, mfc="none", ms=3, alpha=0.5)
-        axes.loglog(both, points["error_L"], "o", color=color, ms=3, alpha=0.5)
-    axes.set(xlabel="relative residual", ylabel="error of the energy, eV/atom", xlim=(0.2, 2e-7), ylim=(1e-16, None))
-    axes.set_title(
-        "full: equilibrium energy L; open, dashed: E(z)\npoints: solved; lines: displaced at random", fontsize=9
-    )
-    axes.legend(frameon=False)
-    figure.savefig(RESULTS / f"{name}.png", dpi=150)
+    with drawn(RESULTS / f"{name}.png", (6.2, 4.6)) as axes:
+        for index, row in enumerate(rows):
+            color, points = f"C{index}", row["points"]
+            both = np.sqrt(np.multiply(points["residual"], points["adjoint_residual"]))
+            axes.loglog(TOLERANCES, row["rms"]["displaced_E"], "--", color=color, lw=1)
+            axes.loglog(TOLERANCES, row["rms"]["displaced_L"], "-", color=color, lw=1, label=row["symbol"])
+            axes.loglog(points["residual"], points["error_E"], "o", color=color, mfc="none", ms=3, alpha=0.5)
+            axes.loglog(both, points["error_L"], "o", color=color, ms=3, alpha=0.5)
+        axes.set(
+            xlabel="relative residual", ylabel="error of the energy, eV/atom", xlim=(0.2, 2e-7), ylim=(1e-16, None)
+        )
+        axes.set_title(
+            "full: equilibrium energy L; open, dashed: E(z)\npoints: solved; lines: displaced at random", fontsize=9
+        )
+        axes.legend(frameon=False)
 
 
 def main() -> None:
@@ -175,7 +169,7 @@ def main() -> None:
         print(symbol, rows[-1]["slopes"], flush=True)
     facts = machine()
     data = {"machine": facts, "model": name_of(model), "tolerances": TOLERANCES.tolist(), "rows": rows}
-    write_results(options.name, data, report(rows, facts, name_of(model), options.structures))
+    write_results(options.name, data, report(rows, facts, name_of(model), options.structures), ("points",))
     picture(rows, options.name)
 
 

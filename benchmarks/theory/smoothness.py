@@ -28,7 +28,7 @@ from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import graph_from_atoms
 from ase_andersonn.structures.neighbors import neighbor_edges
 from benchmarks._cells import model_in, name_of, rattled_bulk, symbols
-from benchmarks._common import RESULTS, machine, markdown_machine, markdown_table, write_results
+from benchmarks._common import RESULTS, drawn, machine, markdown_machine, markdown_table, write_results
 
 SPACINGS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 """Å."""
@@ -129,8 +129,8 @@ def measure(model: EnergyModel, symbol: str) -> list[dict[str, Any]]:
                 "crossings": sorted({j["place"] for j in found}),
                 "jumps": summary(found),
                 "path": path.tolist(),
-                "energy": values[:, 0].tolist(),
-                "force": (values[:, 1:4] @ direction).tolist(),
+                "energy_path": values[:, 0].tolist(),
+                "force_path": (values[:, 1:4] @ direction).tolist(),
             }
         )
     return rows
@@ -167,39 +167,31 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str) -> str
             "## Jump of a force component, eV/Å",
             "",
             table("force"),
-            "",
-            "![smoothness](smoothness.png)",
         ]
     )
 
 
 def picture(rows: list[dict[str, Any]], name: str) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained")
-    for index, row in enumerate(row for row in rows if row["kind"] == "crystal"):
-        left.plot(row["path"], row["force"], color=f"C{index}", label=row["symbol"])
-        for place in row["crossings"]:
-            left.plot(place, np.interp(place, row["path"], row["force"]), "|", color=f"C{index}", ms=9)
-    left.set(xlabel="path of the atom, Å", ylabel="force along the path, eV/Å")
-    left.set_title("bars: a neighbour passes the cutoff", fontsize=9)
-    left.legend(frameon=False, fontsize=8)
-    colors = {symbol: f"C{k}" for k, symbol in enumerate(dict.fromkeys(row["symbol"] for row in rows))}
-    for axes, quantity, unit, power in ((middle, "energy", "eV", 3), (right, "force", "eV/Å", 2)):
-        for row in rows:
-            style = "o-" if row["kind"] == "crystal" else "s--"
-            sizes = [jump[quantity] for jump in row["jumps"]]
-            axes.loglog(SPACINGS, sizes, style, color=colors[row["symbol"]], ms=3, lw=1, mfc="none")
-        h = np.array(SPACINGS)
-        top = max(row["jumps"][0][quantity] for row in rows)
-        axes.loglog(h, top * (h / h[0]) ** power, ":", color="0.5", label=f"$h^{power}$")
-        axes.set(xlabel="spacing h, Å", ylabel=f"largest jump of the {quantity}, {unit}")
-        axes.legend(frameon=False, fontsize=8)
-    right.set_title("solid: crystal; dashed: dimer", fontsize=9)
-    figure.savefig(RESULTS / f"{name}.png", dpi=150)
+    with drawn(RESULTS / f"{name}.png", (10.5, 3.6), columns=3) as (left, middle, right):
+        for index, row in enumerate(row for row in rows if row["kind"] == "crystal"):
+            left.plot(row["path"], row["force_path"], color=f"C{index}", label=row["symbol"])
+            for place in row["crossings"]:
+                left.plot(place, np.interp(place, row["path"], row["force_path"]), "|", color=f"C{index}", ms=9)
+        left.set(xlabel="path of the atom, Å", ylabel="force along the path, eV/Å")
+        left.set_title("bars: a neighbour passes the cutoff", fontsize=9)
+        left.legend(frameon=False, fontsize=8)
+        colors = {symbol: f"C{k}" for k, symbol in enumerate(dict.fromkeys(row["symbol"] for row in rows))}
+        for axes, quantity, unit, power in ((middle, "energy", "eV", 3), (right, "force", "eV/Å", 2)):
+            for row in rows:
+                style = "o-" if row["kind"] == "crystal" else "s--"
+                sizes = [jump[quantity] for jump in row["jumps"]]
+                axes.loglog(SPACINGS, sizes, style, color=colors[row["symbol"]], ms=3, lw=1, mfc="none")
+            h = np.array(SPACINGS)
+            top = max(row["jumps"][0][quantity] for row in rows)
+            axes.loglog(h, top * (h / h[0]) ** power, ":", color="0.5", label=f"$h^{power}$")
+            axes.set(xlabel="spacing h, Å", ylabel=f"largest jump of the {quantity}, {unit}")
+            axes.legend(frameon=False, fontsize=8)
+        right.set_title("solid: crystal; dashed: dimer", fontsize=9)
 
 
 def main() -> None:
@@ -216,7 +208,7 @@ def main() -> None:
             print(symbol, row["kind"], len(row["crossings"]), row["jumps"], flush=True)
     facts = machine()
     data = {"machine": facts, "model": name_of(model), "rows": rows}
-    write_results(options.name, data, report(rows, facts, name_of(model)))
+    write_results(options.name, data, report(rows, facts, name_of(model)), ("path", "energy_path", "force_path"))
     picture(rows, options.name)
 
 
