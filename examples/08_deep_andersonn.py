@@ -2,8 +2,8 @@
 
 The two are compared at equal residuals while γ, the factor before the cell's last matrix, is raised beyond its bound,
 so that the spectral radius ρ of the cell's Jacobian goes towards 1: what Anderson saves depends on ρ. The labels follow
-a simple rule, so nothing is downloaded; `benchmarks/deep_andersonn.py` does the same with real labels and the packaged
-classifier. The idea is that of arXiv 2407.19724.
+a simple rule, so nothing is downloaded; `benchmarks/solvers/deep_andersonn.py` does the same with real labels and
+the packaged classifier. The idea is that of arXiv 2407.19724.
 
 About two minutes on one core. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
 """

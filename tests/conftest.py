@@ -1,13 +1,17 @@
 """What holds for all tests: `gpu` tests run where there is a CUDA device; hypothesis is repeatable and not timed."""
 
 import os
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
 from ase_andersonn.engine.native import library
+
+sys.path.append(str(Path(__file__).parents[1]))  # for tests of functions in benchmarks/
 
 settings.register_profile("ase-andersonn", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ase-andersonn")

@@ -1,28 +1,18 @@
 """What the Ising benchmark compares with: against a sum over all states, and the limits that are known."""
 
 import itertools
-import sys
-from pathlib import Path
 from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 
-
-@pytest.fixture(scope="module")
-def exact() -> Any:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-    try:
-        import ising_exact
-    finally:
-        sys.path.pop(0)
-    return ising_exact
+from benchmarks.sampling import ising_exact as exact
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 2.5, 5.0])
 @pytest.mark.parametrize("size", [3, 4])
-def test_finite_lattices(exact: Any, size: int, temperature: float) -> None:
+def test_finite_lattices(size: int, temperature: float) -> None:
     spins = np.array(list(itertools.product((-1, 1), repeat=size**2)), np.int8).reshape(-1, size, size)
     energies = -sum(spins * np.roll(spins, 1, axis) for axis in (1, 2)).sum((1, 2), dtype=float)
     weights = np.exp(-(energies - energies.min()) / temperature)
@@ -30,7 +20,7 @@ def test_finite_lattices(exact: Any, size: int, temperature: float) -> None:
     assert exact.finite_energy(temperature, size) == pytest.approx(mean, abs=1e-7)
 
 
-def test_the_infinite_lattice(exact: Any) -> None:
+def test_the_infinite_lattice() -> None:
     assert exact.onsager_energy(exact.CRITICAL * (1 + 1e-9)) == pytest.approx(-np.sqrt(2.0), abs=1e-6)
     for temperature in (1.5, 3.5):
         assert exact.onsager_energy(temperature) == pytest.approx(exact.finite_energy(temperature, 64), abs=1e-7)
@@ -58,7 +48,7 @@ def around(temperature: float, n: int = 8) -> np.ndarray:
     return np.concatenate([found, temperature * (1 - away), temperature * (1 + away)])
 
 
-def test_next_to_the_critical_temperature(exact: Any) -> None:
+def test_next_to_the_critical_temperature() -> None:
     for temperature in around(float(exact.CRITICAL)):
         assert exact.onsager_energy(temperature) == pytest.approx(onsager(temperature), abs=1e-13), temperature
         assert 0.0 <= exact.yang_magnetisation(temperature) < 0.6
@@ -66,7 +56,7 @@ def test_next_to_the_critical_temperature(exact: Any) -> None:
 
 
 @pytest.mark.parametrize("bits", [-3, -1, 1, 3])
-def test_a_mathematics_library_with_other_last_bits(exact: Any, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mathematics_library_with_other_last_bits(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `tanh` gives next to T_c is moved by some units in the last place, over the pole and back."""
     tanh = np.tanh
 
@@ -79,7 +69,7 @@ def test_a_mathematics_library_with_other_last_bits(exact: Any, bits: int, monke
         assert 0.0 <= exact.yang_magnetisation(temperature) < 0.6
 
 
-def test_far_from_the_critical_temperature(exact: Any) -> None:
+def test_far_from_the_critical_temperature() -> None:
     for temperature in (1e-3, 0.1, 1.0, 2.0, 3.0, 10.0, 100.0):
         assert exact.onsager_energy(temperature) == pytest.approx(onsager(temperature), abs=1e-12), temperature
     assert exact.yang_magnetisation(1e-3) == 1.0

@@ -80,7 +80,7 @@ def test_the_small_molecules_are_neutral_closed_shells_and_each_there_once() -> 
 
 def test_the_benchmark_asks_for_molecules_that_are_not_in_the_lists_of_training() -> None:
     chem = pytest.importorskip("rdkit.Chem")
-    source = ast.parse((RECIPE.parents[2] / "benchmarks" / "organic.py").read_text(encoding="utf-8"))
+    source = ast.parse((RECIPE.parents[2] / "benchmarks" / "accuracy" / "organic.py").read_text(encoding="utf-8"))
     (asked,) = (
         ast.literal_eval(node.value)
         for node in source.body

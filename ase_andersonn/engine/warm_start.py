@@ -21,7 +21,7 @@ class WarmStart:
     def __init__(self, residual_tol: float, history: int = 6) -> None:
         # The error that is left after a warm start depends on earlier steps: the forces have no energy, and MD heats.
         # After a cold start it depends on the geometry alone. So a guess has to have two thirds of the digits
-        # already (benchmarks/warm_start.py).
+        # already (benchmarks/dynamics/warm_start.py).
         self.predictor = Predictor(history, noise=0.3 * residual_tol, max_error=residual_tol ** (2 / 3))
         self._states: tuple[Any, Any] = (None, None)
 

@@ -23,9 +23,9 @@ from ase_andersonn.pretrained.catalog import PRETRAINED
 from ase_andersonn.training.data.dataset import FrameDataset
 from ase_andersonn.training.element_rows import shared_distances
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from universal import errors
+from benchmarks.accuracy.universal import errors
 
 HERE = Path(__file__).parent
 ONSET = 0.9
