@@ -39,7 +39,6 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import FIRE
-from nve import DT, line
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.checkpoints.checkpoint import load_model
@@ -53,6 +52,7 @@ from benchmarks._common import (
     single_thread_environment,
     write_results,
 )
+from benchmarks.dynamics.nve import DT, line
 
 POTENTIALS = ("mlearn-pbe", "mlearn-pbe-large", "graphene", "organic", "universal")
 MELTING = {"Li": 453.7, "Si": 1687.0, "Ni": 1728.0, "Cu": 1357.8, "Mo": 2896.0}
