@@ -132,7 +132,8 @@ class AndersoNN(Calculator):
     @property
     def diagnostics(self) -> dict[str, Any]:
         """What the last calculation cost."""
-        return RenamedKeys(self.evaluator.diagnostics, DIAGNOSTICS)
+        found = self.evaluator.diagnostics
+        return found if found.keys().isdisjoint(DIAGNOSTICS.values()) else RenamedKeys(found, DIAGNOSTICS)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """See `ase.calculators.calculator.Calculator.get_property`.
