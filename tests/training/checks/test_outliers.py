@@ -68,9 +68,8 @@ def test_isolated_atoms_and_molecules_are_not_unlike_bulk() -> None:
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
         frames.append(atoms)
-    found = check_outliers(frames, KEYS)
-    found = check_lengths_of(frames)
-    assert not found
+    assert not check_outliers(frames, KEYS)
+    assert not check_lengths_of(frames)
 
 
 def test_frames_with_atoms_on_top_of_each_other_are_named() -> None:
