@@ -5,6 +5,7 @@ Only crystals of one reduced formula whose volumes per atom lie close are compar
 the square of the number of structures.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
@@ -68,7 +69,9 @@ def reduced_formula(atoms: Atoms) -> str:
     """As pymatgen writes it, `NaCl` for Na4Cl4."""
     from pymatgen.core.composition import Composition
 
-    return str(Composition(atoms.get_chemical_formula()).reduced_formula)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that noble gases have no electronegativity, by which elements are ordered
+        return str(Composition(atoms.get_chemical_formula()).reduced_formula)
 
 
 def _volume(atoms: Atoms) -> float:

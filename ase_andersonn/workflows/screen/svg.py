@@ -52,13 +52,15 @@ def curve(
     for value, name in marks:
         parts.append(f'<path class="grid" d="M{x_of(value):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
         parts.append(f'<text class="middle" x="{x_of(value):.1f}" y="{HEIGHT - BOTTOM + 15}">{escape(name)}</text>')
+    paths: dict[str, str] = {}  # one of each style: bands are hundreds of curves
     for one in series:
         points = [(x_of(x), y_of(y)) for x, y in zip(one.x, one.y, strict=True)]
         if one.style == "dots":
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
         else:
             text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            parts.append(f'<polyline class="{one.style}" points="{text}"/>')
+            paths[one.style] = f"{paths.get(one.style, '')}M{text}"
+    parts += [f'<path class="{style}" d="{text}"/>' for style, text in paths.items()]
     middle = f"{TOP + (HEIGHT - TOP - BOTTOM) / 2:.0f}"
     parts.append(f'<text class="middle" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}">{escape(x_label)}</text>')
     parts.append(
