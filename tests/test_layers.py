@@ -283,13 +283,17 @@ def test_a_circle_of_rooms_is_found() -> None:
 
 
 def test_properties_serve_any_calculator() -> None:
-    files = [path.stem for path in sorted((ROOT / "workflows").glob("*.py"))]
+    paths = [
+        path.relative_to(ROOT / "workflows").with_suffix("") for path in sorted((ROOT / "workflows").rglob("*.py"))
+    ]
+    files = [".".join(path.parts) for path in paths if path.name != "__init__" or len(path.parts) > 1]
+    files = [file.removesuffix(".__init__") for file in files]
     package = read_package(ROOT)
     forbidden = NO_PROPERTY & FLOOR.keys()
     for file in files:
         rooms = {room(entry.imported) for entry in package.get(f"{PACKAGE}.workflows.{file}", ())}
         assert not rooms & forbidden, file
-    modules = ", ".join(f"{PACKAGE}.workflows.{file}" for file in files if file != "__init__")
+    modules = ", ".join(f"{PACKAGE}.workflows.{file}" for file in files)
     code = f"import sys, {modules}; print(sorted({NO_PROPERTY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

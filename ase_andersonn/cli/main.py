@@ -12,6 +12,7 @@ from .dynamics import COMMANDS as DYNAMICS
 from .errors import FAILED, INTERRUPTED, plain_errors
 from .outputs import print_json
 from .properties import COMMANDS, AsJson
+from .screening import COMMANDS as SCREENING
 
 app = new_app()
 
@@ -20,7 +21,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoin
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")]
 
 
-for _command in (*COMMANDS, *DYNAMICS):
+for _command in (*COMMANDS, *DYNAMICS, *SCREENING):
     app.command()(_command)
 
 

@@ -1,0 +1,201 @@
+"""What is computed of a block of structures: relaxed together, then the properties of each.
+
+A block is computed as a whole, by a calculator without a history, so that its numbers do not depend on what was
+computed before it, where, or how often the work was interrupted.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ase_andersonn.workflows._evaluate import evaluate_each, is_batched
+from ase_andersonn.workflows._results import plain
+from ase_andersonn.workflows.reason import reason
+from ase_andersonn.workflows.relax import CellMode, Relaxation, relax_each
+
+Answer = dict[str, Any]
+"""`values` by columns, `errors` by properties, `converged`, `atoms` (relaxed, or None), `curves` for the report."""
+CURVE = 200
+"""Energies of a relaxation that are kept for its picture, about."""
+BAND_POINTS = 1500
+"""Frequencies that are kept for the picture of a crystal's bands, about."""
+DOUBTS = ("extrapolation", "energy_std")
+"""What a calculator's diagnostics may hold, after `evaluate` a list of it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Computes blocks; picklable where calculator and classifier are.
+
+    Attributes:
+        calc: any ASE calculator.
+        properties: of `columns.PROPERTIES`.
+        classifier: has `predict_many(structures, progress_bar=False)`, as `StructureClassifier`; for `"label"`.
+        fmax: eV/Å, of the relaxations.
+        steps: of the relaxations at most.
+        cell: see `relax_each`.
+        min_length: Å, of phonons' supercells.
+    """
+
+    calc: Any
+    properties: tuple[str, ...]
+    classifier: Any
+    fmax: float
+    steps: int
+    cell: CellMode
+    min_length: float
+
+    def __call__(self, block: Sequence[Atoms]) -> list[Answer]:
+        """The answer for each structure, as JSON holds it; what is wrong with one is an error in its answer."""
+        if callable(getattr(self.calc, "reset", None)):
+            self.calc.reset()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # each structure's doubts stand in its row
+            relaxed = dict(relax_each(block, self.calc, fmax=self.fmax, steps=self.steps, cell=self.cell))
+            answers = [_relaxed(relaxed[k]) for k in range(len(block))]
+            found = [(answer, answer["atoms"]) for answer in answers if answer["atoms"] is not None]
+            for (answer, _), doubts in zip(found, self._doubts([atoms for _, atoms in found]), strict=True):
+                answer["values"] |= doubts
+            good = [(answer, atoms) for answer, atoms in found if answer["converged"]]
+            if "label" in self.properties and good:
+                self._label(good)
+            for answer, atoms in good:
+                for name in COMPUTE:
+                    if name in self.properties:
+                        self._add(answer, name, atoms)
+        checked: list[Answer] = plain(answers)
+        return checked
+
+    def _doubts(self, frames: Sequence[Atoms]) -> list[dict[str, float]]:
+        """Out-of-distribution number and committee's spread of each structure, as far as the calculator has them."""
+        if not hasattr(self.calc, "diagnostics"):
+            return [{} for _ in frames]
+        if len(frames) > 1 and is_batched(self.calc):
+            evaluate_each(frames, self.calc, forces=False)
+            found = {name: self.calc.diagnostics[name] for name in DOUBTS if name in self.calc.diagnostics}
+            if all(isinstance(entry, list) and len(entry) == len(frames) for entry in found.values()):
+                return [_doubt({name: entry[k] for name, entry in found.items()}) for k in range(len(frames))]
+        doubts = []
+        for atoms in frames:
+            evaluate_each([atoms], self.calc, forces=False)
+            doubts.append(_doubt({name: self.calc.diagnostics.get(name) for name in DOUBTS}))
+        return doubts
+
+    def _label(self, good: Sequence[tuple[Answer, Atoms]]) -> None:
+        labels = self.classifier.predict_many([atoms for _, atoms in good], progress_bar=False)
+        for (answer, _), label in zip(good, labels, strict=True):
+            if isinstance(label, Exception):
+                answer["errors"]["label"] = reason(label)
+                continue
+            values = {"label": label.best, "label_probability": label.confidence, "label_novelty": label.novelty}
+            answer["values"] |= values
+            answer["curves"]["label"] = dict(label.probabilities)
+
+    def _add(self, answer: Answer, name: str, atoms: Atoms) -> None:
+        if not atoms.pbc.all():
+            answer["errors"][name] = f"only crystals have it; pbc is {atoms.pbc.tolist()}."
+            return
+        try:
+            values, curve = COMPUTE[name](self, atoms)
+        except Exception as error:  # whatever a library raised: one property less
+            answer["errors"][name] = reason(error)
+        else:
+            answer["values"] |= values
+            answer["curves"][name] = curve
+
+    def bulk_modulus(self, atoms: Atoms) -> tuple[dict[str, Any], Any]:
+        """Values and curve of an equation of state."""
+        from ase_andersonn.workflows.eos import equation_of_state
+
+        found = equation_of_state(atoms, self.calc, fmax=self.fmax)
+        values = {
+            "bulk_modulus": found.bulk_modulus,
+            "bulk_modulus_derivative": found.bulk_modulus_derivative,
+            "fit_holds": found.holds,
+        }
+        fit = (found.energy, found.volume, found.bulk_modulus, found.bulk_modulus_derivative)
+        return values, {"volumes": found.volumes, "energies": found.energies, "fit": fit}
+
+    def elastic(self, atoms: Atoms) -> tuple[dict[str, Any], Any]:
+        """Values of elastic constants, and the tensor."""
+        from ase_andersonn.workflows.elastic import elastic_constants
+
+        found = elastic_constants(atoms, self.calc)
+        values = {
+            "elastic_bulk_modulus": found.bulk_modulus,
+            "shear_modulus": found.shear_modulus,
+            "anisotropy": found.anisotropy,
+            "mechanically_stable": found.stable,
+        }
+        return values, np.round(found.tensor, 2)
+
+    def phonons(self, atoms: Atoms) -> tuple[dict[str, Any], Any]:
+        """Values of phonons, and their bands."""
+        from ase_andersonn.workflows.phonons import phonons
+
+        found = phonons(atoms, self.calc, min_length=self.min_length)
+        values = {"lowest_frequency": found.lowest_frequency, "dynamically_stable": found.stable}
+        bands = found.bands
+        size = sum(frequencies.size for frequencies in bands.frequencies)
+        segments = []
+        for ends, x, y in zip(bands.labels, bands.distances, bands.frequencies, strict=True):
+            kept = np.unique(np.linspace(0, len(x) - 1, max(3, round(len(x) * BAND_POINTS / size))).round().astype(int))
+            segments.append({"labels": ends, "distances": x[kept].round(4), "frequencies": y[kept].round(3)})
+        return values, segments
+
+
+COMPUTE: dict[str, Callable[[Work, Atoms], tuple[dict[str, Any], Any]]] = {
+    "bulk_modulus": Work.bulk_modulus,
+    "elastic": Work.elastic,
+    "phonons": Work.phonons,
+}
+"""Values by columns, and a curve, of a relaxed structure."""
+
+
+def _relaxed(found: Relaxation) -> Answer:
+    values: dict[str, Any] = {}
+    atoms = found.atoms if found.energies else None
+    if atoms is not None:
+        n = len(atoms)
+        values = {"energy_per_atom": found.energy / n, "fmax": found.fmax, "steps": found.steps}
+        values |= {"volume_per_atom": found.volume / n, "volume_change": found.volume / found.initial_volume - 1}
+        values["space_group"] = _space_group(atoms)
+    every = max(1, len(found.energies) // CURVE)
+    energies = [*found.energies[:-1][::every], *found.energies[-1:]]
+    steps = [*range(found.steps)[::every], *([found.steps] if found.energies else [])]
+    return {
+        "values": values,
+        "errors": {} if found.error is None else {"relaxation": found.error},
+        "converged": found.converged,
+        "atoms": None if atoms is None else _bare(atoms),
+        "curves": {"relaxation": {"steps": steps, "energies": energies}},
+    }
+
+
+def _space_group(atoms: Atoms) -> str | None:
+    import spglib
+
+    if not atoms.pbc.all():
+        return None
+    try:
+        found = spglib.get_spacegroup((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=0.01)
+    except Exception:  # as of a cell that collapsed
+        return None
+    return None if found is None else str(found)
+
+
+def _doubt(found: dict[str, Any]) -> dict[str, float]:
+    doubt: dict[str, float] = {}
+    if (scores := found.get("extrapolation")) is not None:
+        doubt = {"extrapolation": float(np.mean(scores)), "largest_extrapolation": float(np.max(scores))}
+    if (std := found.get("energy_std")) is not None:
+        doubt["energy_std"] = float(std)
+    return doubt
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
