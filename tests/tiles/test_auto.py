@@ -103,7 +103,7 @@ def test_auto_evaluates_many_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_auto_evaluates_what_does_not_fit_by_tiles_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "available_memory", lambda device: 2**20)
-    monkeypatch.setattr(auto, "ALWAYS_FITS", 100)
+    monkeypatch.setattr(auto, "MAX_ATOMS_UNCHECKED", 100)
     frames = [silicon(2), silicon(3), bulk("Si", cubic=True), silicon(3)]
     calc = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False, tiles="auto")
     found = calc.evaluate(frames, forces=False)

@@ -172,7 +172,7 @@ def test_nothing_is_lost_in_a_failed_move() -> None:
             evaluator.trial_energy(trial, np.array([3]))
         identical(before, state(evaluator))
     evaluator.trial_energy(atoms, np.array([3]))
-    with pytest.raises(RuntimeError, match="has not been settled"):
+    with pytest.raises(RuntimeError, match="was not committed"):
         evaluator.trial_energy(atoms, np.array([3]))
 
 
