@@ -224,7 +224,7 @@ def test_tiles_that_do_not_fit(sizes: tuple[int, ...], focus: int, context: int,
 
 
 def test_numbers_without_a_meaning() -> None:
-    with pytest.raises(ValueError, match="one entry an axis"):
+    with pytest.raises(ValueError, match="one entry per axis"):
         TileGrid((1, 1), (1,), (True, True))
     with pytest.raises(ValueError, match="at least 1 and 0"):
         TileGrid((0,), (1,), (True,))

@@ -25,7 +25,9 @@ def test_every_damage_is_told_of(tmp_path, make):
     simulation.run(3)
     simulation.save()
     for damage in accidents(path):
-        with pytest.raises(ValueError, match=r"mc\.npz is not a readable state file of a Monte Carlo run .* Move it away") as caught:
+        with pytest.raises(
+            ValueError, match=r"mc\.npz is not a readable state file of a Monte Carlo run .* Move it away"
+        ) as caught:
             make(restart=path)
         assert type(caught.value) is ValueError, damage
     assert make(restart=path).nsteps == 3
