@@ -142,7 +142,7 @@ def test_values() -> None:
         read_values(np.array([1.0, 0.0, 2.0]), VALUES)
     with pytest.raises(ValueError, match="not among"):
         read_values(np.array([1.0, np.nan]), VALUES)
-    with pytest.raises(ValueError, match="one number a site"):
+    with pytest.raises(ValueError, match="one number per site"):
         read_values(np.ones((3, 3)), VALUES)
 
 
