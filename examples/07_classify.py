@@ -65,10 +65,10 @@ write_answers(table, names, answers, named_structures(given, []))
 short = [Path(name).name for name in names]
 width = max(map(len, short)) + 2
 print(f"{'structure':<{width}}{'label':<16}" + "".join(f"{label:>15}" for label in classifier.labels.labels), end="")
-print(f"{'novelty':>9}")
+print(f"{'OOD':>9}")
 for name, answer in list(zip(short, answers, strict=True))[:NAMED]:
     if isinstance(answer, Prediction):
-        numbers = "".join(f"{p:15.3f}" for p in answer.probabilities.values()) + f"{answer.novelty:9.2f}"
+        numbers = "".join(f"{p:15.3f}" for p in answer.probabilities.values()) + f"{answer.out_of_distribution:9.2f}"
         print(f"{name:<{width}}{answer.name:<16}{numbers}" + ("  unusual" if answer.unusual else ""))
 print(f"\n{summary(answers, classifier.labels)}\n")
 for name, error in failures(names, answers):

@@ -80,7 +80,7 @@ def structures_in(path: Path, name: str = "") -> Iterator[tuple[str, Found]]:
         yield name, _unreadable(name, error)
         return
     if len(first) < 2:
-        yield name, first[0] if first else ValueError(f"{name} holds no structure.")
+        yield name, first[0] if first else ValueError(f"{name} has no structure.")
         return
     for index, structure in enumerate(chain(first, found)):
         yield f"{name}#{index}", structure

@@ -154,7 +154,7 @@ def test_a_checkpoint_of_before_there_were_checksums_is_read_with_a_warning(
 
 def test_a_checkpoint_with_a_wrong_checksum(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(save({"a": torch.ones(1)}, {KEY: "{}", CHECKSUM: "1" * 64}))
-    with pytest.raises(ValueError, match="its content does not fit its checksum"):
+    with pytest.raises(ValueError, match="its content does not match its checksum"):
         read_checkpoint(tmp_path / "c")
 
 
