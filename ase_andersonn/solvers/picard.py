@@ -19,7 +19,9 @@ class PicardState:
 
 @dataclass(frozen=True)
 class Picard:
-    """Picard iteration z_next = z + mixing (f(z) - z). Args:
+    """Picard iteration z_next = z + mixing (f(z) - z).
+
+    Args:
         mixing: step length in (0, 1]; 1 for the undamped iteration.
 
     Raises:

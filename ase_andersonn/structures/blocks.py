@@ -1,5 +1,6 @@
-"""Readers of text formats with several structures, block by block: XYZ, CIF, SDF, GRO, POSCAR, JSON. For these `ase.io`
-reads only the first block, fails as a whole for one bad block, or stops at an empty line.
+"""Readers of text formats with several structures, block by block: XYZ, CIF, SDF, GRO, POSCAR, JSON.
+
+For these `ase.io` reads only the first block, fails as a whole for one bad block, or stops at an empty line.
 """
 
 import io

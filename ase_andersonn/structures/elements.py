@@ -1,6 +1,7 @@
-"""Element properties as network inputs, from which predictions transfer to rare elements. The values are fixed here
-rather than taken from a library, since weights are trained on them: a correction in a new release would change the
-results of all models. Elements 1 to 103.
+"""Element properties as network inputs, from which predictions transfer to rare elements.
+
+The values are fixed here rather than taken from a library, since weights are trained on them: a correction in a new
+release would change the results of all models. Elements 1 to 103.
 """
 
 from functools import cache
@@ -87,8 +88,9 @@ def group(number: int) -> int:
 
 @cache
 def element_properties() -> Floats:
-    """Standardized properties of all elements [N_ELEMENTS + 1, n_properties]; row 0 is 0. The array is cached: do not
-    modify it.
+    """Standardized properties of all elements [N_ELEMENTS + 1, n_properties]; row 0 is 0.
+
+    The array is cached: do not modify it.
     """
     numbers = range(1, N_ELEMENTS + 1)
     columns = [ELECTRONEGATIVITY, IONIZATION, AFFINITY, covalent_radii[1 : N_ELEMENTS + 1]]

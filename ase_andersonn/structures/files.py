@@ -1,5 +1,6 @@
-"""Reader of structure files: all structures of a file of any format, encoding or compression. A structure that cannot
-be read is replaced by an error, so that one bad file or block does not stop the rest.
+"""Reader of structure files: all structures of a file of any format, encoding or compression.
+
+A structure that cannot be read is replaced by an error, so that one bad file or block does not stop the rest.
 """
 
 import bz2

@@ -65,9 +65,10 @@ def check_metadata(atoms: Atoms, *, reads_magmoms: bool = False) -> ElectronicSt
 
 
 def check_order(atoms: Atoms) -> None:
-    """Raise ValueError, with the key to change, for sites with mixed or partial occupancy. ASE gives such a site one
-    atom of its most common species, and writes the occupancies to `atoms.info["occupancy"]`. These remain if the atoms
-    are changed later, and have to be deleted then.
+    """Raise ValueError, with the key to change, for sites with mixed or partial occupancy.
+
+    ASE gives such a site one atom of its most common species, and writes the occupancies to `atoms.info["occupancy"]`.
+    These remain if the atoms are changed later, and have to be deleted then.
     """
     for place, notes in (("info", atoms.info), ("arrays", atoms.arrays)):
         for key in OCCUPANCIES:

@@ -149,9 +149,10 @@ def _at_most(vectors: Floats, length: float) -> bool:
 
 
 def _lattice_jumps(moved: Floats, cell: Floats, pbc: Bools) -> NDArray[np.int32]:
-    """Lattice translation nearest to each displacement, along periodic vectors only. Rounding of fractional coordinates
-    is exact for displacements below half the cell's smallest height; for larger ones, or in a flat cell, the result
-    only affects whether the list is rebuilt.
+    """Lattice translation nearest to each displacement, along periodic vectors only.
+
+    Rounding of fractional coordinates is exact for displacements below half the cell's smallest height; for larger
+    ones, or in a flat cell, the result only affects whether the list is rebuilt.
     """
     jumps = np.zeros(moved.shape, np.int32)
     jumps[:, pbc] = np.rint(moved @ np.linalg.pinv(cell[pbc]))

@@ -105,7 +105,9 @@ def edges_of(numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: Arr
 
 
 def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Edges:
-    """Edges shorter than the cutoff, d = positions[other] + offset @ cell - positions[center]. Args:
+    """Edges shorter than the cutoff, d = positions[other] + offset @ cell - positions[center].
+
+    Args:
         positions: [n_atoms, 3], Å; atoms may lie outside the cell.
         cell: [3, 3], lattice vectors as rows, Å; vectors that are not periodic may be zero.
         pbc: three booleans, or one for all.
@@ -147,9 +149,11 @@ def _positive(name: str, value: float) -> float:
 
 
 def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -> float:
-    """Search radius for vesin: the cutoff, or more for very anisotropic grids. vesin (at least up to 0.6.2) reduces a
-    grid of more than 1e5 cells uniformly, to zero cells along a short direction, and then divides by zero, which kills
-    the process. This happens for a wide layer, or a molecule with one atom far away.
+    """Search radius for vesin: the cutoff, or more for very anisotropic grids.
+
+    vesin (at least up to 0.6.2) reduces a grid of more than 1e5 cells uniformly, to zero cells along a short direction,
+    and then divides by zero, which kills the process. This happens for a wide layer, or a molecule with one atom far
+    away.
 
     Raises:
         ValueError: if an atom has more than `MAX_IMAGES` images within the cutoff, and for atoms farther apart than
@@ -161,8 +165,8 @@ def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -
             f"the cell is too small: its heights are {np.round(heights, 4).tolist()} Å, but neighbours are needed up "
             f"to {cutoff:g} Å; check that its lengths are in Å."
         )
-    spread = float(np.linalg.norm(np.ptp(positions, axis=0))) if len(positions) and not pbc.all() else 0.0
-    bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), spread)
+    extent = float(np.linalg.norm(np.ptp(positions, axis=0))) if len(positions) and not pbc.all() else 0.0
+    bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), extent)
     if np.maximum(bound / cutoff, 1.0).prod() < GRID_CELLS:
         return cutoff
     across = np.ptp(positions @ np.linalg.svd(cell[pbc])[2][pbc.sum() :].T, axis=0)

@@ -1,5 +1,6 @@
-"""Neighbour search on the GPU with nvalchemi-toolkit-ops (extra ``gpu``). Pairs are found once and duplicated in the
-opposite direction, as in `neighbors`, for all structures of a batch at once.
+"""Neighbour search on the GPU with nvalchemi-toolkit-ops (extra ``gpu``).
+
+Pairs are found once and duplicated in the opposite direction, as in `neighbors`, for all structures of a batch at once.
 """
 
 from collections.abc import Sequence

@@ -32,8 +32,9 @@ def expand(patterns: Iterable[str], skip: Iterable[Path] = ()) -> list[Path]:
 
 
 def files_of(pattern: str, skip: Path | None = None) -> list[Path]:
-    """Sorted files matched by one name, folder or glob pattern; may be empty. A folder matches all files in it and in
-    its subfolders, except hidden ones and those with `OTHER_SUFFIXES`.
+    """Sorted files matched by one name, folder or glob pattern; may be empty.
+
+    A folder matches all files in it and in its subfolders, except hidden ones and those with `OTHER_SUFFIXES`.
 
     Args:
         pattern: name or pattern.
