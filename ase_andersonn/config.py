@@ -66,7 +66,7 @@ def _read_text(path: Path) -> str:
         ValueError: if it is a folder, or not text.
     """
     if not path.exists():
-        raise FileNotFoundError(f"there is no config {path} in {Path.cwd()}.")
+        raise FileNotFoundError(f"there is no config {path} (working directory {Path.cwd()}).")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the YAML or JSON file of a run.")
     data = path.read_bytes()

@@ -104,7 +104,7 @@ def read_file(path: str | Path) -> list[Atoms]:
 
 def _head(path: Path, name: str) -> bytes:
     if not path.exists():
-        raise FileNotFoundError(f"there is no file {name}, seen from {Path.cwd()}.")
+        raise FileNotFoundError(f"there is no file {name} (working directory {Path.cwd()}).")
     if not path.is_file():
         raise ValueError(f"{name} is {'a folder' if path.is_dir() else 'no regular file'}; give a file of structures.")
     with open(path, "rb") as file:

@@ -26,7 +26,7 @@ def expand(patterns: Iterable[str], skip: Iterable[Path] = ()) -> list[Path]:
     for pattern in patterns:
         found = [path for path in files_of(pattern) if not left_out or path.resolve() not in left_out]
         if not found:
-            raise FileNotFoundError(f"no file matches {pattern!r} in {Path.cwd()}.")
+            raise FileNotFoundError(f"no file matches {pattern!r} (working directory {Path.cwd()}).")
         paths.update(dict.fromkeys(found))
     return list(paths)
 
@@ -85,12 +85,12 @@ def molecule_of(smiles: str) -> Any:
         from rdkit import Chem, rdBase
     except ImportError as error:
         raise FileNotFoundError(
-            f"there is no file {smiles!r}, seen from {Path.cwd()}; to read it as a SMILES, install rdkit."
+            f"there is no file {smiles!r} (working directory {Path.cwd()}); to read it as a SMILES, install rdkit."
         ) from error
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
-        raise FileNotFoundError(f"{smiles!r} is neither a file, seen from {Path.cwd()}, nor a SMILES.")
+        raise FileNotFoundError(f"{smiles!r} is neither a file nor a SMILES (working directory {Path.cwd()}).")
     return molecule
 
 
