@@ -73,7 +73,7 @@ print(f"random weights, likewise   {force_error(OUT / 'anew' / 'best.safetensors
 
 # %% Picture: the validation errors of both runs
 figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-for name, text in (("tuned", "begun with mlearn-pbe"), ("anew", "begun with random weights")):
+for name, text in (("tuned", "from mlearn-pbe"), ("anew", "from random weights")):
     records = [json.loads(line) for line in (OUT / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     errors = [1e3 * record["validation"]["errors"]["all"]["forces"]["mae"] for record in records]
     axis.plot([record["epoch"] for record in records], errors, label=text)

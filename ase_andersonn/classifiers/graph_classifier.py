@@ -263,16 +263,16 @@ class GraphClassifier(ClassifierModel):
         """See `ClassifierModel.embed`."""
         z, own, injection = self.equilibrium(batch)
         system, n_per_system = batch.graph.system, batch.graph.n_per_system
-        telling = []
+        direct_inputs = []
         if self.config.n_dipoles:
-            telling.append(self.dipoles(z, injection.gates, batch))
+            direct_inputs.append(self.dipoles(z, injection.gates, batch))
         if self.pores is not None:
-            telling.append(self.pores(batch.fields["pores"]))
+            direct_inputs.append(self.pores(batch.fields["pores"]))
         pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
         features: Tensor = self.readout(
-            torch.cat([pooled, self.composition(batch.fields["composition"]), *telling], -1)
+            torch.cat([pooled, self.composition(batch.fields["composition"]), *direct_inputs], -1)
         )
-        return features if self.direct is None else features + self.direct(torch.cat(telling, -1))
+        return features if self.direct is None else features + self.direct(torch.cat(direct_inputs, -1))
 
     def equilibrium(self, batch: SampleBatch) -> tuple[Tensor, Tensor, Injection]:
         """`z*` [n_atoms, n_channels], element embeddings of the atoms [n_atoms, n_element], injection."""

@@ -144,7 +144,7 @@ class Convolutional(TileNetwork):
 class Equilibrium(TileNetwork):
     """A tile's features at their fixed point, `z = φ(W z + v(x))`, and `e = w·z + λ·(f(z) − z) + b`.
 
-    `v` is linear in the tile, `‖W‖₂ ≤ γ < 1` and `|φ'| ≤ 1`: the map contracts by γ whatever the tile holds, so its
+    `v` is linear in the tile, `‖W‖₂ ≤ γ < 1` and `|φ'| ≤ 1`: the map contracts by γ for any tile, so its
     fixed point exists, is unique and smooth. All tiles of a call are found by one Anderson solve with a window for
     each. `λ = (∂f/∂z)ᵀ λ + w` makes the error of the energy quadratic in the residuals. Derivatives of any order come
     from implicit differentiation.

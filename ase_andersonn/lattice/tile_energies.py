@@ -122,9 +122,9 @@ class FromNetwork(TileEnergies):
     ) -> tuple[Ints, NDArray[Any], Floats]:
         """See `TileEnergies.changes`."""
         holders = index.tiles_of(sites)
-        held = holders < index.n_tiles
+        inside = holders < index.n_tiles
         after = states[holders]
-        after[held] = self.evaluate(patches(index, digits, holders[held], sites, new))
+        after[inside] = self.evaluate(patches(index, digits, holders[inside], sites, new))
         return holders, after, (after - states[holders]).sum(0)
 
 

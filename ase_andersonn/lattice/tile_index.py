@@ -45,9 +45,9 @@ class TileIndex:
             x, reach = np.arange(size), math.ceil(c / f)
             tile = x // f + np.arange(-reach, reach + 1)[:, None]
             place = x + c - tile * f
-            held = (place >= 0) & (place < f + 2 * c) & (ring | ((tile >= 0) & (tile < n)))
-            self._holders.append(np.where(held, tile % n, -1))
-            self._places.append(np.where(held, place, -1))
+            inside = (place >= 0) & (place < f + 2 * c) & (ring | ((tile >= 0) & (tile < n)))
+            self._holders.append(np.where(inside, tile % n, -1))
+            self._places.append(np.where(inside, place, -1))
         self._gaps = any(table.min() < 0 for table in self._coordinates + self._holders)
         self._places_differ = any((table != table[:, :1]).any() for table in self._places)
 

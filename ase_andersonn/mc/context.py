@@ -126,14 +126,14 @@ class Context:
         return self._mobile[key]
 
     def changed(self, what: Collection[str]) -> None:
-        """To be told what an accepted move has changed: positions, cell, count."""
+        """Update counters after an accepted move that changed some of positions, cell, count."""
         if "count" in what:
-            self.forget()
+            self.clear()
         elif "positions" in what or "cell" in what:
             self.geometry += 1
 
-    def forget(self) -> None:
-        """Make everything anew that was derived from the atoms: the order in the lists then tells no history."""
+    def clear(self) -> None:
+        """Discard all indices derived from the atoms, so that the order in them does not depend on the history."""
         self._species.clear()
         self._mobile.clear()
         self._frozen.clear()

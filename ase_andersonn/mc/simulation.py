@@ -79,10 +79,10 @@ class Simulation(Driver):
 
     def refresh(self) -> None:
         """Take over the current state of the atoms; call it after changing them other than by moves."""
-        self.context.forget()
+        self.context.clear()
         self._check_moves()
         self.energy = check_finite(self.energies.fresh())
-        self.context.forget()  # indices are built when first used, as in a run without changes
+        self.context.clear()  # indices are built when first used, as in a run without changes
 
     def save(self, path: str | Path | None = None) -> None:
         """Write the state file.
@@ -104,7 +104,7 @@ class Simulation(Driver):
         continued and a restarted run are identical.
         """
         self.check_energy()
-        self.context.forget()
+        self.context.clear()
         arrays = atoms_to_arrays(self.atoms)
         if self.context.count_varies:
             fixed = [c.index for c in self.atoms.constraints if isinstance(c, FixAtoms)]
@@ -155,7 +155,7 @@ class Simulation(Driver):
             vars(self).update(rest)
             self._set_steps(steps)
             self.context.temperature_K, self.context.rng.bit_generator.state = temperature_K, rng
-            self.context.forget()
+            self.context.clear()
             self.energies.stale = True
             raise
 
@@ -179,7 +179,7 @@ class Simulation(Driver):
         arrays_to_atoms(arrays, self.atoms)
         if "fixed" in arrays and (len(arrays["fixed"]) or self.atoms.constraints):
             self.atoms.set_constraint(FixAtoms(arrays["fixed"]))
-        self.context.forget()
+        self.context.clear()
         self._check_moves()
         self.energy = energy
         try:
@@ -189,7 +189,7 @@ class Simulation(Driver):
                 f"{source} was written with another calculator, another model or other settings of it: {error}"
             ) from error
         self.energy = energy
-        self.context.forget()  # indices are built when first used, as in a run without interruption
+        self.context.clear()  # indices are built when first used, as in a run without interruption
 
     def _check_moves(self) -> None:
         plain = [getattr(move, "move", move) for move in self.moves]

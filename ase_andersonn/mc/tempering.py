@@ -179,8 +179,8 @@ def _exchange(a: MetropolisMC, b: MetropolisMC) -> None:
     one.calc, two.calc = two.calc, one.calc
     a.energy, b.energy = b.energy, a.energy
     a.energies.stale, b.energies.stale = b.energies.stale, a.energies.stale
-    a.context.forget()
-    b.context.forget()
+    a.context.clear()
+    b.context.clear()
 
 
 def _check_replicas(replicas: list[MetropolisMC]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-PARTIAL = 1e-3
+OCCUPANCY_TOLERANCE = 1e-3
 """Deviation of an occupancy from 1 above which a site is disordered."""
 OCCUPANCIES = ("occupancy", "occupancies")
 """Keys of `atoms.info` (CIF) and of `atoms.arrays` (PDB, prismatic)."""
@@ -133,7 +133,7 @@ def _disorder(site: str, shares: Any) -> str:
     except ValueError as error:
         return str(error).partition(";")[0]
     present = [share for share in values.values() if share != 0.0]
-    if len(present) == 1 and abs(present[0] - 1.0) <= PARTIAL:
+    if len(present) == 1 and abs(present[0] - 1.0) <= OCCUPANCY_TOLERANCE:
         return ""
     return ", ".join(f"{symbol} {share:g}" for symbol, share in values.items()) or f"nothing at {site}"
 
@@ -145,9 +145,11 @@ def _partial_atoms(note: Any, atoms: Atoms) -> list[str]:
         shares = note if numeric else np.array([share_of(share) for share in note])
     except ValueError:
         return []
-    if len(shares) != len(atoms) or not shares.any() or shares.max() > 1.0 + PARTIAL:
+    if len(shares) != len(atoms) or not shares.any() or shares.max() > 1.0 + OCCUPANCY_TOLERANCE:
         return []
-    return [f"atom {i}, {atoms.symbols[i]} {shares[i]:g}" for i in np.flatnonzero(~(shares >= 1.0 - PARTIAL))]
+    return [
+        f"atom {i}, {atoms.symbols[i]} {shares[i]:g}" for i in np.flatnonzero(~(shares >= 1.0 - OCCUPANCY_TOLERANCE))
+    ]
 
 
 def _charge(atoms: Atoms) -> tuple[float, str]:

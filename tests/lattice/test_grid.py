@@ -202,7 +202,7 @@ def test_an_equilibrium_that_is_not_reached_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 7, 1000])
-def test_slabs_are_the_whole(most: int) -> None:
+def test_slabs_give_the_full_grid(most: int) -> None:
     grid = TileGrid((2, 1), (1, 2), (True, False))
     network = network_of("fully_connected", grid)
     padded = grid.pad(randn(1, 1, 8, 5))

@@ -116,7 +116,7 @@ def test_what_is_no_lattice(kind: str, message: str) -> None:
         Sites.of(broken(kind), "square")
 
 
-def test_lattices_are_told_apart() -> None:
+def test_lattices_are_distinguished() -> None:
     with pytest.raises(ValueError, match=r"angles are 60\.0°; this is not a square lattice"):
         Sites.of(spin_lattice("triangular", 4), "square")
     with pytest.raises(ValueError, match="not a triangular lattice"):

@@ -143,7 +143,7 @@ def test_a_run_without_a_seed_can_be_repeated_too():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
-def test_a_killed_process_leaves_a_whole_file(tmp_path):
+def test_a_killed_process_leaves_a_complete_file(tmp_path):
     """The file is written as fast as it can be and the process killed: whatever is there is a state."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -19,7 +19,7 @@ def tempering(**kwargs):
 
 
 @pytest.mark.parametrize("make", [local, tempering])
-def test_every_damage_is_told_of(tmp_path, make):
+def test_every_damage_is_detected(tmp_path, make):
     path = tmp_path / "mc.npz"
     simulation = make(restart=path)
     simulation.run(3)

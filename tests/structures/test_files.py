@@ -264,7 +264,7 @@ def test_a_name_with_an_at_sign_or_no_utf_8(tmp_path: Path) -> None:
     assert said(found) == "Si2"
 
 
-def test_the_last_structure_of_several_is_told_of(tmp_path: Path) -> None:
+def test_the_last_structure_of_several_gives_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="has 3 structures, of which the last is used"):
         assert len(read_structure(crystals(tmp_path / "a.cif"))) == 2
 

@@ -32,7 +32,7 @@ def test_sums_come_back(tmp_path: Path, forces: bool) -> None:
         ResumeFile(tmp_path / "tiles.work", "other").load()
 
 
-def test_every_damage_is_told_of(tmp_path: Path) -> None:
+def test_every_damage_is_detected(tmp_path: Path) -> None:
     work = ResumeFile(tmp_path / "tiles.work", "key")
     work.save(some_sums(), now=True)
     for damage in accidents(tmp_path / "tiles.work"):

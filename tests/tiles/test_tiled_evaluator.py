@@ -67,7 +67,7 @@ def test_other_models_are_tiled_alike(model: EnergyModel, name: str) -> None:
 
 
 @pytest.mark.parametrize("focus", [3.0, 5.0])
-def test_what_is_told_is_the_same_in_every_batch(focus: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_are_the_same_in_every_batch(focus: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles solved one by one, and all together: rows at the border of a batch are told as much as others."""
     model, atoms = telling_model(), CASES["open"]()
     together = results(tiled(focus, 8.5, model), atoms)

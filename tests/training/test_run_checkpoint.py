@@ -133,7 +133,7 @@ def test_runs_of_other_versions_are_refused() -> None:
         load_state_tensors({**tensors, "model/weight": torch.zeros(3, 4)}, *run)
 
 
-def test_every_damage_is_told_of(tmp_path: Path) -> None:
+def test_every_damage_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     state = {"position": {"epoch": 3}, "said": f'"{CHECKSUM}":"{BLANK}"'}  # a text that looks like the checksum
     write_checkpoint(path, {"model/a": torch.randn(20, 3), "b": torch.tensor(2.0)}, state)

@@ -74,10 +74,15 @@ def composition_features(atoms: Atoms) -> Floats:
     share = counts / counts.sum()
     table = element_properties()[numbers]
     mean = share @ table
-    spread = np.sqrt(share @ (table - mean) ** 2)
-    kinds, shares, wholes = tuple(numbers.tolist()), share.tolist(), tuple(counts.tolist())
-    chemistry = [*_balance(kinds, shares), *_octet(kinds, shares), *_contrast(kinds, shares), _odd(kinds, wholes)]
-    parts = [mean, spread, table.min(0), table.max(0), chemistry, [float(len(kinds))], _space(atoms)]
+    std = np.sqrt(share @ (table - mean) ** 2)
+    kinds, shares, counts_per_formula = tuple(numbers.tolist()), share.tolist(), tuple(counts.tolist())
+    chemistry = [
+        *_balance(kinds, shares),
+        *_octet(kinds, shares),
+        *_contrast(kinds, shares),
+        _odd(kinds, counts_per_formula),
+    ]
+    parts = [mean, std, table.min(0), table.max(0), chemistry, [float(len(kinds))], _space(atoms)]
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 

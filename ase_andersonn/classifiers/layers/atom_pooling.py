@@ -50,9 +50,9 @@ class AtomPooling(nn.Module):
         share = (1.0 / n_per_system.to(x.dtype))[:, None]
         y = soft_clip(silu(self.value(x)), FEATURE_LIMIT)
         mean = total(y, system, n) * share
-        spread = (total((y - mean[system]).square(), system, n) * share + 1e-4).sqrt()
+        std = (total((y - mean[system]).square(), system, n) * share + 1e-4).sqrt()
         weight = soft_clip(self.score(x), FEATURE_LIMIT).exp()
         heads = (y.view(len(y), self.n_heads, -1) * weight[..., None]).flatten(1)
         norm = total(weight, system, n).repeat_interleave(y.shape[1] // self.n_heads, 1)
         highest = (total((MAXIMUM_SHARPNESS * y).exp(), system, n) * share).log() / MAXIMUM_SHARPNESS
-        return torch.cat([mean, spread, total(heads, system, n) / norm, highest], -1)
+        return torch.cat([mean, std, total(heads, system, n) / norm, highest], -1)
