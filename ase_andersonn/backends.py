@@ -1,4 +1,4 @@
-"""Device, dtype and compiler of a model: chosen here, with the reason of every choice kept for the user to read."""
+"""Choice of device, dtype and compiler of a model, with the reason of each choice."""
 
 import importlib.util
 import os
@@ -20,26 +20,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 EAGER_SECONDS = 120.0
-"""Work that a calculator does before `compile="auto"` spends time on compiling.
+"""Seconds of work of a calculator before `compile="auto"` compiles.
 
-It is about as long as compiling takes, so that a run that ends soon after takes about twice its time at most.
+It is about the time of a compilation, so that a run that ends soon after takes at most about twice as long.
 """
 FEW_ATOMS = 256
-"""Atoms up to which a second thread gains little, a fifth at this size.
+"""Largest number of atoms evaluated with one thread; a second one gains at most 20 % at this size.
 
-OpenMP's waiting costs a core all the same, and where another process has that core, several times the work itself.
-`engine.evaluator.SMALL` answers another question, and is the same by chance.
+Waiting OpenMP threads occupy a core, which costs several times the work itself if another process uses that core. It is
+equal to `engine.evaluator.FUSED_MAX_ATOMS` by coincidence only.
 """
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 AUTOCASTS = ("cpu", "cuda")
-"""Devices whose autocast would reach the package's products."""
+"""Devices whose autocast would affect matrix products of the package."""
 _PROCESS = os.getpid()
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """The device meant: ``"auto"`` is CUDA where there is one, else the CPU; ``"cuda"`` is the current CUDA device.
+    """Resolve a device: ``"auto"`` is CUDA if available, otherwise the CPU; ``"cuda"`` is the current CUDA device.
 
-    Raises ValueError for a name torch does not know and for a device this machine does not have.
+    Raises ValueError for an unknown name and for a device that is not available.
     """
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     available = ["cpu", *(f"cuda:{index}" for index in range(n_cuda))]
@@ -59,7 +59,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """``float32`` or ``float64``, by name or as torch dtype. Raises ValueError for any other."""
+    """Resolve ``float32`` or ``float64``, by name or as torch dtype. Raises ValueError for any other."""
     for name, known in DTYPES.items():
         if dtype in (name, known):
             return known
@@ -67,7 +67,7 @@ def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def find_compiler(device: torch.device) -> tuple[str | None, str]:
-    """(back end, reason): ``"inductor"`` where torch.compile can work for that device, else None."""
+    """(back end, reason): ``"inductor"`` if torch.compile can work for the device, otherwise None."""
     cxx = _find_cxx()
     if cxx is None:
         return None, "no C++ compiler found; install g++ or clang++, or set CXX"
@@ -91,7 +91,7 @@ def _find_cxx() -> str | None:
 
 
 class CompiledFunction(Generic[P, T]):
-    """A function together with the back end that runs it.
+    """Function with the back end that runs it.
 
     ``backend`` is ``"inductor"``, ``"eager"``, or ``"native"`` (eager, of a model with kernels in C++); ``reason`` says
     why. Compilation happens at the first call. Copies and pickles carry the function and compile it again.
@@ -117,7 +117,7 @@ class CompiledFunction(Generic[P, T]):
         except _compile_errors() as error:
             if not self._fall_back:
                 raise
-            value = self.function(*args, **kwargs)  # raises if the fault is in the function or its arguments
+            value = self.function(*args, **kwargs)  # raises for errors of the function or its arguments
             self.backend, self.reason = "eager", f"compilation failed: {_summary(error)}"
             return value
 
@@ -136,7 +136,7 @@ def compile_function(
     mode: CompileMode = "auto",
     dynamic: bool | None = None,
 ) -> CompiledFunction[P, T]:
-    """``function``, compiled for ``device`` where that is possible.
+    """Compile a function for a device, if possible.
 
     mode: ``"auto"`` compiles where a compiler exists and runs eagerly otherwise, also when the compiler fails; ``True``
     raises RuntimeError instead of running eagerly; ``False`` and ``"native"`` never compile. dynamic: as in
@@ -155,23 +155,23 @@ def compile_function(
 
 
 def _compile_errors() -> tuple[type[Exception], ...]:
-    """What a failing compiler raises; errors of the function itself are not among them."""
+    """Exceptions of a failing compiler, without errors of the function itself."""
     from torch._dynamo.exc import TorchDynamoException
 
     return (TorchDynamoException,)
 
 
 def _summary(error: Exception) -> str:
-    """The first two lines of the text: what failed and why; then come hints on debugging the compiler."""
+    """First two lines of the message, what failed and why, without hints on debugging the compiler."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) or type(error).__name__
 
 
 class _ProcessSetting:
-    """A setting of the whole process, ours while at least one context is open in any thread.
+    """Process-wide setting, in effect while at least one context is open in any thread.
 
     Args:
-        apply: makes the setting and returns what undoes it.
+        apply: applies the setting and returns a function to undo it.
     """
 
     def __init__(self, apply: Callable[[], Callable[[], None]]) -> None:
@@ -179,7 +179,7 @@ class _ProcessSetting:
         self._lock = threading.Lock()
         self._depth = 0
         self._restore: Callable[[], None] = lambda: None
-        if hasattr(os, "register_at_fork"):  # a thread that the child does not have may hold the lock
+        if hasattr(os, "register_at_fork"):  # a thread that is missing in the child may hold the lock
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
@@ -206,9 +206,9 @@ class _ProcessSetting:
 
 
 def _set_exact_matmul() -> Callable[[], None]:
-    """Make float32 products exact and return what undoes it.
+    """Make float32 products exact and return a function to undo it.
 
-    torch >= 2.9 has a second, finer interface, ``fp32_precision``; a user of that one makes the older getter raise.
+    torch >= 2.9 has a second, finer interface, ``fp32_precision``; if it was used, the older getter raises.
     """
     try:
         precision = torch.get_float32_matmul_precision()
@@ -229,7 +229,7 @@ def _set_exact_matmul() -> Callable[[], None]:
 
 
 def _set_default_dtype() -> Callable[[], None]:
-    """Make float32 the default and return what undoes it."""
+    """Make float32 the default and return a function to undo it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     return partial(torch.set_default_dtype, before)
@@ -240,27 +240,26 @@ _DEFAULT_DTYPE = _ProcessSetting(_set_default_dtype)
 
 
 def exact_matmul() -> AbstractContextManager[None]:
-    """Float32 matrix products in full float32 inside the context: no TF32 on CUDA, no bfloat16 in oneDNN.
+    """Context with float32 matrix products in full precision: no TF32 on CUDA, no bfloat16 in oneDNN.
 
-    The setting belongs to the process: the first context to open in any thread changes it, the last to close puts it
-    back.
+    The setting is process-wide: the first context to open in any thread changes it, the last to close restores it.
     """
     return _PRECISION()
 
 
 @contextmanager
 def own_torch_state(*, grad: bool | None = True) -> Iterator[None]:
-    """torch as the package expects it, whatever its caller has set; a context, and a decorator of what is called first.
+    """Context and decorator with the torch settings that the package requires, independent of the caller's.
 
-    Inside there is neither `torch.inference_mode` nor `torch.autocast`, gradients are recorded or not as `grad` says,
-    and new tensors are float32 on the CPU where nothing else is said. A process that was forked from one that had
-    imported the package has one thread: those of OpenMP do not survive a fork, and work given to them never ends.
+    `torch.inference_mode` and `torch.autocast` are off, gradients are recorded according to `grad`, and new tensors are
+    float32 on the CPU by default. A process that was forked after importing the package uses one thread: OpenMP threads
+    do not survive a fork, and work submitted to them would hang.
 
-    All is put back at the end. The default dtype and the number of threads belong to the process, and are touched only
-    where they are others.
+    All settings are restored at the end. The process-wide default dtype and number of threads are only set if they
+    differ.
 
     Args:
-        grad: whether autograd records; None for what the caller has set, not inside `torch.inference_mode`.
+        grad: whether autograd records; None for the caller's setting, except in `torch.inference_mode`.
     """
     with ExitStack() as stack:
         probe = torch.empty(0)
@@ -274,7 +273,7 @@ def own_torch_state(*, grad: bool | None = True) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 torch.set_autocast_enabled(kind, False)
                 stack.callback(torch.set_autocast_enabled, kind, True)
-        if probe.dtype != torch.float32 or _DEFAULT_DTYPE.is_open:  # else another thread would put it back meanwhile
+        if probe.dtype != torch.float32 or _DEFAULT_DTYPE.is_open:  # else another thread could restore it
             stack.enter_context(_DEFAULT_DTYPE())
         if probe.device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
@@ -297,9 +296,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def threads_for(n_atoms: int) -> AbstractContextManager[None]:
-    """One thread inside the context for so few atoms that more do not pay, torch's own number for more.
+    """Context with one thread for up to `FEW_ATOMS` atoms, and torch's own number for more.
 
-    The number belongs to the process: other threads that begin meanwhile get it too. A compiler's kernels are made for
-    the number of threads at their first call, and made anew for another.
+    The number is process-wide and also affects other threads that start meanwhile. Compiled kernels are specialized for
+    the number of threads at their first call, and compiled again for another one.
     """
     return nullcontext() if n_atoms > FEW_ATOMS else _one_thread()

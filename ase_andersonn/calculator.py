@@ -1,4 +1,4 @@
-"""The ASE calculator."""
+"""ASE calculator of deep equilibrium interatomic potentials."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -32,49 +32,47 @@ from .structures.metadata import check_metadata
 from .thread_lock import ThreadLock
 
 NO_STRUCTURE = (
-    "no structure was given, and none was calculated before: give one, as calc.get_potential_energy(atoms), or set "
-    "atoms.calc = calc and ask the atoms."
+    "no structure was given, and none was calculated before: pass one, as in calc.get_potential_energy(atoms), or "
+    "set atoms.calc = calc and call the methods of atoms."
 )
-MANY_MOVES = ("independent_sets", "trial_energy_changes", "commit_each")
-"""Methods of evaluators that judge many Monte Carlo moves at once; the calculator hands them on."""
+MANY_MOVES_METHODS = ("independent_sets", "trial_energy_changes", "commit_each")
+"""Methods of evaluators for many Monte Carlo moves at once, which the calculator forwards."""
 
 
 class AndersoNN(Calculator):
-    """Energies, forces and stresses of an equilibrium potential.
+    """ASE calculator: energies, forces and stresses of a deep equilibrium (DEQ) interatomic potential.
 
     Args:
-        model: a packaged model's name, the path of a model file, a model, or None for the packaged default. The path of
-            a folder of models, or a sequence of models, is a committee: their mean is the result, and their spread is
-            in `diagnostics`, `energy_std` in eV/atom and `forces_std` [n_atoms] in eV/Å.
+        model: a packaged model's name, the path of a model file, a model, or None for the packaged default. A folder or
+            a sequence of models is a committee: results are means over its models, and standard deviations are in
+            `diagnostics`, `energy_std` in eV/atom and `forces_std` [n_atoms] in eV/Å.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, `"cuda:0"`.
         dtype: `"float32"` or `"float64"`.
-        tol: energy tolerance, eV/atom. Features and adjoint are solved to relative residuals of `√tol`, and further
-            while the estimated error of the energy is larger.
-        warm_start: whether a call may start from the solutions of the calls before it, as MD and relaxations want.
-            Results then depend on the history within the tolerance; without, they are repeatable bit for bit on one
-            machine (with `"auto"`, up to where it compiles). A call starts cold where the geometries before do not
-            predict its own to `tol^(1/3)`, 1 % at the default, as where atoms as light as hydrogen move far in a step.
-            Structures of up to 256 atoms take a fixed number of applications instead wherever that reaches `tol`, which
-            costs less.
-        skin: Å by which the neighbour list is larger than the cutoff, so that it can be kept while atoms move; without
-            warm starts a new list is made at every call.
-        compile: `"native"` runs the largest part of the network in C++, built once a machine in some seconds; `True`
-            compiles with torch; `False` does neither; `"auto"` uses the C++ part where it is built, has it built in the
-            background once a calculator has worked for a second, and compiles with torch what has no C++ part once that
-            pays.
-        tiles: None evaluates structures as a whole; `"on"` as a sum over tiles, whose memory is bounded and in which a
-            change costs what it touches; `"auto"` by tiles where the whole would not fit in memory; `Tiles(...)` sets
-            focus and context. Tiles give no extrapolation score and no warnings of distances.
+        tol: energy tolerance, eV/atom. Features and adjoint are solved to relative residuals of `√tol`, or smaller ones
+            until the estimated energy error is below `tol`.
+        warm_start: whether a solve starts from the solutions of previous calls, as is useful for MD and relaxations.
+            Results then depend on the history within the tolerance; without warm starts they are reproducible bit for
+            bit on one machine (with `compile="auto"`, until it compiles). A solve starts cold if previous geometries do
+            not predict the new one to `tol^(1/3)`, 1 % by default, for instance if hydrogen atoms move far in a step.
+            Structures of up to 256 atoms use a fixed number of Picard iterations instead, if this reaches `tol`; for
+            small systems it is faster than a warm start.
+        skin: Å by which the neighbour list exceeds the cutoff, so that it can be reused while atoms move; without warm
+            starts it is rebuilt in every call.
+        compile: `"native"` evaluates most of the network by C++ kernels, built once per machine in a few seconds;
+            `True` compiles with torch; `False` does neither; `"auto"` uses the C++ kernels if they are built, builds
+            them in the background after one second of calculations, and compiles the rest with torch after long use.
+        tiles: None for direct evaluation; `"on"` for a sum over tiles, with bounded memory and incremental updates for
+            local changes; `"auto"` for tiles only if a direct evaluation would not fit in memory; `Tiles(...)` sets
+            focus and context. There are no extrapolation scores and no warnings of short distances with tiles.
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: for a damaged model file, members of a committee that know different elements, and arguments without
-            a meaning.
-        RuntimeError: for `compile=True` where there is no compiler.
+        ValueError: for a damaged model file, committee members with different elements, and invalid arguments.
+        RuntimeError: for `compile=True` without a compiler.
 
-    `diagnostics` holds what a calculation cost; see the evaluators, `engine.evaluator.DirectEvaluator` for one. Threads
-    that share a calculator wait for each other, and each change of structures is a new calculation: better give each
-    thread, and each Monte Carlo simulation, a calculator of its own.
+    `diagnostics` has the cost and convergence of the last calculation; see the evaluators, such as
+    `engine.evaluator.DirectEvaluator`. Threads that share a calculator are serialized, and alternate structures are
+    calculated anew: use a separate calculator for each thread and each Monte Carlo simulation.
     """
 
     name = "andersonn"
@@ -114,9 +112,9 @@ class AndersoNN(Calculator):
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
         self.model = own_copy(potential_from(model), settings)
         self.evaluator = evaluator_for(self.model, settings, tiles)
-        for name in MANY_MOVES:
+        for name in MANY_MOVES_METHODS:
             if hasattr(self.evaluator, name):
-                setattr(self, name, partial(self._handed_on, name))
+                setattr(self, name, partial(self._forwarded, name))
         if self.model.reads_magmoms:
             self.ignored_changes = self.ignored_changes - {"initial_magmoms"}
         self._impossible = False
@@ -131,7 +129,7 @@ class AndersoNN(Calculator):
 
     @property
     def diagnostics(self) -> dict[str, Any]:
-        """What the last calculation cost."""
+        """Cost and convergence of the last calculation."""
         found = self.evaluator.diagnostics
         return found if found.keys().isdisjoint(DIAGNOSTICS.values()) else RenamedKeys(found, DIAGNOSTICS)
 
@@ -139,20 +137,20 @@ class AndersoNN(Calculator):
         """See `ase.calculators.calculator.Calculator.get_property`.
 
         Raises:
-            ValueError, TypeError: also where there is no structure, or what is given is none; see `calculate`.
+            ValueError, TypeError: also without a structure, or for an invalid one; see `calculate`.
         """
         if atoms is None and self.atoms is None and allow_calculation and name in self.implemented_properties:
             raise ValueError(NO_STRUCTURE)
-        with self._turn:  # no other thread's calculation comes between this one and its results
+        with self._turn:  # no calculation of another thread between this one and its results
             return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last calculation; see `ase.calculators.calculator.Calculator.check_state`.
+        """Changes since the last calculation; see `ase.calculators.calculator.Calculator.check_state`.
 
-        What changes no result, and so starts no calculation, is told of here.
+        Warns of charges and spins, whose changes have no effect and start no calculation.
         """
         check_arrays(atoms)
-        if (atoms.info or not self.ignored_changes.isdisjoint(atoms.arrays)) and self._knows(atoms):
+        if (atoms.info or not self.ignored_changes.isdisjoint(atoms.arrays)) and self._supports(atoms):
             self._warn_once(check_metadata(atoms, reads_magmoms=self.model.reads_magmoms).ignored())
         found: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
         return found
@@ -167,9 +165,9 @@ class AndersoNN(Calculator):
         """See `ase.calculators.calculator.Calculator.calculate`.
 
         Raises:
-            TypeError: for what is not `Atoms`, and for arrays that hold no numbers.
-            ValueError: for structures without a meaning (none, empty, NaN, disordered, arrays of unequal length, two
-                atoms on one site) and unknown elements.
+            TypeError: if the argument is not `Atoms`, or its arrays are not numeric.
+            ValueError: for invalid structures (none, empty, NaN, disordered, arrays of unequal length, two atoms on one
+                site) and unknown elements.
             PropertyNotImplementedError: for the stress of a structure that is not periodic in three directions.
             ConvergenceError: if a fixed point is not reached.
         """
@@ -190,7 +188,7 @@ class AndersoNN(Calculator):
             raise PropertyNotImplementedError(
                 f"stress needs a cell that is periodic in three directions; pbc is {structure.pbc.tolist()}."
             )
-        self._warn_of_the_unseen(structure if atoms is None else atoms)  # a copy has no attributes of pymatgen
+        self._warn_of_unsupported(structure if atoms is None else atoms)  # a copy has no attributes of pymatgen
         derivatives = any(name not in ("energy", "free_energy", "energies") for name in properties)
         with threads_for(len(structure)):
             self.results = self.evaluator.calculate(
@@ -201,37 +199,37 @@ class AndersoNN(Calculator):
     def evaluate(
         self, structures: Iterable[Any], *, forces: bool = True, stress: bool = False, batch_atoms: int = 2000
     ) -> list[dict[str, Any]]:
-        """Results of many structures, evaluated in batches; each as if it were alone, within the tolerance.
+        """Results of many structures, evaluated in batches; equal to separate results within the tolerance.
 
         Args:
             structures: `Atoms`, pymatgen structures or molecules, phonopy atoms.
-            forces: whether forces are wanted.
-            stress: whether stress is wanted; structures that are not periodic in three directions have none.
-            batch_atoms: atoms evaluated at once, about.
+            forces: whether to compute forces.
+            stress: whether to compute stress, for structures that are periodic in three directions.
+            batch_atoms: approximate number of atoms evaluated at once.
 
         Returns:
-            for each structure a dictionary as the calculator's `results`.
+            a dictionary as the calculator's `results` for each structure.
         """
         _check_several(structures)
         if not (_is_number(batch_atoms) and batch_atoms >= 1):
             raise ValueError(f"batch_atoms is {batch_atoms!r}; it has to be a finite number, at least 1.")
         frames = _frames(structures)
         for frame in frames:
-            self._warn_of_the_unseen(frame, name_of(frame) if len(frames) > 1 else "")
+            self._warn_of_unsupported(frame, name_of(frame) if len(frames) > 1 else "")
         sizes = [len(frame) for frame in frames]
         with self._turn, threads_for(max([min(sum(sizes), batch_atoms), *sizes])):
             return self.evaluator.calculate_many(frames, forces=forces, stress=stress, batch_atoms=batch_atoms)
 
     @own_torch_state()
     def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
-        """Energy of a trial structure of a Monte Carlo move; `commit` says what became of it.
+        """Energy of a trial structure of a Monte Carlo move, to be accepted or rejected by `commit`.
 
         Args:
-            atoms: the structure, which differs from the settled one only in the atoms `changed`.
-            touched: indices of these atoms.
+            atoms: the structure, which differs from the committed one only in the atoms `changed`.
+            changed: indices of these atoms.
 
         Returns:
-            energy, eV; infinite where two atoms stand on one site or the energy overflows.
+            energy, eV; infinite if two atoms are on one site or the energy overflows.
         """
         check_arrays(atoms)
         with self._turn, threads_for(len(atoms)):
@@ -246,42 +244,42 @@ class AndersoNN(Calculator):
 
     @own_torch_state()
     def commit(self, accepted: bool) -> None:
-        """Keep the proposed structure, or go back to the settled one at no cost."""
+        """Accept the trial structure, or return to the committed one without further evaluation."""
         with self._turn:
             if not self._impossible:
                 self.evaluator.commit(accepted)
 
     @own_torch_state()
-    def _handed_on(self, name: str, *args: Any) -> Any:
-        """What a method of the evaluator returns."""
+    def _forwarded(self, name: str, *args: Any) -> Any:
+        """Call a method of the evaluator."""
         with self._turn:
             return getattr(self.evaluator, name)(*args)
 
     def set(self, **kwargs: Any) -> Any:
-        """Settings are given when a calculator is made, and do not change.
+        """Settings are fixed when a calculator is created.
 
         Raises:
-            ValueError: if it is asked to change one.
+            ValueError: if a setting would be changed.
         """
-        if self.parameters and kwargs:  # ASE's constructor sets them when there are none yet
-            raise ValueError(f"{', '.join(kwargs)} cannot be changed here; make a new AndersoNN with these arguments.")
+        if self.parameters and kwargs:  # ASE's constructor sets them initially
+            raise ValueError(f"{', '.join(kwargs)} cannot be changed; create a new AndersoNN with these arguments.")
         return super().set(**kwargs)  # type: ignore[no-untyped-call]
 
     def reset(self) -> None:
-        """Forget results and history."""
+        """Discard results and history."""
         with self._turn:
             super().reset()  # type: ignore[no-untyped-call]
             self.evaluator.reset()
 
-    def _warn_of_the_unseen(self, atoms: Atoms, name: str = "") -> None:
-        """Say once what the training data had nothing of; by name of a structure that has one, or is one of several."""
-        if self._knows(atoms):
+    def _warn_of_unsupported(self, atoms: Atoms, name: str = "") -> None:
+        """Warn once of charges, spins and elements outside the training data, with a structure's name if it has one."""
+        if self._supports(atoms):
             state = check_metadata(atoms, reads_magmoms=self.model.reads_magmoms)
             texts = (*domain_warnings(self.model.card, atoms, self._told_pairs), *state.ignored())
             self._warn_once(texts, str(atoms.info.get("name") or name))
 
-    def _knows(self, atoms: Atoms) -> bool:
-        """Whether there are atoms, all of elements of the model; where not, an error will say so."""
+    def _supports(self, atoms: Atoms) -> bool:
+        """Whether there are atoms, all of elements of the model; otherwise the calculation raises an error."""
         return bool(len(atoms)) and set(atoms.numbers.tolist()) <= set(self.model.elements)
 
     def _warn_once(self, texts: Iterable[str], name: str = "") -> None:
@@ -292,14 +290,14 @@ class AndersoNN(Calculator):
 
 
 def _check_several(structures: Any) -> None:
-    """Raise TypeError for one structure, a file's name and whatever else is no list of structures."""
+    """Raise TypeError for a single structure, a file name, and anything else that is not a list of structures."""
     if isinstance(structures, str | bytes | PathLike):
         raise TypeError(f"evaluate() takes a list of structures; read those of {structures!r} with ase.io.read first.")
     try:
         to_atoms(structures)
     except TypeError:
         one = False
-    except ValueError:  # one of pymatgen's that is not ordered
+    except ValueError:  # a disordered one of pymatgen
         one = True
     else:
         one = True
@@ -310,7 +308,7 @@ def _check_several(structures: Any) -> None:
 
 
 def _frames(structures: Iterable[Any]) -> list[Atoms]:
-    """The structures as ase.Atoms; an error says which of them it is about."""
+    """Convert structures to ase.Atoms; errors have the index of the structure."""
     frames = []
     for index, structure in enumerate(structures):
         try:
@@ -325,7 +323,7 @@ def _frames(structures: Iterable[Any]) -> list[Atoms]:
 def _is_number(value: Any) -> bool:
     try:
         return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
+    except OverflowError:  # an integer too large for a float
         return False
 
 

@@ -1,6 +1,6 @@
-"""SHA-256 checksums within the files that work is resumed from, so that a flipped bit anywhere is found on reading.
+"""SHA-256 checksums within restart files, so that any flipped bit is detected on reading.
 
-The checksum is of all bytes of the file but its own 64 digits, in whose place zeros are counted.
+The checksum covers all bytes of the file, with its own 64 digits replaced by zeros.
 """
 
 import hashlib
@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 from .atomic_write import atomic_file
 
 BLANK = "0" * 64
-"""Stands for the checksum until the rest is written."""
+"""Placeholder of the checksum until the rest is written."""
 MARK = b"ase-andersonn-sha256:"
-"""Begins the comment of an npz file, which ends with the checksum."""
+"""Start of the comment of an npz file, which ends with the checksum."""
 COMMENT = len(MARK) + len(BLANK)
 BLOCK = 1 << 20
 
 
 def fill_in(file: IO[bytes], place: int) -> None:
-    """Write the checksum over the blank at `place` (bytes) of a file open for reading and writing."""
+    """Write the checksum over the placeholder at `place` (bytes) of a file open for reading and writing."""
     found = _checksum(file, place)
     file.seek(place)
     file.write(found)
 
 
 def verify(file: IO[bytes], place: int) -> None:
-    """Raise ValueError where the checksum at `place` (bytes) is not that of the file."""
+    """Raise ValueError if the checksum at `place` (bytes) is not that of the file."""
     found = _checksum(file, place)
     file.seek(place)
     if file.read(len(BLANK)) != found:
-        raise ValueError("it is damaged: its content does not fit its checksum")
+        raise ValueError("it is damaged: its content does not match its checksum")
 
 
 def check_is_file(path: Path) -> None:
-    """Raise ValueError for a folder, a device, and a file without content."""
+    """Raise ValueError for a folder, a device, and an empty file."""
     if path.exists() and not path.is_file():
         raise ValueError("it is a folder" if path.is_dir() else "it is no regular file")
     if path.stat().st_size == 0:
@@ -46,7 +46,7 @@ def check_is_file(path: Path) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Replace a file by NumPy's npz with a checksum, or leave it as it is."""
+    """Write an npz file with a checksum atomically."""
     with atomic_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the last for allow_pickle
         file.seek(-2, 2)  # an archive ends with the length of its comment, and the comment
@@ -55,10 +55,10 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
-    """The arrays of an npz file, and whether it has a checksum; nothing is unpickled.
+    """Read the arrays of an npz file, and whether it has a checksum; nothing is unpickled.
 
     Raises:
-        ValueError: for anything else, and for a file that is damaged.
+        ValueError: for other files, and for a damaged file.
     """
     try:
         check_is_file(path)
@@ -73,12 +73,12 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
                 raise ValueError("it is no npz file")
             file.seek(0)
             return dict(np.load(file, allow_pickle=False)), has_checksum
-    except Exception as error:  # what zipfile, zlib and NumPy raise for damaged files is not a closed list
+    except Exception as error:  # zipfile, zlib and NumPy raise many types of exceptions for damaged files
         raise ValueError(_text(error)) from error
 
 
 def _text(error: Exception) -> str:
-    """The error without its own punctuation; that of the system without number and file."""
+    """Message of an exception without final punctuation; of an OSError without number and file."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.rstrip(".") or type(error).__name__
 

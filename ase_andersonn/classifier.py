@@ -1,4 +1,4 @@
-"""Labels of structures: metal, semiconductor or insulator; weakly or strongly polar; small or large pores."""
+"""Classification of structures: metal, semiconductor or insulator; weakly or strongly polar; small or large pores."""
 
 import copy
 import math
@@ -25,56 +25,68 @@ from .structures.reading import structure_from
 
 UNCERTAIN = "uncertain"
 BLOCK_ATOMS = 2000
-"""Atoms evaluated at once with `batch_size="auto"`."""
+"""Number of atoms evaluated at once with `batch_size="auto"`."""
 READ_AHEAD = 512
-"""Structures that are prepared before they are evaluated in blocks of similar size."""
+"""Number of structures that are preprocessed before their evaluation in batches of similar size."""
 
 ModelSource = str | Path | ClassifierModel
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one structure.
+    """Predicted label of one structure.
 
     Attributes:
-        name: the most probable label, or "uncertain" where its probability is below the chosen confidence.
-        probabilities: of every label.
+        name: the most probable label, or "uncertain" if its probability is below the required confidence.
+        probabilities: calibrated probability of every label.
         best: the most probable label.
         confidence: its probability.
-        novelty: how unlike the training structures it is; one in a hundred of the kind seen in training is above 1.
-        spread: largest standard deviation of a probability among the members of an ensemble; 0 for one model.
+        out_of_distribution: distance to the training data; above 1 for one in a hundred validation structures.
+        std: largest standard deviation of a probability over the members of an ensemble; 0 for one model.
     """
 
     name: str
     probabilities: dict[str, float]
     best: str
     confidence: float
-    novelty: float
-    spread: float = 0.0
+    out_of_distribution: float
+    std: float = 0.0
 
     @property
     def unusual(self) -> bool:
-        """Whether the structure is unlike the training structures, so that the probabilities are a guess."""
-        return self.novelty > 1.0
+        """Whether the structure is out of distribution, so that the probabilities are unreliable."""
+        return self.out_of_distribution > 1.0
+
+    @property
+    def novelty(self) -> float:
+        """Former name of `out_of_distribution`."""
+        warn_renamed("Prediction.novelty", "out_of_distribution")
+        return self.out_of_distribution
+
+    @property
+    def spread(self) -> float:
+        """Former name of `std`."""
+        warn_renamed("Prediction.spread", "std")
+        return self.std
 
 
 class StructureClassifier:
-    """Labels of structures with an equilibrium classifier, or with the mean of several.
+    """Classifier of structures with a deep equilibrium model, or with an ensemble of models.
 
     Args:
         model: a packaged classifier's name, the path of a model file or of a folder of them (an ensemble), a model, a
             sequence of these, or None for the packaged classifier of `labels`.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, `"cuda:0"`.
-        labels: name of a label set, or the set; that of the model where not given. It chooses the packaged classifier,
-            and is held against the model's.
-        confidence: below this probability of the best label the answer is "uncertain".
+        labels: a label set or its name; by default that of the model. It selects the packaged classifier, and has to
+            agree with that of a given model.
+        confidence: least probability of the best label, below which the label is "uncertain".
         dtype: `"float32"` or `"float64"`.
-        compile: `True`, `False` or `"auto"`; pays for thousands of structures.
+        compile: `True`, `False` or `"auto"`; worthwhile for thousands of structures.
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: for a damaged file, members that do not share one label set, labels that the model does not have,
-            or a confidence outside 0 to 1.
+        ValueError: for a damaged file, members with different label sets, labels other than the model's, or a
+            confidence outside 0 to 1.
     """
 
     @own_torch_state()
@@ -96,18 +108,18 @@ class StructureClassifier:
         self.labels = _shared_labels(self.models, wanted)
         self._warned: set[str] = set()
         for member in self.models:
-            member.accelerate(compile)
+            member.compile_functions(compile)
 
     def predict(self, structure: Any) -> Prediction:
-        """The label of one structure.
+        """Predict the label of one structure.
 
         Args:
             structure: `Atoms`, pymatgen Structure or Molecule, a path (CIF, POSCAR, XYZ, SDF, ...), or a SMILES where
                 RDKit is installed.
 
         Raises:
-            ValueError: for a structure without a meaning: empty, not finite, disordered, of unknown elements.
-            FileNotFoundError, TypeError: for what is no structure.
+            ValueError: for an invalid structure: empty, not finite, disordered, of unknown elements.
+            FileNotFoundError, TypeError: if the argument is not a structure.
         """
         if isinstance(structure, list | tuple):
             raise TypeError(f"predict takes one structure and was given {len(structure)}; predict_many takes several.")
@@ -124,12 +136,12 @@ class StructureClassifier:
         batch_size: int | Literal["auto"] = "auto",
         progress_bar: bool | None = None,
     ) -> list[Prediction | Exception]:
-        """The label of each structure, or the error that it has instead; one bad structure stops nothing.
+        """Predict the label of each structure; an invalid structure gives an error in its place.
 
         Args:
-            structures: as in `predict`; may be a generator, of which a few hundred are held at once.
-            batch_size: structures evaluated at once; `"auto"` goes by their number of atoms.
-            progress_bar: whether to show one; where not given, only on a terminal.
+            structures: as in `predict`; may be a generator, of which a few hundred are kept in memory at a time.
+            batch_size: number of structures evaluated at once; `"auto"` limits their number of atoms.
+            progress_bar: whether to show one; by default only on a terminal.
 
         Raises:
             ValueError: for a batch size below 1.
@@ -143,7 +155,7 @@ class StructureClassifier:
             for index, structure in enumerate(structures):
                 try:
                     waiting[index] = self._samples(structure_from(structure))
-                except Exception as error:  # whatever is wrong with one structure
+                except Exception as error:  # any error of one structure
                     answers[index] = error if isinstance(error, ValueError | TypeError | OSError) else _named(error)
                     bar.update()
                 if len(waiting) >= READ_AHEAD:
@@ -153,9 +165,9 @@ class StructureClassifier:
         return [answers[index] for index in range(len(answers))]
 
     def _samples(self, atoms: Atoms) -> list[Any]:
-        """The structure as each member wants it; members of one config share what they want.
+        """Preprocessed structure for each member; members with equal configs share it.
 
-        Warns once of charges and spins, which no member reads.
+        Warns once of charges and spins, which no member uses.
         """
         for text in check_metadata(atoms).ignored():
             if text not in self._warned:
@@ -170,7 +182,7 @@ class StructureClassifier:
     def _answers(
         self, waiting: dict[int, list[Any]], batch_size: int | Literal["auto"], bar: "tqdm[Any]"
     ) -> dict[int, Prediction | Exception]:
-        """Labels of prepared structures, by their indices."""
+        """Predictions for preprocessed structures, by index."""
         found: dict[int, Prediction | Exception] = {}
         for block in self._blocks(waiting, batch_size):
             found |= self._block_answers(block, waiting)
@@ -178,7 +190,7 @@ class StructureClassifier:
         return found
 
     def _block_answers(self, block: list[int], waiting: dict[int, list[Any]]) -> dict[int, Prediction | Exception]:
-        """Where a block fails as a whole, as for want of memory, its structures are tried one by one."""
+        """Predictions for a block; if it fails, for lack of memory, its structures are evaluated one by one."""
         try:
             return dict(zip(block, self._evaluate([waiting[index] for index in block]), strict=True))
         except (RuntimeError, MemoryError) as error:
@@ -190,7 +202,7 @@ class StructureClassifier:
         return found
 
     def _blocks(self, waiting: dict[int, list[Any]], batch_size: int | Literal["auto"]) -> list[list[int]]:
-        """Indices in blocks of similar width."""
+        """Indices grouped into blocks of similar width."""
         keys, sizes = list(waiting), [self.models[0].size(samples[0]) for samples in waiting.values()]
         order = sorted(range(len(keys)), key=lambda k: (sizes[k][1], keys[k]))
         n_atoms = [rows for rows, _ in sizes]
@@ -206,38 +218,38 @@ class StructureClassifier:
             members = [_member_answer(m, [s[k] for s in samples]) for k, m in enumerate(self.models)]
         probabilities = torch.stack([p for p, _, _ in members])
         mean = probabilities.mean(0)
-        spread = probabilities.std(0, correction=0).amax(1)
-        novelty = torch.stack([n for _, n, _ in members]).mean(0)
-        reached = torch.stack([c for _, _, c in members]).all(0)
-        rows = zip(mean, novelty.tolist(), spread.tolist(), reached.tolist(), strict=True)
+        std = probabilities.std(0, correction=0).amax(1)
+        score = torch.stack([n for _, n, _ in members]).mean(0)
+        converged = torch.stack([c for _, _, c in members]).all(0)
+        rows = zip(mean, score.tolist(), std.tolist(), converged.tolist(), strict=True)
         return [self._label(*row) for row in rows]
 
-    def _label(self, probabilities: Tensor, novelty: float, spread: float, reached: bool) -> Prediction | Exception:
-        if not reached:
+    def _label(self, probabilities: Tensor, score: float, std: float, converged: bool) -> Prediction | Exception:
+        if not converged:
             return ConvergenceError(
-                "the equilibrium of the features was not reached; the model's config may ask for a tolerance that its "
-                "precision does not allow, or for too few steps."
+                "the fixed-point solve of the features did not converge; the tolerance in the model's config may be "
+                "too small for the precision, or max_steps too small."
             )
         if not bool(probabilities.isfinite().all()):
-            return ValueError("the probabilities are not finite; the structure is beyond what the model can take.")
+            return ValueError("the probabilities are not finite; the structure is outside the model's domain.")
         values = probabilities.tolist()
         k = max(range(len(values)), key=values.__getitem__)
         best = self.labels.labels[k]
         name = best if values[k] >= self.confidence else UNCERTAIN
-        return Prediction(name, dict(zip(self.labels.labels, values, strict=True)), best, values[k], novelty, spread)
+        return Prediction(name, dict(zip(self.labels.labels, values, strict=True)), best, values[k], score, std)
 
 
 def _member_answer(model: ClassifierModel, samples: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Calibrated probabilities [n, n_classes] and novelty [n], in float64, and convergence [n], on the CPU."""
+    """Calibrated probabilities [n, n_classes], out-of-distribution scores [n] and convergence [n], on the CPU."""
     features = model.embed(model.collate(samples))
     probabilities = (model.head(features).double() / model.temperature.double()).softmax(-1)
     found = model.statistics
     converged = torch.ones(len(features), dtype=torch.bool) if found is None else found.converged.cpu()
-    return probabilities.cpu(), model.novelty(features).double().cpu(), converged
+    return probabilities.cpu(), model.out_of_distribution(features).double().cpu(), converged
 
 
 def _named(error: Exception) -> ValueError:
-    """An error that was not expected of a structure, with its kind, without which its text says little."""
+    """Unexpected error for a structure, with its type in the message."""
     wrapped = ValueError(f"the structure cannot be used: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
@@ -266,7 +278,7 @@ def _shared_labels(models: Sequence[ClassifierModel], wanted: LabelSet | None) -
 
 
 def _placed(model: ClassifierModel, device: str, dtype: str) -> ClassifierModel:
-    """A copy, so that the caller's stays as it is."""
+    """Copy of a model on a device and in a precision; the original is not changed."""
     return copy.deepcopy(model).to(resolve_device(device), resolve_dtype(dtype)).eval().requires_grad_(False)
 
 

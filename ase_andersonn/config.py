@@ -1,9 +1,8 @@
 """Config dataclasses <-> dict, JSON and YAML.
 
-A config is a plain dataclass; its fields, their types and defaults are the whole schema. Reading one checks every value
-against its type, and a key that is not a field is an error that names the nearest right one. Keys that had another name
-in an earlier version stand in the dataclass's `RENAMED`, and are read under either. Defining the dataclass is its
-registration: `subclass_named` finds it by name.
+A config is a plain dataclass; its fields with types and defaults are the schema. Reading checks every value against its
+type, and an unknown key is an error with the most similar valid key. Keys that were renamed are listed in the
+dataclass's `RENAMED`, and both names can be read. `subclass_named` finds a dataclass by name, without registration.
 """
 
 import codecs
@@ -34,40 +33,40 @@ CompileMode = Literal["auto", "native"] | bool
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The config as nested dicts, lists and scalars, as JSON holds them."""
+    """Config as nested dicts, lists and scalars of JSON."""
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 
 def from_dict(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
-    """The config that ``to_dict`` wrote.
+    """Config from a dict of ``to_dict``.
 
-    Raises ValueError for an unknown or missing key and TypeError for a value of the wrong type; both name the key, seen
-    from the config in which this one stands under the key ``where``.
+    Raises ValueError for an unknown or missing key and TypeError for a value of the wrong type; both name the key, with
+    the prefix ``where`` for a nested config.
     """
     return _read_dataclass(cls, data, where)
 
 
 def read_config(cls: type[C], path: str | Path) -> C:
-    """A config from a ``.json``, ``.yaml`` or ``.yml`` file. A key given twice is an error."""
+    """Config from a ``.json``, ``.yaml`` or ``.yml`` file. A duplicate key is an error."""
     path = Path(path)
     text = _read_text(path)
     try:
         data = _loads_json(text) if _suffix(path) == ".json" else _loads_yaml(text)
         return from_dict(cls, {} if data is None else data)
     except (ValueError, TypeError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError  # JSON's subclass cannot be made from a text
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # not JSON's subclass, which needs more
         raise kind(f"{path}: {error}") from error
 
 
 def _read_text(path: Path) -> str:
-    """The text of a config, in UTF-8, or with a byte order mark in UTF-16.
+    """Text of a config file in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises:
-        FileNotFoundError: without the file.
-        ValueError: if it is a folder, or no text.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is a folder, or not text.
     """
     if not path.exists():
-        raise FileNotFoundError(f"there is no config {path}, seen from {Path.cwd()}.")
+        raise FileNotFoundError(f"there is no config {path} (working directory {Path.cwd()}).")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the YAML or JSON file of a run.")
     data = path.read_bytes()
@@ -80,7 +79,7 @@ def _read_text(path: Path) -> str:
 
 
 def write_config(config: Config, path: str | Path) -> None:
-    """Replace a ``.json``, ``.yaml`` or ``.yml`` file by a config, or leave it as it is."""
+    """Write a config to a ``.json``, ``.yaml`` or ``.yml`` file atomically."""
     path, data = Path(path), to_dict(config)
     if _suffix(path) == ".json":
         text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -90,9 +89,9 @@ def write_config(config: Config, path: str | Path) -> None:
 
 
 def subclass_named(base: type[T], name: str) -> type[T]:
-    """The subclass of ``base`` (or ``base`` itself) with that name, among the classes whose modules are imported.
+    """Subclass of ``base`` (or ``base`` itself) with a name, among the classes of imported modules.
 
-    Abstract classes are none.
+    Abstract classes are not considered.
     """
     found = {cls.__name__: cls for cls in (base, *_subclasses(base)) if not isabstract(cls)}
     if name not in found:
@@ -116,7 +115,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-# Reading: one function a kind of type; `where` is the dotted key, for the error texts.
+# Reading: one function per kind of type; `where` is the dotted key for error messages.
 
 
 def _read_dataclass(cls: type[C], data: Any, where: str) -> C:
@@ -139,7 +138,7 @@ def _read_dataclass(cls: type[C], data: Any, where: str) -> C:
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as ``hint`` wants it: lists become tuples, ints become floats; nothing else is converted."""
+    """``value`` converted to the type ``hint``: only lists to tuples and ints to floats."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -179,7 +178,7 @@ def _read_union(hint: Any, args: tuple[Any, ...], value: Any, where: str) -> Any
             return _read(arg, value, where)
         except (TypeError, ValueError) as error:
             errors.append(error)
-    # With one alternative beside None, its own error says more than "expected A | None".
+    # With one alternative to None, its own error is more specific than "expected A | None".
     wanted = [error for arg, error in zip(args, errors[len(exact) :], strict=True) if arg is not types.NoneType]
     raise wanted[0] if len(wanted) == 1 else _wrong_type(value, hint, where)
 
@@ -233,7 +232,7 @@ def _unique_keys(pairs: list[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
     return data
 
 
-# YAML with the scalars of YAML 1.2, where PyYAML has those of 1.1: `1e-6` is a number (not a string), `No` is nobelium
+# YAML with the scalars of YAML 1.2 instead of PyYAML's 1.1: `1e-6` is a number (not a string), `No` is nobelium
 # (not false).
 _YAML_SCALARS = {
     ("tag:yaml.org,2002:bool", "tTfF"): r"^(?:true|True|TRUE|false|False|FALSE)$",
@@ -251,7 +250,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the strings that `_Loader` would take for something else."""
+    """Quotes exactly the strings that `_Loader` would not read as strings."""
 
 
 for _cls in (_Loader, _Dumper):

@@ -1,31 +1,31 @@
-"""Names of an earlier version, which go on working with a DeprecationWarning until the next one."""
+"""Deprecated names of version 0.1, which give a DeprecationWarning and will be removed in the next version."""
 
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 DIAGNOSTICS = {"energy_spread": "energy_std", "forces_spread": "forces_std", "stress_spread": "stress_std"}
-"""Keys of `AndersoNN.diagnostics`, and what they are now."""
+"""Former and current keys of `AndersoNN.diagnostics`."""
 CALCULATOR_METHODS = {
     "propose": "trial_energy",
     "settle": "commit",
     "propose_each": "trial_energy_changes",
     "settle_each": "commit_each",
 }
-"""Methods of calculators for Monte Carlo, see `mc.LocalEnergy` and `mc.ManyLocalEnergies`, and what they are now."""
+"""Former and current methods of `mc.LocalEnergy` and `mc.ManyLocalEnergies`."""
 
 
 def warn_renamed(old: str, new: str) -> None:
-    """A DeprecationWarning at the line that used the old name."""
+    """Give a DeprecationWarning at the line that uses the old name."""
     warnings.warn(f"{old} is called {new} now.", DeprecationWarning, stacklevel=3)
 
 
 class RenamedKeys(dict[str, Any]):
-    """A dictionary whose values can also be asked for by earlier keys.
+    """Dictionary that can also be read by former keys.
 
     Args:
-        data: its items.
-        names: earlier keys and the present ones.
+        data: items of the dictionary.
+        names: former and current keys.
     """
 
     def __init__(self, data: Mapping[str, Any], names: Mapping[str, str]) -> None:
@@ -40,7 +40,7 @@ class RenamedKeys(dict[str, Any]):
 
 
 def renamed_methods(calculator: Any, names: Mapping[str, str]) -> None:
-    """Give an object that has methods of earlier names those of the present ones."""
+    """Add methods of the current names to an object with methods of the former ones."""
     for old, new in names.items():
         if hasattr(calculator, old) and not hasattr(calculator, new):
             warn_renamed(f"{type(calculator).__name__}.{old}", new)

@@ -1,4 +1,4 @@
-"""Which evaluator applies which potential."""
+"""Choice of the evaluator of a potential."""
 
 import copy
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ TilesArgument = Literal["on", "auto"] | Tiles | None
 
 
 def potential_from(model: ModelSource | Sequence[ModelSource] | None) -> Potential:
-    """The potential that a calculator's argument `model` names; a sequence is a committee.
+    """Potential from the argument `model` of a calculator; a sequence is a committee.
 
     Raises:
-        TypeError: for what is no model, name, path, or sequence of these.
+        TypeError: if it is not a model, name, path, or sequence of these.
         FileNotFoundError, ValueError: see `load_model`.
     """
     if model is None or isinstance(model, str | Path):
@@ -38,7 +38,7 @@ def potential_from(model: ModelSource | Sequence[ModelSource] | None) -> Potenti
 
 
 def own_copy(model: Potential, settings: Settings) -> Potential:
-    """The potential on the settings' device and in their precision: itself where it fits, else a copy."""
+    """Potential on the settings' device and in their precision: the same object if it fits, otherwise a copy."""
     wanted = settings.device, settings.dtype
     fits = all((p.device, p.dtype) == wanted and not p.requires_grad for p in model.parameters())
     plain = not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
@@ -48,7 +48,7 @@ def own_copy(model: Potential, settings: Settings) -> Potential:
 
 
 def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = None) -> Evaluator:
-    """The evaluator of a potential whose weights are on the settings' device and in their precision.
+    """Create the evaluator of a potential, whose weights are on the settings' device and in their precision.
 
     Args:
         model: the potential.
@@ -56,8 +56,8 @@ def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = N
         tiles: see `AndersoNN`.
 
     Raises:
-        ValueError: for tiles without a meaning, and for tiles of a model that has its own.
-        TypeError: for a potential of a kind that no evaluator knows.
+        ValueError: for invalid tiles, and for tiles with a model that defines its own.
+        TypeError: for a kind of potential without an evaluator.
     """
     if isinstance(model, Committee):
         return CommitteeEvaluator([evaluator_for(member, settings, tiles) for member in model.members])  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a structure is sorted by: a quantity, its thresholds, and a name for each interval between them.
+"""Label sets of classifiers: a quantity, thresholds, and a label for each interval between them.
 
 label k:  t_(k-1) < value ≤ t_k,    t_(-1) = −∞,  t_K = ∞
 """
@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Names of the intervals of one quantity.
+    """Labels of the intervals of one quantity.
 
     Args:
-        name: of the set, as it is given on the command line.
-        labels: names of the intervals, from the lowest values up.
-        thresholds: upper ends of all intervals but the last, ascending; a value on a threshold belongs to the lower
+        name: name of the set, as on the command line.
+        labels: labels of the intervals, in ascending order of values.
+        thresholds: upper bounds of all intervals but the last, ascending; a value equal to a threshold has the lower
             label.
-        unit: of thresholds and values.
-        quantity: what is measured, in words.
-        minimum: values below have no meaning.
+        unit: unit of thresholds and values.
+        quantity: description of the quantity.
+        minimum: lowest valid value.
 
     Raises:
-        ValueError: for names or thresholds that make no set of labels.
+        ValueError: for invalid labels or thresholds.
     """
 
     name: str
@@ -68,11 +68,11 @@ class LabelSet:
             ValueError: for a name that is not in the set.
         """
         if label not in self.labels:
-            raise ValueError(f"{label!r} is no label of {self.name!r}; its labels are {', '.join(self.labels)}.")
+            raise ValueError(f"{label!r} is not a label of {self.name!r}; its labels are {', '.join(self.labels)}.")
         return self.labels.index(label)
 
     def at(self, *thresholds: float) -> "LabelSet":
-        """The same labels with the last thresholds moved: `ELECTRONIC.at(2.0)` calls gaps above 2 eV insulating."""
+        """Same labels with other last thresholds: `ELECTRONIC.at(2.0)` has insulators above a gap of 2 eV."""
         if not 0 < len(thresholds) <= len(self.thresholds):
             raise ValueError(
                 f"{len(thresholds)} thresholds were given; {self.name!r} has {len(self.thresholds)}: {self.thresholds}."
@@ -81,20 +81,20 @@ class LabelSet:
 
 
 ELECTRONIC = LabelSet("electronic", ("metal", "semiconductor", "insulator"), (0.0, 3.0), "eV", "band gap", 0.0)
-"""A metal has no gap, an insulator one above 3 eV; 2 and 4 eV are usual as well: `ELECTRONIC.at(2.0)`."""
+"""A metal has no gap, an insulator one above 3 eV; for 2 or 4 eV, which are also common, use `ELECTRONIC.at(2.0)`."""
 POLARITY = LabelSet("polarity", ("weakly polar", "strongly polar"), (2.5,), "D", "dipole moment", 0.0)
-"""Molecules by the length of their dipole moment."""
+"""Molecules by the norm of their dipole moment."""
 PORE_SIZE = LabelSet("pore-size", ("small pores", "large pores"), (5.76,), "Å", "largest cavity diameter", 0.0)
-"""Frameworks by the largest sphere that fits into them; the median of CoRE MOF 2019 divides them."""
+"""Frameworks by their largest included sphere; the threshold is the median of CoRE MOF 2019."""
 PORE_SIZE_3 = LabelSet(
     "pore-size-3", ("small pores", "medium pores", "large pores"), (5.0, 8.0), "Å", "largest cavity diameter", 0.0
 )
-"""The same in three classes."""
+"""Pore size in three classes."""
 LABEL_SETS = {labels.name: labels for labels in (ELECTRONIC, POLARITY, PORE_SIZE, PORE_SIZE_3)}
 
 
 def label_set(name: str, thresholds: Sequence[float] = ()) -> LabelSet:
-    """One of the package's label sets by its name, its last thresholds moved where some are given.
+    """Label set of the package by name, with other last thresholds if some are given.
 
     Raises:
         ValueError: for an unknown name.

@@ -1,4 +1,4 @@
-"""Locks: files that one process at a time may write."""
+"""Lock files for exclusive access of one process."""
 
 import errno
 import logging
@@ -16,34 +16,35 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 0.3
-"""Seconds for which a lock is asked for: its holder may be about to write its name, or to end."""
+ACQUIRE_SECONDS = 0.3
+"""Seconds of attempts to acquire a lock, as its holder may be about to write its name, or to exit."""
 HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _open_in_parent: set[int] = set()
 
 
 class InUseError(RuntimeError):
-    """Files that another process works with."""
+    """Files are in use by another process."""
 
 
 class Lock:
-    """A lock held within its context; contexts of the same object may be nested.
+    """Lock held within a context; contexts of the same object may be nested.
 
-    It is the operating system's (`flock`), on a file that names the holder and is removed at the end. It ends with the
-    process that holds it, however that ends: a file that `kill -9` left is taken over. Child processes do not inherit
-    it. Where the file system has no locks, a warning says so, and nothing is locked.
+    It uses `flock` on a file that names the holder and is removed at the end. It is released when the process that
+    holds it exits in any way: a file left by `kill -9` is taken over. Child processes do not inherit it. On a file
+    system without locks there is a warning, and nothing is locked.
 
     Args:
-        path: of the lock's file; its folder is made where there is none.
-        what: is locked, for the error's text.
-        remedy: what to do instead of waiting, for the same.
+        path: the lock file; its folder is created if necessary.
+        what: description of the locked object, for the error message.
+        remedy: advice for the error message.
 
     Raises:
-        InUseError: on entering, if another process, or another object in this one, holds it; the text names it.
-        NotADirectoryError: on entering, where the folder is a file.
-        PermissionError: on entering, where nothing may be written, as on a read-only file system, or where the lock is
-            another user's.
+        InUseError: on entering, if another process, or another object in this one, holds the lock; the message names
+            it.
+        NotADirectoryError: on entering, if the folder is a file.
+        PermissionError: on entering, if the lock file cannot be written, as on a read-only file system or for a lock of
+            another user.
     """
 
     def __init__(self, path: Path, what: str, remedy: str) -> None:
@@ -66,8 +67,8 @@ class Lock:
                 self._release()
 
     def check(self) -> None:
-        """Raise InUseError where another holds the lock."""
-        with suppress(PermissionError):  # a state may be looked at where nothing may be written
+        """Raise InUseError if another process or object holds the lock."""
+        with suppress(PermissionError):  # a state may be read without permission to write
             if self.path.exists() and not (self._depth and self._process == os.getpid()):
                 with self:
                     pass
@@ -80,7 +81,7 @@ class Lock:
             raise NotADirectoryError(f"{self.path.parent} is a file, and has to be a folder.") from error
         except OSError as error:
             raise self._explained(error) from error
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + ACQUIRE_SECONDS
         while True:
             try:
                 handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -100,7 +101,7 @@ class Lock:
             time.sleep(0.02)
 
     def _explained(self, error: OSError) -> OSError:
-        """The error of a lock that cannot be written, with whose it is and what to do."""
+        """Error for a lock that cannot be written, with its owner and a remedy."""
         if error.errno not in NOT_ALLOWED:
             return error
         text = f"{self.what} cannot be used, since its lock {self.path} cannot be written ({error.strerror})"
@@ -114,7 +115,7 @@ class Lock:
         return PermissionError(f"{text}. Where that process has ended, remove the file. {self.remedy}")
 
     def _locked(self, handle: int) -> bool:
-        """Whether the open file is this process's now, and still the one in the folder."""
+        """Acquire the open file; whether this succeeded and the file is still the one in the folder."""
         try:
             if fcntl is None:
                 raise OSError(errno.ENOSYS, "this operating system has no flock")
@@ -123,7 +124,7 @@ class Lock:
             if error.errno in HELD_BY_ANOTHER:
                 return False
             logger.warning(
-                "%s cannot be locked (%s): see to it that no other process uses it at the same time.",
+                "%s cannot be locked (%s): make sure that no other process uses it at the same time.",
                 self.what,
                 error.strerror,
             )
@@ -135,24 +136,24 @@ class Lock:
         return True
 
     def _is_ours(self, handle: int) -> bool:
-        """Whether the open file has not been removed meanwhile, as by the holder before."""
+        """Whether the open file has not been removed meanwhile, for instance by the previous holder."""
         try:
             return os.path.samestat(os.fstat(handle), os.stat(self.path))
         except FileNotFoundError:
             return False
 
     def _release(self) -> None:
-        with suppress(OSError):  # not even that it cannot be removed is a reason to fail: it is taken over then
+        with suppress(OSError):  # a file that cannot be removed is not an error, as it will be taken over
             if self._is_ours(self._handle):
                 self.path.unlink()
                 if self._made_folder:
-                    self.path.parent.rmdir()  # fails, as it should, where it holds anything
+                    self.path.parent.rmdir()  # fails, as intended, unless it is empty
         _open_in_parent.discard(self._handle)
         os.close(self._handle)
 
 
 def _leave_to_parent() -> None:
-    """In a forked process: a lock lasts as long as any process has its file open."""
+    """Close the locks in a forked process, as a lock lasts while any process has its file open."""
     for handle in _open_in_parent:
         os.close(handle)
     _open_in_parent.clear()

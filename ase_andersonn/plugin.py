@@ -1,8 +1,8 @@
-"""The ``ase.plugins`` entry point: makes AndersoNN known to ASE under the name ``andersonn``.
+"""``ase.plugins`` entry point: registers AndersoNN with ASE under the name ``andersonn``.
 
-ASE 3.29 looks for ``__ase_plugins__`` in the module that the entry point names. Its plugin system is experimental and
-lives in a private package, so its absence or a change of its interface leaves the set empty instead of breaking
-``ase info``. The calculator, and torch with it, is imported only when ASE asks the plugin for its class.
+ASE 3.29 reads ``__ase_plugins__`` from the module of the entry point. Its plugin system is experimental and in a
+private package, so without it, or after a change of its interface, the set is empty rather than breaking ``ase info``.
+The calculator, and torch with it, is imported only when ASE loads its class.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ NAME = "andersonn"
 
 
 def register() -> type["AndersoNN"]:
-    """The calculator's class, whose import makes ``get_calculator_class("andersonn")`` of ASE work."""
+    """Class of the calculator; its import registers it for ASE's ``get_calculator_class("andersonn")``."""
     from .calculator import AndersoNN
 
     return AndersoNN
@@ -30,8 +30,8 @@ def _ase_plugins() -> set[Any]:
 
 
 def __getattr__(name: str) -> object:
-    # ASE's plugin package loads this module while it is itself being imported. Importing it from here at the top would
-    # make ASE read an unfinished module, and pass it over, whenever this module comes first.
+    # ASE's plugin package loads this module while it is itself being imported. With an import at the top, ASE would
+    # find an unfinished module and skip it if this module is imported first.
     if name == "__ase_plugins__":
         return _ase_plugins()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ N_STEPS = 15 if QUICK else 800
 LOG_EVERY = 5 if QUICK else 100
 
 
-# %% One run: ASE's log on the screen, and what each step gave and cost in a table
+# %% One run: ASE's log on the screen, and results and cost of each step in a table
 def run(title: str, atoms: Atoms, dynamics: MolecularDynamics) -> dict[str, np.ndarray]:
     """Time [ps], total energy [eV/atom], temperature [K], cell applications and wall time [s] of every step."""
     rows: list[tuple[float, ...]] = []
@@ -48,7 +48,7 @@ def run(title: str, atoms: Atoms, dynamics: MolecularDynamics) -> dict[str, np.n
 
 
 # %% Silicon: a Langevin thermostat brings the crystal to 600 K
-# A run this short would not win back the time of compiling the model; for long ones leave `compile` out.
+# Compiling does not pay for a run this short; leave `compile` out for long runs.
 rng = np.random.default_rng(0)
 silicon = bulk("Si", "diamond", a=5.47, cubic=True) * (2, 2, 2)
 silicon.calc = AndersoNN(compile=False)
@@ -72,7 +72,7 @@ thermalize_momenta(copper, 2 * 600, rng=rng)
 Stationary(copper)
 runs["Cu NVE"] = run("Cu NVE", copper, VelocityVerlet(copper, TIMESTEP))
 
-# %% How well the energy is conserved, and what a step costs
+# %% Energy conservation, and the cost of a step
 # Fluctuations: standard deviations, of the total energy around its drift and, for scale, of the kinetic energy. Cell
 # applications: of the layer and its transpose, together; the first step starts cold, all others from those before.
 columns = ("drift", "fluctuation", "(kinetic)", "temperature", "applications", "time")
@@ -86,10 +86,10 @@ for name, table in runs.items():
     fluctuation = np.std(table["energy"] - line(table["time"]))
     conserved = (f"{1e3 * line[1]:+.3f}", f"{1e3 * fluctuation:.3f}") if "NVE" in name else ("thermostat", "")
     kinetic = 1.5 * units.kB * table["temperature"].std()
-    settled = table["temperature"][len(table["temperature"]) // 3 :].mean()
+    equilibrated = table["temperature"][len(table["temperature"]) // 3 :].mean()
     cost = (table["wall"][-1] - table["wall"][0]) / N_STEPS / n_atoms
     applications = table["evaluations"][1:].mean()
-    cells = (*conserved, f"{1e3 * kinetic:.3f}", f"{settled:.0f}", f"{applications:.1f}", f"{1e6 * cost:.0f}")
+    cells = (*conserved, f"{1e3 * kinetic:.3f}", f"{equilibrated:.0f}", f"{applications:.1f}", f"{1e6 * cost:.0f}")
     print(f"{name:<12}" + "".join(f"{cell:>14}" for cell in cells))
 print("Temperature: mean of the last two thirds.")
 

@@ -62,7 +62,7 @@ config = TrainConfig(
 write_config(config, OUT / "run.yaml")
 train(config, fresh=True)
 
-# %% Errors on frames that the model has not seen
+# %% Errors on test frames
 best = OUT / "run" / "best.safetensors"
 result = evaluate_dataset(load_model(best), test_frames)
 print(f"\n{len(test_frames)} test frames\n{error_text(result.errors)}")

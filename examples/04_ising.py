@@ -1,7 +1,7 @@
 """Monte Carlo of the Ising model with a network as its energy: a temperature scan beside the exact solution.
 
-The network saw 2,000 lattices of 8×8 spins; here it serves 64×64, and any other size. About three minutes on one core.
-`ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
+The network was trained on 2,000 lattices of 8×8 spins; here it is applied to 64×64, and works for any size.
+About three minutes on one core. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
 """
 
 # %% Settings
@@ -30,19 +30,19 @@ atoms = spin_lattice("square", SIZE, spins="up")
 atoms.calc = AndersoNN("ising")
 print(f"ground state: {atoms.get_potential_energy() / len(atoms):.6f} J a spin, {atoms.calc.diagnostics}")
 
-# %% One flip at a time: only the nine tiles that hold the spin are evaluated, whatever the size of the lattice
+# %% One flip at a time: only the nine tiles that contain the spin are evaluated, for any size of the lattice
 mc = MetropolisMC(atoms, 2.3 / units.kB, SpinFlip(), seed=0, moves_per_step=100)
 mc.run(5 if QUICK else 50)
 print(f"single flips: {mc.statistics['SpinFlip']}, the last one evaluated {atoms.calc.diagnostics['evaluated']} tiles")
 
-# %% Many flips at a time: sets of spins of which no two stand in one tile
+# %% Many flips at a time: sets of spins without two in one tile
 # A step is a sweep: the sets are chosen at random, and 80 % of a set's spins are tried at once.
 flips = Sublattice(SpinFlip(), fraction=0.8)
 attempts = round(len(atoms.calc.independent_sets(atoms)) / flips.fraction)
 atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
 mc = MetropolisMC(atoms, TEMPERATURES[0] / units.kB, flips, seed=0, moves_per_step=attempts)
 
-# %% The scan, from cold to warm, each temperature going on from the one before
+# %% The scan, from cold to warm, each temperature starting from the previous one
 rows = []
 print(f"\n{'T, J':>6}{'energy, J':>12}{'error':>9}{'tau':>7}{'|m|':>9}{'error':>9}{'c, k_B':>8}{'accepted':>10}")
 for temperature in TEMPERATURES:
@@ -75,7 +75,7 @@ def yang_magnetisation(temperature: np.ndarray) -> np.ndarray:
     return np.clip(1 - np.sinh(2 / temperature) ** -4, 0, None) ** 0.125
 
 
-away = np.abs(TEMPERATURES - 2 / np.log(1 + np.sqrt(2))) > 0.2  # near T_c a small lattice is another system
+away = np.abs(TEMPERATURES - 2 / np.log(1 + np.sqrt(2))) > 0.2  # near T_c there are finite-size effects
 off = (scan[1] - onsager_energy(TEMPERATURES))[away] / scan[2][away]
 print(f"\nenergies away from T_c are {np.abs(off).max():.1f} standard errors from Onsager's at most")
 

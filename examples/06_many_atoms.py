@@ -1,4 +1,4 @@
-"""Porous graphene from a few thousand atoms to as many as you like: time and memory of the tiled energy against size.
+"""Porous graphene from a few thousand atoms to any number: time and memory of the tiled energy against size.
 
     python examples/06_many_atoms.py            # up to 100,000 atoms, about a minute on two cores
     python examples/06_many_atoms.py 35200000   # half an hour or so
@@ -32,7 +32,7 @@ LATTICE = 2.466
 
 # %% A sheet with a pore in every square of about three nanometres, rippled so that no two squares are alike
 def porous_sheet(n_atoms: float) -> Atoms:
-    """A periodic sheet of about so many atoms."""
+    """A periodic sheet of about `n_atoms` atoms."""
     places = [[0, 0, 0.5], [0.5, 1 / 6, 0.5], [0.5, 0.5, 0.5], [0, 2 / 3, 0.5]]
     square = Atoms("C4", scaled_positions=places, cell=[LATTICE, np.sqrt(3) * LATTICE, 20.0], pbc=True) * (12, 7, 1)
     center = 0.5 * square.cell.array[:2].sum(0)

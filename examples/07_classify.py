@@ -24,7 +24,7 @@ OUT = Path(__file__).parent / "out"
 OUT.mkdir(exist_ok=True)
 
 CONFIDENCE = 0.7
-NAMED = 40  # structures at most that are named on the screen
+NAMED = 40  # largest number of structures listed on the screen
 
 # name: structure, lattice constant [Å]. Eight metals, eight semiconductors, eight insulators by experiment; in PBE,
 # which the labels come from, germanium has no gap and gallium arsenide hardly one.
@@ -40,7 +40,7 @@ CRYSTALS = {
 
 # %% The structures: those on the command line, or known crystals in three formats and a file that was cut short
 def demo_folder() -> Path:
-    """A folder as a user might have it."""
+    """A folder with files of several formats."""
     folder = OUT / "07_structures"
     folder.mkdir(exist_ok=True)
     for k, (name, (structure, a)) in enumerate(CRYSTALS.items()):
@@ -54,7 +54,7 @@ def demo_folder() -> Path:
 
 given = sys.argv[1:] or [str(demo_folder())]
 
-# %% Labels: what is below the confidence is "uncertain", and what cannot be read stops nothing
+# %% Labels: "uncertain" below the confidence; an unreadable file gives an error in its place
 classifier = StructureClassifier(confidence=CONFIDENCE)
 names: list[str] = []
 answers = classifier.predict_many(named_structures(given, names))
@@ -65,11 +65,11 @@ write_answers(table, names, answers, named_structures(given, []))
 short = [Path(name).name for name in names]
 width = max(map(len, short)) + 2
 print(f"{'structure':<{width}}{'label':<16}" + "".join(f"{label:>15}" for label in classifier.labels.labels), end="")
-print(f"{'novelty':>9}")
+print(f"{'OOD':>9}")
 for name, answer in list(zip(short, answers, strict=True))[:NAMED]:
     if isinstance(answer, Prediction):
-        numbers = "".join(f"{p:15.3f}" for p in answer.probabilities.values()) + f"{answer.novelty:9.2f}"
-        print(f"{name:<{width}}{answer.name:<16}{numbers}" + ("  unusual" if answer.unusual else ""))
+        numbers = "".join(f"{p:15.3f}" for p in answer.probabilities.values()) + f"{answer.out_of_distribution:9.2f}"
+        print(f"{name:<{width}}{answer.name:<16}{numbers}" + ("  out of distribution" if answer.unusual else ""))
 print(f"\n{summary(answers, classifier.labels)}\n")
 for name, error in failures(names, answers):
     print(f"failed: {Path(name).name}: {error}")

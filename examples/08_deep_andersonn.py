@@ -102,7 +102,7 @@ batch = model.prepare(test)
 
 
 def measured(solver: Solver, tol: float) -> tuple[int, float]:
-    """Applications of the cell to all test crystals at once, and CPU time [ms] of the whole network."""
+    """Applications of the cell to all test crystals at once, and CPU time [ms] of the complete network."""
     model.solver, model.config = solver, replace(model.config, tolerance=tol)
     times = []
     with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""Teach a packaged model another level of theory with a dozen frames.
+"""Fine-tune a packaged model to another level of theory with a dozen frames.
 
-`mlearn-pbe` knows copper at the level of PBE. Here it learns the copper of ASE's EMT, from so few frames that a network
-with random weights learns little from them. Less than a minute; `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a
-shortened form.
+`mlearn-pbe` describes copper at the level of PBE. Here it is fine-tuned to copper of ASE's EMT, with so few frames
+that training from random weights gives large errors. Less than a minute;
+`ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
 """
 
 # %% Settings
@@ -61,7 +61,7 @@ for config in (tuned, anew):
     train(config, fresh=True)
 
 
-# %% Errors on frames that neither has seen
+# %% Errors on test frames
 def force_error(model: str | Path) -> float:
     """MAE, meV/Å."""
     return 1e3 * evaluate_dataset(load_model(model), test_frames).errors["all"].forces.mae
@@ -73,7 +73,7 @@ print(f"random weights, likewise   {force_error(OUT / 'anew' / 'best.safetensors
 
 # %% Picture: the validation errors of both runs
 figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-for name, text in (("tuned", "begun with mlearn-pbe"), ("anew", "begun with random weights")):
+for name, text in (("tuned", "from mlearn-pbe"), ("anew", "from random weights")):
     records = [json.loads(line) for line in (OUT / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     errors = [1e3 * record["validation"]["errors"]["all"]["forces"]["mae"] for record in records]
     axis.plot([record["epoch"] for record in records], errors, label=text)

@@ -26,7 +26,7 @@ LENGTH = 6.0 if QUICK else 12.0  # Å between a supercell's opposite faces
 # Derivatives of forces need tighter fixed points than molecular dynamics does.
 calculator = AndersoNN(dtype="float64", tol=1e-9, compile=False)
 
-# %% The crystal at rest, from a wrong lattice constant
+# %% The relaxed crystal, from a wrong lattice constant
 silicon = relax(bulk("Si", a=5.2), calculator, fmax=1e-3)
 print(f"{silicon.steps} steps to {silicon.fmax:.1e} eV/Å; lattice constant {(4 * silicon.volume) ** (1 / 3):.3f} Å")
 

@@ -1,4 +1,4 @@
-"""Copper at 800 K: a trajectory, and what it tells about structure, vibrations and heat, each with an error bar.
+"""Copper at 800 K: a trajectory, and its structure, vibrations and heat capacity, with error bars.
 
 About a minute on two cores. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
 """
@@ -26,7 +26,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 TEMPERATURE = 800.0  # K
 STEPS = 200 if QUICK else 2500
 
-# %% The trajectory: a restart file makes a run that was interrupted go on where it was
+# %% The trajectory: with a restart file an interrupted run resumes
 copper = bulk("Cu", cubic=True, a=3.7) * (2, 2, 2)
 run = molecular_dynamics(
     copper,

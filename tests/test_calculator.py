@@ -117,7 +117,7 @@ def test_diagnostics_say_what_it_cost() -> None:
 
 def test_settings_are_not_changed_silently() -> None:
     calc = small_calculator()
-    with pytest.raises(ValueError, match="tol cannot be changed here; make a new AndersoNN"):
+    with pytest.raises(ValueError, match="tol cannot be changed; create a new AndersoNN"):
         calc.set(tol=1e-3)
     assert calc.parameters["tol"] == 1e-16
     assert calc.set() == {}

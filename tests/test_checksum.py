@@ -41,5 +41,5 @@ def test_a_checksum_is_of_the_whole_file(tmp_path: Path) -> None:
     first, second = tmp_path / "a.npz", tmp_path / "b.npz"
     write_arrays(second, ARRAYS)
     first.write_bytes(first.read_bytes() + second.read_bytes())
-    with pytest.raises(ValueError, match="does not fit its checksum"):
+    with pytest.raises(ValueError, match="does not match its checksum"):
         read_arrays(first)

@@ -85,7 +85,7 @@ def test_a_committee(tmp_path: Path, data: Path) -> None:
     assert run("train", config, "--seeds", 2, "--resume")[0] == 0
     code, output = run("info", ensemble)
     assert (code, "members       2" in output) == (0, True), output
-    assert "is a training run; name one of its models" in run("info", tmp_path / "run" / "seed-0")[1]
+    assert "is a training run; give one of its models" in run("info", tmp_path / "run" / "seed-0")[1]
     said = run("evaluate", tmp_path / "run", data)[1]
     assert (
         f"run holds no .safetensors files; of its folders these do: {ensemble}, {tmp_path / 'run' / 'seed-0'}" in said
@@ -178,8 +178,8 @@ def test_what_can_be_told_without_torch_is_told_before_it_is_loaded(tmp_path: Pa
     (tmp_path / "bytes.yaml").write_bytes(b"output: caf\xe9")
     (tmp_path / "empty").mkdir()
     said = {
-        ("train", "nofile.yaml"): "error: there is no config nofile.yaml, seen from",
-        ("train-classifier", "nofile.yaml"): "error: there is no config nofile.yaml, seen from",
+        ("train", "nofile.yaml"): "error: there is no config nofile.yaml (working directory",
+        ("train-classifier", "nofile.yaml"): "error: there is no config nofile.yaml (working directory",
         ("train", "."): "is a folder; give the YAML or JSON file of a run",
         ("train", "typo.yaml"): "did you mean 'learning_rate'?",
         ("train", "utf16.yaml"): "seed is -1",

@@ -58,3 +58,8 @@ def test_the_answer_of_a_classifier() -> None:
         assert classifier.Label is classifier.Prediction
     with pytest.raises(AttributeError, match="nothing"):
         _ = classifier.nothing
+    prediction = classifier.Prediction("metal", {"metal": 1.0}, "metal", 1.0, 0.5, 0.1)
+    with pytest.warns(DeprecationWarning, match=r"Prediction\.novelty is called out_of_distribution now"):
+        assert prediction.novelty == 0.5
+    with pytest.warns(DeprecationWarning, match=r"Prediction\.spread is called std now"):
+        assert prediction.spread == 0.1

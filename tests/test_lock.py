@@ -151,7 +151,7 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", none)
     with lock(tmp_path):
         pass
-    assert f"the folder {tmp_path} cannot be locked ({os.strerror(number)}): see to it" in caplog.text
+    assert f"the folder {tmp_path} cannot be locked ({os.strerror(number)}): make sure" in caplog.text
 
 
 def test_a_system_without_flock(

@@ -145,7 +145,7 @@ def of_labels(kind: str) -> Any:
     classifier = StructureClassifier(model.eval(), device="cpu")
     labels = [classifier.predict(bulk("Cu")), *classifier.predict_many([bulk("Si"), crystal()], progress_bar=False)]
     assert not [label for label in labels if isinstance(label, Exception)]
-    return [[*label.probabilities.values(), label.novelty] for label in labels]  # type: ignore[union-attr]
+    return [[*label.probabilities.values(), label.out_of_distribution] for label in labels]  # type: ignore[union-attr]
 
 
 DOORS: dict[str, Callable[[], Any]] = {

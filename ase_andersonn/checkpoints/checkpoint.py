@@ -104,7 +104,7 @@ def _load(path: Path, base: type[Any]) -> Any:
     if expected != found:
         raise ValueError(
             f"{path} was altered: its content has the hash {found[:12]}…, the file says {str(expected)[:12]}…. "
-            "Copy or make it anew."
+            "Copy or create it again."
         )
     card = read_card(path, header)
     name = header.get("architecture", "")

@@ -30,7 +30,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 """Of a config, what no tensor has the size of: smallest and largest value, lengths in Å."""
 FEW = 1000
 """Integers of a config up to this are taken as they are, also where the file holds fewer numbers."""
-ANEW = "Copy or make it anew."
+ANEW = "Copy or create it again."
 
 
 def read_json(path: Path, header: Mapping[str, str], key: str) -> Any:

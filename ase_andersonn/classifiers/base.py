@@ -1,11 +1,11 @@
-"""What a classifier of structures has to be.
+"""Base class of classifiers of structures.
 
-    p = softmax(W φ(x) / T),    novelty = |L⁻¹ (φ(x) − φ̄)| / d₉₉
+    p = softmax(W φ(x) / T),    out-of-distribution score = |L⁻¹ (φ(x) − φ̄)| / d₉₉
 
-φ are a structure's features, independent of its cell, orientation and order of atoms; `W` is the head, `T` the
-temperature that calibrates the probabilities on validation data (Guo et al., arXiv 1706.04599). φ̄ and `L Lᵀ` are mean
-and covariance of the features of the training structures (Lee et al., arXiv 1807.03888), `d₉₉` the distance that one
-in a hundred validation structures exceeds.
+φ are the features of a structure, invariant to the choice of cell, orientation and order of atoms, `W` is the head, and
+`T` the temperature that calibrates the probabilities on validation data (Guo et al., arXiv 1706.04599). φ̄ and `L Lᵀ`
+are mean and covariance of the features of the training structures (Lee et al., arXiv 1807.03888), and `d₉₉` is the 99th
+percentile of the distance over the validation structures.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from ase_andersonn.labels import LabelSet
 
 
 class ClassifierConfig(Protocol):
-    """Any config dataclass that names the labels."""
+    """Protocol of config dataclasses of classifiers."""
 
     @property
     def labels(self) -> LabelSet:
@@ -31,10 +31,10 @@ class ClassifierConfig(Protocol):
 
 @dataclass(frozen=True)
 class SolveStatistics:
-    """What the last solve of a model's fixed point did.
+    """Statistics of the last fixed-point solve of a model.
 
     Attributes:
-        steps: evaluations until each structure stopped, int64 [n_systems].
+        steps: evaluations until convergence of each structure, int64 [n_systems].
         residual: relative residual of each structure, float64 [n_systems].
         converged: bool [n_systems].
         evaluations: applications of the cell to the whole batch.
@@ -47,19 +47,20 @@ class SolveStatistics:
 
 
 class ClassifierModel(nn.Module, ABC):
-    """A network that gives structures features, and these a label.
+    """Base of networks that map structures to features and features to label probabilities.
 
-    A model says how a structure becomes a sample (`sample`, once per structure: neighbours, images), how samples become
-    a batch (`collate`), and what features a batch has (`embed`). Head, temperature and novelty are the same for all.
+    A model implements the preprocessing of a structure (`sample`, once per structure: neighbours, images), batching
+    (`collate`), and the features of a batch (`embed`). Head, calibration and out-of-distribution score are common to
+    all.
 
     Args:
         config: the config dataclass, with `labels`.
         n_features: width of the features.
 
     Attributes:
-        config: the same.
-        card: the model card, where the model came from a file.
-        statistics: of the last solve; None for a model without a fixed point or before the first call.
+        config: the config.
+        card: the model card, if the model was read from a file.
+        statistics: statistics of the last solve; None for a model without a fixed point or before the first call.
         temperature: T, 1 before calibration.
         value_scale: mean and standard deviation of the quantity that the auxiliary head predicts [2].
     """
@@ -91,15 +92,15 @@ class ClassifierModel(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, structure: Atoms) -> Any:
-        """What the model needs of one structure, on the CPU; made once and kept through a training run.
+        """Preprocess one structure, on the CPU; done once per structure of a training run.
 
         Raises:
-            ValueError: for a structure without a meaning, or one that the model cannot take.
+            ValueError: for an invalid structure, or one outside the model's domain.
         """
 
     @abstractmethod
     def size(self, sample: Any) -> tuple[int, int]:
-        """Rows of a sample, such as its atoms, and the width that they are padded to."""
+        """Number of rows of a sample, such as atoms, and the width to which they are padded."""
 
     @abstractmethod
     def collate(self, samples: Sequence[Any]) -> Any:
@@ -110,27 +111,27 @@ class ClassifierModel(nn.Module, ABC):
         """Features of each structure [n_systems, n_features]; sets `statistics`."""
 
     def calibrate(self, samples: Sequence[Any]) -> None:
-        """Look at the structures to be learnt once, before training, as to scale what the network sees of them."""
+        """Set statistics of the training structures, such as input scales, once before training."""
 
-    def accelerate(self, mode: CompileMode) -> None:
-        """Compile what pays, as `backends.compile_function` does; by default nothing."""
+    def compile_functions(self, mode: CompileMode) -> None:
+        """Compile functions of the model, see `backends.compile_function`; by default none."""
 
     def prepare(self, structures: Sequence[Atoms]) -> Any:
-        """Structures as a batch."""
+        """Preprocess and batch structures."""
         return self.collate([self.sample(structure) for structure in structures])
 
     def forward(self, batch: Any) -> Tensor:
-        """Logits of the classes, not yet divided by the temperature [n_systems, n_classes]."""
+        """Logits of the classes, before division by the temperature [n_systems, n_classes]."""
         logits: Tensor = self.head(self.embed(batch))
         return logits
 
     def values(self, features: Tensor) -> Tensor:
-        """The auxiliary head's guess at the labelled quantity [n_systems], in units of `value_scale`."""
+        """Prediction of the labelled quantity by the auxiliary head [n_systems], in units of `value_scale`."""
         values: Tensor = self.value_head(features)
         return values[:, 0]
 
-    def novelty(self, features: Tensor) -> Tensor:
-        """How far the features are from those of the training structures [n_systems]; above 1 is unusual."""
+    def out_of_distribution(self, features: Tensor) -> Tensor:
+        """Out-of-distribution score of features [n_systems]; above 1 for one in a hundred validation structures."""
         whitened = (features - self.feature_mean) @ self.feature_whitening
         distance: Tensor = torch.linalg.vector_norm(whitened, dim=-1)
         return distance / self.novelty_scale

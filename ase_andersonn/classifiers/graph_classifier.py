@@ -1,12 +1,11 @@
-"""A classifier of structures whose atoms' features are at the fixed point of the potential's cell.
+"""Deep equilibrium graph classifier: atomic features at the fixed point of the potentials' equilibrium cell.
 
     z = f(z; x),    φ = MLP [pool(W [z ; h]) ; c(x) ; t(x)] + U t(x),    p = softmax(W φ / T)
 
-`h` is what stands for an element: a network of its properties, so that elements that were never seen have an answer
-too, plus a vector learned for each; `c` are composition and density. `t`, where the config asks for them, are what
-tells some labels nearly by itself: the void features of a framework, whose cavities no atom's neighbourhood shows, and
-lengths of dipoles of a molecule. Everything is pooled over atoms without their number, so primitive cell, conventional
-cell and supercell have the same answer.
+`h` is the element embedding: a network of element properties, which also covers elements absent from training, plus a
+learned vector per element; `c` are composition and density. `t` are optional features that nearly determine some
+labels: pore features of a framework, as cavities are beyond the neighbourhood of any atom, and dipole norms of a
+molecule. Pooling is intensive, so primitive cell, conventional cell and supercell have equal predictions.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GraphClassifierConfig:
-    """Sizes of a `GraphClassifier`.
+    """Hyperparameters of a `GraphClassifier`.
 
     Attributes:
         labels: names and thresholds.
@@ -54,25 +53,24 @@ class GraphClassifierConfig:
         n_radial: radial functions.
         l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8.
         n_channels: width of the equilibrium features.
-        n_element: width of what stands for an element.
-        n_edge: width of a neighbour's radial and species part.
+        n_element: width of the element embedding.
+        n_edge: width of the radial and species features of a neighbour.
         n_token: width of a neighbour's token after attention.
         n_heads: attention heads, of neighbours and of the readout.
         n_hidden: width of the networks of atoms and of structures.
         n_pooled: width of the pooled features; a multiple of `n_heads`.
-        n_features: width of the features the head sees.
-        n_dipoles: dipoles, of learned charges and of learned moments of the atoms, that molecules are told by; 0 for
-            none.
+        n_features: width of the features, the input of the head.
+        n_dipoles: number of dipoles from learned atomic charges and moments as features of molecules; 0 for none.
         pores: whether pore features of frameworks are inputs.
         contraction: γ, the bound on the cell's Lipschitz constant.
-        window: of Anderson's method.
+        window: window of Anderson acceleration.
         tolerance: relative residual of the equilibrium.
         training_tolerance: the same while training.
-        max_steps: evaluations of the cell at most.
-        dropout: of the structures' network, and of the elements' learned vectors, while training.
+        max_steps: largest number of evaluations of the cell.
+        dropout: dropout rate of the structures' network and of the learned element vectors in training.
 
     Raises:
-        ValueError: for sizes that make no model.
+        ValueError: for invalid sizes.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"voids": "pores"}
@@ -123,16 +121,16 @@ class GraphClassifierConfig:
 
 
 class GraphClassifier(ClassifierModel):
-    """See the module.
+    """Deep equilibrium graph classifier, see the module.
 
     Args:
         config: sizes and labels.
-        solver: of the fixed point and its adjoint; Anderson's method with the config's window where not given, and
-            whenever a model is read from a file.
+        solver: solver of the fixed point and its adjoint; by default, and for models from a file, Anderson acceleration
+            with the config's window.
 
     Attributes:
-        solver: the same; may be replaced at any time.
-        adjoint_statistics: of the last backward pass; None before it.
+        solver: the solver; may be replaced at any time.
+        adjoint_statistics: statistics of the last backward pass; None before it.
     """
 
     def __init__(self, config: GraphClassifierConfig, solver: Solver | None = None) -> None:
@@ -182,10 +180,10 @@ class GraphClassifier(ClassifierModel):
         self.standardize = Standardize(self.attention.n_features)
         self.composition = Standardize(n_composition)
         self.pores = Standardize(n_voids) if config.pores else None
-        self.accelerate(False)
+        self.compile_functions(False)
 
-    def accelerate(self, mode: CompileMode) -> None:
-        """Compile the atoms' networks and the cell; for all sizes at once."""
+    def compile_functions(self, mode: CompileMode) -> None:
+        """Compile the atoms' networks and the cell, with dynamic shapes."""
         device = self.properties.device
         self._encode = compile_function(self.encode, device=device, mode=mode, dynamic=True)
         self._cell = compile_function(apply_cell, device=device, mode=mode, dynamic=True)
@@ -222,7 +220,7 @@ class GraphClassifier(ClassifierModel):
 
     @torch.no_grad()
     def calibrate(self, samples: Sequence[Sample]) -> None:
-        """Measure mean and standard deviation of the inputs of the networks."""
+        """Set mean and standard deviation of the inputs of the networks."""
         features = []
         for start in range(0, len(samples), 32):
             batch = self.collate(samples[start : start + 32])
@@ -235,28 +233,28 @@ class GraphClassifier(ClassifierModel):
     # The network
 
     def elements(self) -> Tensor:
-        """What stands for each element [n_elements + 1, n_element]."""
+        """Embedding of each element [n_elements + 1, n_element]."""
         learned = self.learned
-        if self.training and self.config.dropout:  # so that the properties learn to do alone
+        if self.training and self.config.dropout:  # so that the properties suffice for elements absent from training
             kept = torch.rand(len(learned), 1, device=learned.device) >= self.config.dropout
             learned = learned * kept
         found: Tensor = self.element_network(self.properties) + learned
         return found
 
     def edge_inputs(self, batch: SampleBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Vectors, the elements' part for the atoms and for their neighbours, and each atom's element vector."""
+        """Edge vectors, element parts of centers and neighbours, and element embedding of each atom."""
         elements = self.elements()
         center, other = self.center(elements), self.other(elements)
         numbers = batch.graph.numbers
         return batch.graph.vectors, center[numbers], other[numbers][batch.graph.neighbors], elements[numbers]
 
     def neighborhood(self, vectors: Tensor, center: Tensor, other: Tensor, mask: Tensor) -> Neighborhood:
-        """What the attention sees of each atom's surroundings."""
+        """Input of the attention: neighbourhood of each atom."""
         r = distances(vectors, mask)
         return self.attention.of_pairs(r, vectors / r[..., None], PairSpecies(center[:, None], other), mask)
 
     def encode(self, vectors: Tensor, center: Tensor, other: Tensor, own: Tensor, mask: Tensor) -> Injection:
-        """The geometry's part of the cell."""
+        """Injection of the geometry into the cell."""
         features, gates = self.neighborhood(vectors, center, other, mask)
         u, v = self.inject(silu(self.first(torch.cat([self.standardize(features), own], -1)))).chunk(2, -1)
         return Injection(u, v, gates)
@@ -265,19 +263,19 @@ class GraphClassifier(ClassifierModel):
         """See `ClassifierModel.embed`."""
         z, own, injection = self.equilibrium(batch)
         system, n_per_system = batch.graph.system, batch.graph.n_per_system
-        telling = []
+        direct_inputs = []
         if self.config.n_dipoles:
-            telling.append(self.dipoles(z, injection.gates, batch))
+            direct_inputs.append(self.dipoles(z, injection.gates, batch))
         if self.pores is not None:
-            telling.append(self.pores(batch.fields["pores"]))
+            direct_inputs.append(self.pores(batch.fields["pores"]))
         pooled = self.pool(torch.cat([z, own], -1), system, n_per_system)
         features: Tensor = self.readout(
-            torch.cat([pooled, self.composition(batch.fields["composition"]), *telling], -1)
+            torch.cat([pooled, self.composition(batch.fields["composition"]), *direct_inputs], -1)
         )
-        return features if self.direct is None else features + self.direct(torch.cat(telling, -1))
+        return features if self.direct is None else features + self.direct(torch.cat(direct_inputs, -1))
 
     def equilibrium(self, batch: SampleBatch) -> tuple[Tensor, Tensor, Injection]:
-        """`z*` [n_atoms, n_channels], the elements' vectors of the atoms [n_atoms, n_element], the geometry's part."""
+        """`z*` [n_atoms, n_channels], element embeddings of the atoms [n_atoms, n_element], injection."""
         inputs = self.edge_inputs(batch)
         graph = batch.graph
         injection = self._encode(*inputs, graph.mask)
@@ -301,7 +299,7 @@ class GraphClassifier(ClassifierModel):
 
     @torch.no_grad()
     def spectral_radius(self, batch: SampleBatch) -> Tensor:
-        """`ρ(∂f/∂z)` at the equilibrium of each structure [n_systems]; what is below 1 converges by plain iteration."""
+        """Spectral radius `ρ(∂f/∂z)` at the fixed point of each structure [n_systems]."""
         z, _, injection = self.equilibrium(batch)
         segments = Segments(batch.graph.system, batch.graph.n_systems)
         return spectral_radius(z, injection, self.cell.weights(), batch.graph.neighbors, segments)
@@ -309,7 +307,7 @@ class GraphClassifier(ClassifierModel):
     def dipoles(self, z: Tensor, gates: Tensor, batch: SampleBatch) -> Tensor:
         """`|Σ_i (q_i − q̄) r_i + m_i|` [n_systems, n_dipoles], `q = C z`, `m_i = M Σ_j (g_ij ∘ z_j) d_ij`.
 
-        In units of the charges times Å; 0 for what repeats.
+        In units of the charges times Å; 0 for periodic structures.
         """
         assert self.charges is not None
         assert self.moments is not None

@@ -1,10 +1,10 @@
-"""The classifier of Deep AndersoNN: a convolution over node–neighbour images at its fixed point.
+"""Deep AndersoNN classifier: the fixed point of a convolution over node–neighbour images.
 
     z = f(z; image),    φ = MLP pool_atoms(pool_columns(z)),    p = softmax(W φ / T)
 
-Every atom's row is worked on alone, and atoms are pooled without their number, so primitive cell, conventional cell and
-supercell have the same answer. Where the paper convolves over atoms and neighbours, here it is over neighbours: a
-crystal's atoms have no order.
+Rows of atoms are independent and pooling is intensive, so primitive cell, conventional cell and supercell have equal
+predictions. The convolution is over neighbours only, not over atoms as in the paper, since the atoms of a crystal have
+no order.
 
 Al Dajani and Keyes, arXiv 2407.19724.
 """
@@ -32,13 +32,13 @@ from .layers.convolution_cell import ImageCell, ImageInjection, apply_image_cell
 from .layers.detail_preserving_pooling import PoolingKind, pooling
 from .layers.standardize import Standardize
 
-OPEN = 2.0
-"""Of the gates before training: they let pass most of what they get."""
+GATE_BIAS = 2.0
+"""Initial bias of the gates, so that they are mostly open before training."""
 
 
 @dataclass(frozen=True)
 class ImageClassifierConfig:
-    """Sizes of an `ImageClassifier`.
+    """Hyperparameters of an `ImageClassifier`.
 
     Attributes:
         labels: names and thresholds.
@@ -49,21 +49,21 @@ class ImageClassifierConfig:
         n_channels: width of the equilibrium features.
         kernel_size: columns under the convolution's kernel, odd.
         contraction: γ, the bound on the cell's Lipschitz constant.
-        pooling: of the columns; see `classifiers.layers.detail_preserving_pooling`.
-        pool: columns that are pooled to one.
+        pooling: kind of pooling of the columns; see `classifiers.layers.detail_preserving_pooling`.
+        pool: number of columns pooled to one.
         n_hidden: width of the networks of columns and of structures.
         n_pooled: width of the features pooled over atoms; a multiple of `n_heads`.
-        n_heads: attention heads of that pooling.
-        n_features: width of the features the head sees.
-        window: of Anderson's method.
-        mixing: of Anderson's method.
+        n_heads: attention heads of the pooling over atoms.
+        n_features: width of the features, the input of the head.
+        window: window of Anderson acceleration.
+        mixing: mixing of Anderson acceleration.
         tolerance: relative residual of the equilibrium.
         training_tolerance: the same while training.
-        max_steps: evaluations of the cell at most.
-        dropout: of the structures' network, while training.
+        max_steps: largest number of evaluations of the cell.
+        dropout: dropout rate of the structures' network in training.
 
     Raises:
-        ValueError: for sizes that make no model.
+        ValueError: for invalid sizes.
     """
 
     labels: LabelSet = field(default_factory=lambda: ELECTRONIC)
@@ -109,16 +109,16 @@ class ImageClassifierConfig:
 
 
 class ImageClassifier(ClassifierModel):
-    """See the module.
+    """Deep AndersoNN classifier, see the module.
 
     Args:
         config: sizes and labels.
-        solver: of the fixed point and its adjoint; Anderson's method as the config has it where not given, and
-            `Picard()` for the forward iteration.
+        solver: solver of the fixed point and its adjoint; by default Anderson acceleration with the config's
+            parameters; `Picard()` for forward iteration.
 
     Attributes:
-        solver: the same; may be replaced at any time.
-        adjoint_statistics: of the last backward pass; None before it.
+        solver: the solver; may be replaced at any time.
+        adjoint_statistics: statistics of the last backward pass; None before it.
     """
 
     def __init__(self, config: ImageClassifierConfig, solver: Solver | None = None) -> None:
@@ -142,7 +142,7 @@ class ImageClassifier(ClassifierModel):
             nn.SiLU(),
             nn.Dropout(config.dropout),
         )
-        self.accelerate(False)
+        self.compile_functions(False)
 
     @property
     def cutoff(self) -> float:
@@ -150,8 +150,8 @@ class ImageClassifier(ClassifierModel):
         cutoff: float = self.config.cutoff
         return cutoff
 
-    def accelerate(self, mode: CompileMode) -> None:
-        """Compile the columns' network and the cell; for all sizes at once."""
+    def compile_functions(self, mode: CompileMode) -> None:
+        """Compile the columns' network and the cell, with dynamic shapes."""
         device = self.first.weight.device
         self._encode = compile_function(self.encode, device=device, mode=mode, dynamic=True)
         self._cell = compile_function(apply_image_cell, device=device, mode=mode, dynamic=True)
@@ -179,7 +179,7 @@ class ImageClassifier(ClassifierModel):
         return join(samples).to(self.first.weight.device, self.first.weight.dtype)
 
     def calibrate(self, samples: Sequence[NodeNeighborImages]) -> None:
-        """Measure mean and standard deviation of the image's channels."""
+        """Set mean and standard deviation of the image's channels."""
         self.standardize.fit(
             torch.cat([sample.values.flatten(0, 1) for sample in samples]).to(self.first.weight.device)
         )
@@ -187,9 +187,9 @@ class ImageClassifier(ClassifierModel):
     # The network
 
     def encode(self, values: Tensor) -> ImageInjection:
-        """The image's part of the cell; values [n_atoms, n_neighbors, n_image_channels]."""
+        """Injection of the image into the cell; values [n_atoms, n_neighbors, n_image_channels]."""
         u, v, gates = self.inject(silu(self.first(self.standardize(values)))).chunk(3, -1)
-        return ImageInjection(u, v, (gates + OPEN).sigmoid())
+        return ImageInjection(u, v, (gates + GATE_BIAS).sigmoid())
 
     def embed(self, batch: NodeNeighborImages) -> Tensor:
         """See `ClassifierModel.embed`."""

@@ -56,7 +56,7 @@ def write_picture(
     _trust(right, own, colours, confidence)
     unsure = [(name, answer) for name, answer in found if answer.name == UNCERTAIN or answer.unusual]
     for name, answer in unsure[:NAMED]:
-        place = (answer.novelty, answer.confidence)
+        place = (answer.out_of_distribution, answer.confidence)
         right.annotate(
             Path(name).name, place, (0, -9), textcoords="offset points", ha="center", fontsize=7, parse_math=False
         )
@@ -93,7 +93,7 @@ def _histogram(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, s
 def _trust(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, str], confidence: float) -> None:
     for kind, colour in colours.items():
         own = [answer for answer in answers if answer.name == kind]
-        axes.scatter([a.novelty for a in own], [a.confidence for a in own], s=18, color=colour, alpha=0.8)
+        axes.scatter([a.out_of_distribution for a in own], [a.confidence for a in own], s=18, color=colour, alpha=0.8)
     axes.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
     axes.axhline(confidence, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel="novelty; right of 1 unlike the training structures", ylabel="confidence", title="trust")

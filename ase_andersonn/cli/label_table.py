@@ -57,7 +57,7 @@ def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, Prediction):
             row: dict[str, Any] = {"name": _encodable(name), "label": answer.name, "best": answer.best}
-            row |= {"confidence": answer.confidence, "novelty": answer.novelty, "spread": answer.spread}
+            row |= {"confidence": answer.confidence, "novelty": answer.out_of_distribution, "spread": answer.std}
             row |= {f"p({label})": p for label, p in answer.probabilities.items()} | {"error": None}
         else:
             row = {"name": _encodable(name), "label": None, "error": _encodable(str(answer))}

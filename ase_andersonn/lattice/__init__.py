@@ -1,1 +1,1 @@
-"""Extensive deep neural networks on grids: spin lattices and density images, the energy a sum over tiles."""
+"""Extensive deep neural networks on spin lattices and density images, with the energy as a sum over tiles."""

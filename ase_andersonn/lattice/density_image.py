@@ -1,11 +1,10 @@
-"""Images of atoms: Gaussians on a grid that follows the cell, differentiable in positions, cell and weights.
+"""Density images of atoms: Gaussians on a grid in the cell, differentiable in positions, cell and weights.
 
     I(p) = Σ_j w_j g(|r_p − r_j|),    g(r) = exp(−r² / 2σ²) s(r / r_c)
 
-with s = 1 up to 0.8 r_c and from there a step that falls to zero at r_c with two derivatives, so that a pixel's value
-is smooth as atoms come and go. Along a periodic axis of n pixels the pixel k stands at k/n of the cell vector, k < n:
-the one at its end is the first again, and is there once. Atoms shine across a periodic boundary as often as they reach.
-Along an open axis the pixels stand at (k + ½)/n.
+with s = 1 up to 0.8 r_c and a smooth step to zero at r_c with two continuous derivatives, so that pixels are smooth
+functions of the positions. Along a periodic axis of n pixels, pixel k is at k/n of the cell vector, k < n; all periodic
+images within r_c contribute. Along an open axis the pixels are at (k + ½)/n.
 
 Mills et al., Chem. Sci. 10, 4129 (2019).
 """
@@ -16,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ENTRIES = 2**22
-"""Pairs of atom and pixel worked on at once."""
+PAIRS_AT_ONCE = 2**22
+"""Number of pairs of atom and pixel evaluated at once."""
 
 
 def gaussian_image(
@@ -30,21 +29,21 @@ def gaussian_image(
     sigma: float,
     cutoff: float,
 ) -> Tensor:
-    """The image of atoms in a cell [*n_pixels].
+    """Density image of atoms in a cell [*n_pixels].
 
-    In two dimensions it is the projection of the atoms on the plane of the two vectors: their height does not matter.
+    In two dimensions the atoms are projected on the plane of the two vectors.
 
     Args:
         positions: [n_atoms, 3], Å.
-        weights: of the atoms [n_atoms], for instance their atomic numbers.
+        weights: weights of the atoms [n_atoms], for instance their atomic numbers.
         cell: vectors along the image's axes [n_axes, 3], Å.
-        n_pixels: along each axis.
-        periodic: per axis.
-        sigma: Å.
+        n_pixels: number of pixels along each axis.
+        periodic: whether each axis is periodic.
+        sigma: width of the Gaussians, Å.
         cutoff: r_c, Å.
 
     Raises:
-        ValueError: if an atom shines out of the image at an open edge.
+        ValueError: if an atom is within the cutoff of an open edge of the image.
     """
     inverse = torch.linalg.pinv(cell)  # [3, n_axes]
     counts = torch.tensor(n_pixels, device=cell.device)
@@ -55,7 +54,7 @@ def gaussian_image(
     _check_edges(places.detach(), inverse.detach(), counts, rings, cutoff)
     steps = cell / counts[:, None]
     image = positions.new_zeros(math.prod(n_pixels))
-    rows = max(1, ENTRIES // len(offsets))
+    rows = max(1, PAIRS_AT_ONCE // len(offsets))
     for first in range(0, len(positions), rows):
         part = slice(first, first + rows)
         pixels = nearest[part, None] + offsets
@@ -69,13 +68,13 @@ def gaussian_image(
 
 def gaussian(squares: Tensor, sigma: float, cutoff: float) -> Tensor:
     """`exp(−r² / 2σ²) s(r / r_c)` from r²; s(x) = 1 − t³ (10 − 15 t + 6 t²), t = (x − 0.8) / 0.2 between 0 and 1."""
-    r = squares.clamp(min=1e-24).sqrt()  # a root of zero has no slope
+    r = squares.clamp(min=1e-24).sqrt()  # the root has no derivative at zero
     t = ((r / cutoff - 0.8) / 0.2).clamp(0.0, 1.0)
     return torch.exp(squares * (-0.5 / sigma**2)) * (1.0 - t**3 * (10.0 + t * (6.0 * t - 15.0)))
 
 
 def _stencil(cell: Tensor, counts: Tensor, cutoff: float) -> Tensor:
-    """Pixels that an atom may reach, relative to its nearest [n, n_axes]."""
+    """Offsets of the pixels within the cutoff of an atom, from its nearest pixel [n, n_axes]."""
     heights = torch.linalg.pinv(cell).norm(dim=0).reciprocal()  # between the planes of the other vectors
     reach = (torch.ceil(cutoff * counts / heights) + 1).long().tolist()
     axes = [torch.arange(-n, n + 1, device=cell.device) for n in reach]

@@ -1,13 +1,13 @@
-"""Extensive networks on images of atoms.
+"""Extensive networks on density images of atoms.
 
-    E = Σ_i e_0(Z_i) + Σ_t [e(image in tile t) − e(nothing)]
+    E = Σ_i e_0(Z_i) + Σ_t [e(image in tile t) − e(empty tile)]
 
-The image (`lattice.density_image`) is a smooth function of the positions, the network of the image: forces and
-stress are exact derivatives. Tiles without atoms count nothing, so vacuum costs no energy.
+The image (`lattice.density_image`) is a smooth function of the positions and the network of the image, so forces and
+stress are exact derivatives. Empty tiles have zero energy.
 
-What is lost is invariance: shifting all atoms by less than a tile's focus, or turning them, changes the energy a
-little, and the forces do not quite add up to zero (the egg-box effect). Training with random origins teaches the
-network to look away; evaluating at several origins averages the rest. The net force that remains is in the diagnostics.
+The energy is not exactly invariant: translating all atoms by less than a tile's focus, or rotating them, changes it
+slightly, and the forces do not sum to zero (egg-box effect). Training with random origins reduces this, and the
+evaluation averages over several origins. The remaining net force is in the diagnostics.
 
 Mills et al., Chem. Sci. 10, 4129 (2019).
 """
@@ -39,23 +39,24 @@ from .networks import UnsolvedError
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """Shape of an `ImageModel`.
+    """Hyperparameters of an `ImageModel`.
 
     Args:
         elements: atomic numbers, ascending.
-        n_axes: 3, or 2 for sheets: the image is then the projection on the plane of the first two cell vectors.
-        spacing: largest distance of pixels along a cell vector, Å. Along a periodic vector it shrinks until whole foci
-            fit: a supercell has exactly the energy of its cells where it has their spacing, as when `spacing × focus`
-            divides them. Where a cell grows and the number of pixels changes, the energy jumps a little.
+        n_axes: 3, or 2 for layers: the image is then a projection on the plane of the first two cell vectors.
+        spacing: largest distance of pixels along a cell vector, Å. Along a periodic vector it is reduced until an
+            integer number of foci fits. The energy of a supercell is exactly extensive if its spacing is that of the
+            unit cell, as when `spacing × focus` divides the cell vectors. It has a small discontinuity where the number
+            of pixels changes with the cell.
         sigma: width of the Gaussians, Å.
-        cutoff: where they end, Å.
-        focus: pixels of a tile's own along each axis.
-        context: pixels of its neighbours on each side.
-        origins: places of the grid that energies are averaged over, along each axis.
-        network: what gives a tile its energy; see `lattice.networks`.
+        cutoff: cutoff of the Gaussians, Å.
+        focus: pixels of a tile's focus along each axis.
+        context: pixels of context on each side.
+        origins: number of grid origins per axis over which energies are averaged.
+        network: kind of the tile network; see `lattice.networks`.
         n_hidden: width of the network.
         n_layers: hidden layers, or convolutions.
-        contraction: of an equilibrium network.
+        contraction: contraction factor of an equilibrium network.
     """
 
     elements: tuple[int, ...]
@@ -77,24 +78,24 @@ class ImageConfig:
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value} Å; it has to be positive.")
         if self.origins < 1:
-            raise ValueError(f"origins is {self.origins}; it is a number of places along each axis, at least 1.")
+            raise ValueError(f"origins is {self.origins}; it is a number of origins along each axis, at least 1.")
         if not self.elements or list(self.elements) != sorted(set(self.elements)) or self.elements[0] < 1:
             raise ValueError(f"elements is {self.elements}; give different atomic numbers, ascending.")
-        self.tiles((True,) * self.n_axes)  # which checks focus and context
+        self.tiles((True,) * self.n_axes)  # checks focus and context
 
     def tiles(self, periodic: tuple[bool, ...]) -> TileGrid:
-        """The tiles of an image with these boundary conditions."""
+        """Tiles of an image with these boundary conditions."""
         return TileGrid((self.focus,) * self.n_axes, (self.context,) * self.n_axes, periodic)
 
 
 class ImageModel(Potential):
-    """Energy of atoms by their image.
+    """Potential energy of atoms from their density image.
 
     Args:
-        config: its shape.
+        config: hyperparameters.
 
     Attributes:
-        atomic: energy of an atom of each element [n_elements], eV.
+        atomic: energy per atom of each element [n_elements], eV.
     """
 
     def __init__(self, config: ImageConfig) -> None:
@@ -109,7 +110,7 @@ class ImageModel(Potential):
     def n_pixels(self, cell: Tensor, periodic: tuple[bool, ...]) -> tuple[int, ...]:
         """Pixels along each axis of a cell [3, 3], Å.
 
-        Along an open axis there is a focus more than the cell needs, so that the origin can be moved.
+        Along an open axis there is one more focus than the cell needs, so that the origin can be shifted.
 
         Raises:
             ValueError: if a vector of the cell is zero, or too short for a tile.
@@ -137,7 +138,7 @@ class ImageModel(Potential):
     def image(
         self, positions: Tensor, numbers: Tensor, cell: Tensor, periodic: tuple[bool, ...], origin: Tensor | None = None
     ) -> Tensor:
-        """The image [*n_pixels], of atomic numbers over the largest the model knows; see `forward`."""
+        """Image [*n_pixels] of atomic numbers relative to the model's largest; see `forward`."""
         c = self.config
         n_pixels = self.n_pixels(cell, periodic)
         counts = cell.new_tensor(n_pixels)
@@ -158,11 +159,11 @@ class ImageModel(Potential):
             numbers: atomic numbers [n_atoms].
             cell: [3, 3], Å.
             periodic: per axis of the image.
-            origin: how far the atoms are shifted against the tiles, in foci [n_axes]; `torch.rand(n_axes)` for a
-                random one, as in training.
+            origin: shift of the atoms relative to the tiles, in foci [n_axes]; `torch.rand(n_axes)` for a random one,
+                as in training.
 
         Raises:
-            ValueError: for elements that the model does not know, and cells that do not fit its tiles.
+            ValueError: for elements outside the model, and cells that do not fit its tiles.
         """
         image = self.image(positions, numbers, cell, periodic, origin)
         tiles = self.network(self.config.tiles(periodic).pad(image[None, None]))
@@ -178,24 +179,24 @@ class ImageModel(Potential):
         return index
 
     def origins(self, like: Tensor) -> Iterator[Tensor]:
-        """The places of the grid that energies are averaged over, in foci [n_axes]."""
+        """Grid origins over which energies are averaged, in foci [n_axes]."""
         n = self.config.origins
         for place in itertools.product(range(n), repeat=self.config.n_axes):
             yield like.new_tensor(place) / n
 
 
 class ImageEvaluator(Evaluator):
-    """Energies, forces and stresses of images, averaged over the config's origins.
+    """Energies, forces and stresses of an `ImageModel`, averaged over grid origins.
 
-    There are no energies of single atoms.
+    There are no per-atom energies.
 
     Args:
-        model: on the settings' device and in their precision.
+        model: the model, on the settings' device and in their precision.
         settings: see `AndersoNN`.
 
     Attributes:
-        diagnostics: pixels along each axis (`pixels`), number of tiles (`tiles`) and of origins (`origins`), the net
-            force that is left, eV/Å, where forces were asked for (`net_force`), seconds (`times`).
+        diagnostics: pixels along each axis (`pixels`), number of tiles (`tiles`) and of origins (`origins`), the
+            remaining net force, eV/Å, if forces were asked for (`net_force`), seconds (`times`).
     """
 
     def __init__(self, model: ImageModel, settings: Settings) -> None:
@@ -226,7 +227,7 @@ class ImageEvaluator(Evaluator):
             n_origins += 1
         energy /= n_origins
         if not math.isfinite(energy):
-            raise CalculationFailed("the energy is not finite; are the weights?")
+            raise CalculationFailed("the energy is not finite; check the model's weights.")
         results: dict[str, Any] = {"energy": energy, "free_energy": energy}
         pixels = model.n_pixels(cell, periodic)
         n_tiles = math.prod(model.config.tiles(periodic).n_tiles(pixels))

@@ -1,13 +1,13 @@
-"""Tiles of regular grids, in one to three dimensions and more.
+"""Tiles of regular grids in any dimension.
 
     E = Σ_t e(x[t f − c : t f + f + c]),    t a tile, f its focus, c its context, one network e for all tiles
 
-A tile holds `focus` sites of its own and `context` sites of its neighbours on each side, along every axis; the foci
-fill the grid without gaps or overlaps, so the energy of twice the grid is twice the energy.
+A tile has `focus` sites and `context` sites on each side along every axis; the foci cover the grid without gaps or
+overlaps, so the energy is extensive.
 
-Along a periodic axis the grid is a ring: the focus has to divide its size, and a tile must fit in it, so that no site
-stands in a tile twice. Along an open axis the grid is continued by zeros: by the context before it, and behind it by
-the context and what the last focus lacks. A grid of any size therefore fits an open axis.
+Along a periodic axis the focus has to divide the size of the grid, and a tile must not be larger than the grid, so that
+no site is in a tile twice. Along an open axis the grid is padded by zeros: by the context in front, and by the context
+and the rest of the last focus behind. An open axis can therefore have any size.
 
 Mills et al., Chem. Sci. 10, 4129 (2019).
 """
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TileGrid:
-    """How tiles lie on a grid.
+    """Geometry of the tiles on a grid.
 
     Args:
-        focus: sites of a tile's own, one number an axis.
-        context: sites of its neighbours on each side, one number an axis.
-        periodic: one flag an axis.
+        focus: sites of a tile's focus, one number per axis.
+        context: sites of context on each side, one number per axis.
+        periodic: one flag per axis.
 
     Raises:
         ValueError: for a focus below 1, a negative context, or numbers of axes that differ.
@@ -40,7 +40,7 @@ class TileGrid:
     def __post_init__(self) -> None:
         if not len(self.focus) == len(self.context) == len(self.periodic) > 0:
             raise ValueError(
-                f"focus {self.focus}, context {self.context} and periodic {self.periodic} need one entry an axis."
+                f"focus {self.focus}, context {self.context} and periodic {self.periodic} need one entry per axis."
             )
         if min(self.focus) < 1 or min(self.context) < 0:
             raise ValueError(f"focus is {self.focus} and context {self.context}; they are at least 1 and 0 sites.")
@@ -83,7 +83,7 @@ class TileGrid:
         return tuple(math.ceil(size / f) for size, f in zip(sizes, self.focus, strict=True))
 
     def pad(self, x: Tensor) -> Tensor:
-        """The grid with its context: `(n_tiles − 1) f + f + 2c` sites an axis.
+        """Grid padded by its context: `(n_tiles − 1) f + f + 2c` sites per axis.
 
         Args:
             x: [n_systems, n_in, *sizes].
@@ -105,14 +105,14 @@ class TileGrid:
         return x
 
     def gather(self, x: Tensor) -> Tensor:
-        """Every tile of a grid [n_systems, *n_tiles, n_in, *tile]; x is [n_systems, n_in, *sizes]."""
+        """All tiles of a grid [n_systems, *n_tiles, n_in, *tile]; x is [n_systems, n_in, *sizes]."""
         x = self.pad(x)
         for axis, (f, tile) in enumerate(zip(self.focus, self.tile, strict=True)):
             x = x.unfold(axis + 2, tile, f)
         return x.movedim(1, 1 + self.n_axes)
 
     def slabs(self, padded: Tensor, most: int) -> Iterator[Tensor]:
-        """A padded grid in slices of whole tiles along its first axis, of about `most` tiles each, in order."""
+        """Slices of complete tiles of a padded grid along its first axis, of about `most` tiles each, in order."""
         f, c = self.focus[0], self.context[0]
         counts = [
             (size - 2 * side) // focus

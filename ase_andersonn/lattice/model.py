@@ -1,4 +1,4 @@
-"""Extensive networks on spin lattices: the energy of a grid of spins is a sum over its tiles.
+"""Extensive networks on spin lattices: the energy is a sum over tiles.
 
     E = Σ_t e(spins in tile t)
 
@@ -22,17 +22,17 @@ NetworkKind = Literal["fully_connected", "convolutional", "equilibrium"]
 
 @dataclass(frozen=True)
 class GridConfig:
-    """Shape of a `GridModel`.
+    """Hyperparameters of a `GridModel`.
 
     Args:
-        lattice: the lattice that the spins sit on; see `lattice.spins`.
-        focus: sites of a tile's own along each axis.
-        context: sites of its neighbours on each side.
-        network: what gives a tile its energy; see `lattice.networks`.
+        lattice: the lattice of the spins; see `lattice.spins`.
+        focus: sites of a tile's focus along each axis.
+        context: sites of context on each side.
+        network: kind of the tile network; see `lattice.networks`.
         n_hidden: width of the network.
         n_layers: hidden layers, or convolutions; an equilibrium network has one layer, at its fixed point.
-        contraction: of an equilibrium network.
-        values: what a site's moment may be, ascending.
+        contraction: contraction factor of an equilibrium network.
+        values: allowed moments of a site, ascending.
     """
 
     lattice: Lattice = "square"
@@ -51,7 +51,7 @@ class GridConfig:
             raise ValueError(f"n_hidden is {self.n_hidden} and n_layers {self.n_layers}; both must be at least 1.")
         if len(self.values) < 2 or sorted(set(self.values)) != list(self.values):
             raise ValueError(f"values is {self.values}; give at least two different numbers, ascending.")
-        self.tiles(())  # which checks focus and context
+        self.tiles(())  # checks focus and context
 
     @property
     def n_axes(self) -> int:
@@ -59,16 +59,16 @@ class GridConfig:
         return len(PRIMITIVE[self.lattice])
 
     def tiles(self, periodic: tuple[bool, ...]) -> TileGrid:
-        """The tiles of a grid with these boundary conditions."""
+        """Tiles of a grid with these boundary conditions."""
         n = self.n_axes
         return TileGrid((self.focus,) * n, (self.context,) * n, periodic or (True,) * n)
 
 
 class GridModel(Potential):
-    """Energy of spins on a lattice, their initial magnetic moments; in eV, as everything of ASE.
+    """Energy of spins on a lattice, given as initial magnetic moments, eV.
 
-    The chemical species of the atoms is not looked at. Models with a coupling of one, such as the packaged Ising
-    model, count their energy in units of J = 1 eV, and a temperature of T J is `T / ase.units.kB` K.
+    The species of the atoms have no effect. Models with unit coupling, such as the packaged Ising model, have J = 1 eV,
+    so a reduced temperature T is `T / ase.units.kB` K.
     """
 
     reads_magmoms = True
@@ -86,8 +86,8 @@ class GridModel(Potential):
         """Energy of every tile [n_systems, *n_tiles], eV, differentiable in the values.
 
         Args:
-            values: of the sites, [n_systems, *sizes].
-            periodic: per axis; all are where not given.
+            values: values at the sites [n_systems, *sizes].
+            periodic: whether each axis is periodic; all by default.
 
         Raises:
             ValueError: if the tiles do not fit the grid; see `TileGrid.n_tiles`.
@@ -103,10 +103,10 @@ class GridModel(Potential):
 def tile_network(
     kind: NetworkKind, grid: TileGrid, n_in: int, n_hidden: int, n_layers: int, contraction: float
 ) -> TileNetwork:
-    """The network of that name.
+    """Create the tile network of a given kind.
 
     Raises:
-        ValueError: for an unknown name, or numbers that do not fit it.
+        ValueError: for an unknown kind, or invalid sizes.
     """
     if kind == "fully_connected":
         return FullyConnected(grid, n_in, n_hidden, n_layers)

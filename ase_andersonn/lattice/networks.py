@@ -1,9 +1,9 @@
-"""Networks that give every tile of a grid an energy.
+"""Networks for the energies of the tiles of a grid.
 
 A network takes a padded grid (`TileGrid.pad`) and returns the energy of each of its tiles. A single tile is the padded
-grid of one tile, so the same call serves tiles one by one; on a whole grid the sites that tiles share are worked on
-once. That rests on an identity: a fully connected network on tiles **is** a convolution of kernel `f + 2c` and stride
-`f`, followed by 1×1 convolutions. All activations are smooth, so the energy can be differentiated in the grid's values.
+grid of one tile, so the same call evaluates separate tiles; on a full grid the sites shared by tiles are computed once.
+This uses an identity: a fully connected network on tiles is a convolution of kernel `f + 2c` and stride `f`, followed
+by 1×1 convolutions. All activations are smooth, so the energy is differentiable in the values of the grid.
 
 Mills et al., Chem. Sci. 10, 4129 (2019).
 """
@@ -24,11 +24,11 @@ from .grid import TileGrid
 
 CONVOLUTIONS = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
 MAX_STEPS = 200
-"""Of the fixed point; a contraction of 0.9 reaches float64's rounding in fewer with plain iteration alone."""
+"""Largest number of solver steps; for a contraction of 0.9 fewer Picard iterations converge to float64 rounding."""
 
 
 class UnsolvedError(RuntimeError):
-    """A tile did not reach its fixed point."""
+    """The fixed-point solve of a tile did not converge."""
 
 
 class Window(nn.Module):
@@ -37,7 +37,7 @@ class Window(nn.Module):
     Args:
         n_in, n_out: channels.
         kernel: sites of the window along each axis.
-        stride: sites that it moves along each axis.
+        stride: stride along each axis.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
@@ -48,16 +48,16 @@ class Window(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [n_systems, n_in, *sizes] → [n_systems, n_out, *windows]."""
-        if x.shape[2:] == self.weight.shape[2:]:  # one window: a matrix product, many times faster
+        if x.shape[2:] == self.weight.shape[2:]:  # a single window: a matrix product is much faster
             y = nn.functional.linear(x.flatten(1), self.weight.flatten(1), self.bias)
             return y.view(*y.shape, *(1 for _ in self.stride))
         if len(self.stride) not in CONVOLUTIONS:
-            raise ValueError(f"grids of {len(self.stride)} dimensions are evaluated tile by tile: gather() them first.")
+            raise ValueError(f"grids of {len(self.stride)} dimensions are evaluated tile by tile: call gather() first.")
         return CONVOLUTIONS[len(self.stride)](x, self.weight, self.bias, self.stride)
 
 
 class TileNetwork(nn.Module, ABC):
-    """A network for tiles: its call takes a padded grid, or tiles.
+    """Base of networks for tiles; the input is a padded grid, or tiles.
 
     Args:
         grid: focus and context.
@@ -75,7 +75,7 @@ class TileNetwork(nn.Module, ABC):
             x: padded grids [n_systems, n_in, *padded], or tiles [n_rows, n_in, *tile].
 
         Returns:
-            [n_systems, *n_tiles]; of tiles [n_rows, 1, ...].
+            [n_systems, *n_tiles] for grids, [n_rows, 1, ...] for tiles.
         """
 
 
@@ -84,7 +84,7 @@ class FullyConnected(TileNetwork):
 
     Args:
         grid: focus and context.
-        n_in: values a site.
+        n_in: values per site.
         n_hidden: width of the hidden layers.
         n_layers: number of hidden layers.
     """
@@ -110,7 +110,7 @@ class Convolutional(TileNetwork):
 
     Args:
         grid: focus and context.
-        n_in: values a site.
+        n_in: values per site.
         n_hidden: channels and width.
         n_layers: number of convolutions.
         kernel: sites of a convolution's window along each axis.
@@ -144,14 +144,14 @@ class Convolutional(TileNetwork):
 class Equilibrium(TileNetwork):
     """A tile's features at their fixed point, `z = φ(W z + v(x))`, and `e = w·z + λ·(f(z) − z) + b`.
 
-    `v` is linear in the tile, `‖W‖₂ ≤ γ < 1` and `|φ'| ≤ 1`: the map contracts by γ whatever the tile holds, so its
+    `v` is linear in the tile, `‖W‖₂ ≤ γ < 1` and `|φ'| ≤ 1`: the map contracts by γ for any tile, so its
     fixed point exists, is unique and smooth. All tiles of a call are found by one Anderson solve with a window for
     each. `λ = (∂f/∂z)ᵀ λ + w` makes the error of the energy quadratic in the residuals. Derivatives of any order come
     from implicit differentiation.
 
     Args:
         grid: focus and context.
-        n_in: values a site.
+        n_in: values per site.
         n_hidden: features of a tile.
         contraction: γ, in (0, 1).
 

@@ -1,4 +1,4 @@
-"""Spins on a lattice as ase.Atoms: initial magnetic moments, one atom a site, and the grid that the sites form."""
+"""Spins on a lattice as ase.Atoms: one atom per site, spins as initial magnetic moments, and the grid of sites."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ PRIMITIVE: dict[str, NDArray[np.float64]] = {
     "triangular": np.array([[1.0, 0.0, 0.0], [0.5, math.sqrt(0.75), 0.0]]),
     "cubic": np.eye(3),
 }
-"""Primitive vectors of length one [n_axes, 3]. Sites along an axis are counted in them."""
-TOLERANCE = 1e-3
-"""Of sites, in units of the spacing."""
+"""Primitive vectors of unit length [n_axes, 3]; site indices are coordinates in this basis."""
+SITE_TOLERANCE = 1e-3
+"""Largest distance of an atom from its site, in units of the spacing."""
 
 
 def spin_lattice(
@@ -37,13 +37,13 @@ def spin_lattice(
         kind: `"chain"`, `"square"`, `"triangular"` (60° between a₁ and a₂) or `"cubic"`.
         size: sites along each axis, or one number for all.
         spins: `"up"` (all +1), `"random"` (±1), or the values, in the order of the sites.
-        spacing: Å between neighbours.
-        periodic: per axis, or one for all. The other directions of space are open.
-        symbol: what stands at the sites.
-        seed: of random spins.
+        spacing: distance of neighbouring sites, Å.
+        periodic: one flag per axis, or one for all; other directions are open.
+        symbol: element of the atoms at the sites.
+        seed: seed of random spins.
 
     Raises:
-        ValueError: for an unknown lattice, or sizes, flags or spins of a wrong number.
+        ValueError: for an unknown lattice, or a wrong number of sizes, flags or spins.
     """
     if kind not in PRIMITIVE:
         raise ValueError(f"there is no lattice {kind!r}; choose one of {', '.join(PRIMITIVE)}.")
@@ -74,7 +74,7 @@ def _spins(spins: Any, n_sites: int, seed: int | None) -> NDArray[np.float64]:
             return np.ones(n_sites)
         if spins == "random":
             return np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), n_sites)
-        raise ValueError(f"spins is {spins!r}; give 'up', 'random' or one value a site.")
+        raise ValueError(f"spins is {spins!r}; give 'up', 'random' or one value per site.")
     values = np.asarray(spins, dtype=float).reshape(-1)
     if len(values) != n_sites:
         raise ValueError(f"{len(values)} spins were given for {n_sites} sites.")
@@ -83,7 +83,7 @@ def _spins(spins: Any, n_sites: int, seed: int | None) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Sites:
-    """Where each atom of a structure sits on the grid of its lattice.
+    """Assignment of the atoms of a structure to the sites of a lattice.
 
     Attributes:
         kind: the lattice.
@@ -104,17 +104,17 @@ class Sites:
 
     @staticmethod
     def of(atoms: Atoms, kind: str) -> "Sites":
-        """The sites of a structure.
+        """Assign the atoms of a structure to lattice sites.
 
-        A shift of the whole structure by less than half the spacing changes nothing; a longer one moves the grid's
-        origin, and with it the tiles.
+        Translating the structure by less than half the spacing has no effect; a larger translation shifts the grid's
+        origin and therefore the tiles.
 
         Args:
             atoms: cell vectors 1 … n_axes along the lattice's primitive vectors, one atom a site.
             kind: the lattice.
 
         Raises:
-            ValueError: if the atoms form no such lattice; the text says where.
+            ValueError: if the atoms do not form the lattice; the message says where.
         """
         if len(atoms) == 0:
             raise ValueError("the structure has no atoms.")
@@ -122,29 +122,31 @@ class Sites:
         sizes, periodic = _sizes(atoms, kind), tuple(atoms.pbc[:n_axes].tolist())
         if atoms.pbc[n_axes:].any():
             raise ValueError(
-                f"pbc is {atoms.pbc.tolist()}; a {kind} lattice repeats along its first {n_axes} cell vectors at most."
+                f"pbc is {atoms.pbc.tolist()}; a {kind} lattice is periodic along its first {n_axes} vectors at most."
             )
         steps = atoms.cell.array[:n_axes] / np.array(sizes)[:, None]
         inverse = np.linalg.pinv(steps)
-        whole = np.round((atoms.positions - atoms.positions[0]) @ inverse)
-        whole += np.round(atoms.positions[0] @ inverse)
-        origin = atoms.positions[0] - whole[0] @ steps
-        off = np.abs(atoms.positions - origin - whole @ steps).max(1)
-        if not off.max() < TOLERANCE * np.linalg.norm(steps[0]):
+        coordinates = np.round((atoms.positions - atoms.positions[0]) @ inverse)
+        coordinates += np.round(atoms.positions[0] @ inverse)
+        origin = atoms.positions[0] - coordinates[0] @ steps
+        off = np.abs(atoms.positions - origin - coordinates @ steps).max(1)
+        if not off.max() < SITE_TOLERANCE * np.linalg.norm(steps[0]):
             raise ValueError(
                 f"atom {int(off.argmax())} is {off.max():.3g} Å away from the nearest site of the {kind} lattice; "
                 "spins sit on their sites."
             )
-        site = flat_index(whole.astype(np.int64), sizes, periodic)
+        site = flat_index(coordinates.astype(np.int64), sizes, periodic)
         counts = np.bincount(site, minlength=len(atoms))
         if counts.max() > 1:
-            raise ValueError(f"{counts.max()} atoms share site {int(counts.argmax())} of the lattice; it has one each.")
+            raise ValueError(
+                f"{counts.max()} atoms share site {int(counts.argmax())} of the lattice; each site has one atom."
+            )
         return Sites(
             kind, sizes, periodic, site, np.argsort(site, kind="stable"), atoms.positions.copy(), inverse, origin
         )
 
     def check(self, atoms: Atoms, changed: NDArray[np.int64]) -> None:
-        """That these atoms still sit where they did; the cost does not depend on the number of others.
+        """Raise if some atoms have left their sites; the cost does not depend on the number of other atoms.
 
         Raises:
             ValueError: if one has moved to another site.
@@ -154,23 +156,25 @@ class Sites:
         places = (atoms.positions[changed] - self._origin) @ self._inverse
         found = flat_index(np.round(places).astype(np.int64), self.sizes, self.periodic)
         if not np.array_equal(found, self.site[changed]):
-            raise ValueError("an atom has left its site; spins on a lattice change their moments, not their places.")
+            raise ValueError(
+                "an atom has left its site; only the moments of spins on a lattice may change, not their positions."
+            )
 
 
-def flat_index(whole: NDArray[np.int64], sizes: Sequence[int], periodic: Sequence[bool]) -> NDArray[np.int64]:
+def flat_index(coordinates: NDArray[np.int64], sizes: Sequence[int], periodic: Sequence[bool]) -> NDArray[np.int64]:
     """Flat index of sites given by their coordinates [n, n_axes].
 
     Raises:
         ValueError: for a site outside an open axis.
     """
     if not all(periodic):
-        outside = ((whole < 0) | (whole >= np.array(sizes))) & ~np.array(periodic)
+        outside = ((coordinates < 0) | (coordinates >= np.array(sizes))) & ~np.array(periodic)
         if outside.any():
             raise ValueError(
                 f"{int(outside.any(1).sum())} atoms lie outside the cell along an axis that is not periodic; "
                 "move the structure into its cell."
             )
-    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(whole.T), tuple(sizes), mode="wrap")
+    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(coordinates.T), tuple(sizes), mode="wrap")
     return flat
 
 
@@ -183,15 +187,15 @@ def _sizes(atoms: Atoms, kind: str) -> tuple[int, ...]:
     if not lengths.all():
         raise ValueError(f"the first {n_axes} cell vectors span the {kind} lattice; they are {cell.tolist()} Å.")
     directions = cell / lengths[:, None]
-    if not np.allclose(directions @ directions.T, vectors @ vectors.T, atol=TOLERANCE):
+    if not np.allclose(directions @ directions.T, vectors @ vectors.T, atol=SITE_TOLERANCE):
         angles = np.degrees(np.arccos(np.clip(directions @ directions.T, -1, 1)))[np.triu_indices(n_axes, 1)]
         raise ValueError(
-            f"the cell's angles are {', '.join(f'{a:.1f}°' for a in angles)}; this is no {kind} lattice. "
-            "Make one with spin_lattice()."
+            f"the cell's angles are {', '.join(f'{a:.1f}°' for a in angles)}; this is not a {kind} lattice. "
+            "Create one with spin_lattice()."
         )
     spacing = (float(np.prod(lengths)) / len(atoms)) ** (1 / n_axes)
     sizes = np.round(lengths / spacing).astype(int)
-    if int(np.prod(sizes)) != len(atoms) or not np.allclose(lengths / spacing, sizes, rtol=TOLERANCE):
+    if int(np.prod(sizes)) != len(atoms) or not np.allclose(lengths / spacing, sizes, rtol=SITE_TOLERANCE):
         raise ValueError(
             f"{len(atoms)} atoms do not fill a {kind} lattice whose cell vectors are {lengths.tolist()} Å long; "
             "every site has one atom."
@@ -200,24 +204,24 @@ def _sizes(atoms: Atoms, kind: str) -> tuple[int, ...]:
 
 
 def read_values(moments: NDArray[Any], values: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Which of the allowed values each site's moment is, int8.
+    """Index of each moment among the allowed values, int8.
 
     Args:
         moments: initial magnetic moments [n].
-        values: allowed, ascending.
+        values: allowed values, ascending.
 
     Raises:
         ValueError: for any other value.
     """
     if moments.ndim != 1:
-        raise ValueError(f"the moments have the shape {moments.shape}; a lattice of spins has one number a site.")
+        raise ValueError(f"the moments have the shape {moments.shape}; a spin lattice has one number per site.")
     digits = ((values[1:] + values[:-1]) / 2).searchsorted(moments)  # the nearest
     off = np.abs(values.take(digits) - moments)
-    if not off.max(initial=0.0) < TOLERANCE:
-        wrong = ~(off < TOLERANCE)
+    if not off.max(initial=0.0) < SITE_TOLERANCE:
+        wrong = ~(off < SITE_TOLERANCE)
         given = ", ".join(f"{m:g}" for m in np.unique(moments[wrong])[:5])
         raise ValueError(
-            f"{int(wrong.sum())} initial magnetic moments are none of {', '.join(f'{v:g}' for v in values)}: {given}. "
+            f"{int(wrong.sum())} magnetic moments are not among {', '.join(f'{v:g}' for v in values)}: {given}. "
             "Set them with atoms.set_initial_magnetic_moments()."
         )
     return digits.astype(np.int8)

@@ -1,12 +1,12 @@
-"""Energies of a lattice's tiles, from the network itself or from a table of all that it can say.
+"""Energies of the tiles of a lattice, from the network or from a table of all possible tiles.
 
-A site has a digit, the number of its value. A tile of few sites has few contents: nine spins of a 3×3 tile have 2⁹ =
-512. Then the network is evaluated once for each and its answers are kept,
+A site has a digit, the index of its value. A small tile has few configurations, 2⁹ = 512 for nine spins of a 3×3 tile.
+The network is then evaluated once for each of them and its energies are tabulated,
 
     e(tile) = table[code],    code = Σ_s digit_s baseˢ,
 
-which is exact, and makes an energy the price of a look-up. What is kept of a tile is its *state*: its code where there
-is a table, its energy where there is none.
+which is exact, and reduces an energy to a table look-up. The *state* of a tile is its code with a table, and its energy
+without.
 """
 
 from abc import ABC, abstractmethod
@@ -28,17 +28,17 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Digits = NDArray[np.int8]
 TABLE_STATES = 2**16
-"""Contents of a tile up to which a table is made."""
+"""Largest number of configurations of a tile for which a table is made."""
 TILES_AT_ONCE = 2**14
-"""Tiles evaluated at once: many enough for the network to be efficient, few enough for the processor's cache."""
+"""Number of tiles evaluated at once: large enough for an efficient network, small enough for the processor's cache."""
 
 
 class TileEnergies(ABC):
-    """Energies of the tiles of one model.
+    """Base of methods for the energies of the tiles of one model.
 
     Attributes:
         method: `"table"` or `"network"`.
-        first: digit of the first value. It is 1 where 0 stands for the outside of an open edge.
+        first: digit of the first value; 1 if 0 denotes sites outside an open edge.
     """
 
     method: Literal["table", "network"]
@@ -51,35 +51,36 @@ class TileEnergies(ABC):
 
     @abstractmethod
     def grid_states(self, index: TileIndex, digits: Digits) -> NDArray[Any]:
-        """States of all tiles of a grid [n_tiles]; digits are [n_sites]."""
+        """States of all tiles of a grid [n_tiles] from digits [n_sites]."""
 
     @abstractmethod
     def states(self, contents: Digits) -> NDArray[Any]:
-        """States of tiles by what they contain [n]; contents are digits [n_places, n]."""
+        """States of tiles [n] from their digits [n_places, n]."""
 
     @abstractmethod
     def energies(self, states: NDArray[Any]) -> Floats:
-        """Energies of tiles by their states, of the same shape, eV."""
+        """Energies of tiles from their states, of the same shape, eV."""
 
     @abstractmethod
     def changes(
         self, index: TileIndex, digits: Digits, states: NDArray[Any], sites: Ints, new: Digits
     ) -> tuple[Ints, NDArray[Any], Floats]:
-        """What new digits at each of many sites change, none of which stand in one tile.
+        """Effect of independent changes of the digits of many sites, no two of them in one tile.
 
         Args:
             index: the tiles.
-            digits: of the settled grid [n_sites + 1].
-            states: of the settled tiles [n_tiles + 1].
-            sites: [n].
-            new: their digits [n].
+            digits: digits of the committed grid [n_sites + 1].
+            states: states of the committed tiles [n_tiles + 1].
+            sites: flat indices of the sites [n].
+            new: their new digits [n].
 
         Returns:
-            the tiles that hold each site [n_holders, n], their new states, and the change of the energy [n], eV.
+            the tiles that contain each site [n_holders, n], their new states, and the energy change of each site [n],
+            eV.
         """
 
     def evaluate(self, contents: Digits) -> Floats:
-        """The network's energies of tiles [n], eV; contents are digits [n_places, n]."""
+        """Energies of tiles from the network [n], eV, from their digits [n_places, n]."""
         shape = self.model.network.grid.tile
         energies = np.empty(contents.shape[1])
         for first in range(0, len(energies), TILES_AT_ONCE):
@@ -98,7 +99,7 @@ class TileEnergies(ABC):
 
 
 class FromNetwork(TileEnergies):
-    """The network is asked; a tile's state is its energy."""
+    """Energies from the network; a tile's state is its energy."""
 
     method = "network"
 
@@ -121,25 +122,25 @@ class FromNetwork(TileEnergies):
     ) -> tuple[Ints, NDArray[Any], Floats]:
         """See `TileEnergies.changes`."""
         holders = index.tiles_of(sites)
-        held = holders < index.n_tiles
+        inside = holders < index.n_tiles
         after = states[holders]
-        after[held] = self.evaluate(patches(index, digits, holders[held], sites, new))
+        after[inside] = self.evaluate(patches(index, digits, holders[inside], sites, new))
         return holders, after, (after - states[holders]).sum(0)
 
 
 class FromTable(TileEnergies):
-    """All contents are listed; a tile's state is its code."""
+    """Energies from a table of all configurations; a tile's state is its code."""
 
     method = "table"
 
     def __init__(self, model: GridModel, closed: bool, settings: Settings) -> None:
         super().__init__(model, closed, settings)
         n_places, base = int(np.prod(model.network.grid.tile)), len(self.values)
-        self.powers: Ints = np.append(base ** np.arange(n_places), 0)  # 0: sites not held
+        self.powers: Ints = np.append(base ** np.arange(n_places), 0)  # 0: sites outside the tile
         codes = np.arange(base**n_places)
         self.table = self.evaluate((codes // self.powers[:-1, None] % base).astype(np.int8))
         if not np.isfinite(self.table).all():
-            raise CalculationFailed("the network's energies are not finite; are the weights?")
+            raise CalculationFailed("the network's energies are not finite; check the model's weights.")
 
     def grid_states(self, index: TileIndex, digits: Digits) -> Ints:
         """See `TileEnergies.grid_states`: a convolution with the powers of the base."""
@@ -166,7 +167,7 @@ class FromTable(TileEnergies):
     def changes(
         self, index: TileIndex, digits: Digits, states: NDArray[Any], sites: Ints, new: Digits
     ) -> tuple[Ints, NDArray[Any], Floats]:
-        """See `TileEnergies.changes`: a site's digit changes the codes of the tiles that hold it by known amounts."""
+        """See `TileEnergies.changes`: a digit's change shifts the codes of the tiles that contain the site."""
         steps: Ints = (new - digits.take(sites)).astype(np.int64)
         holders, weights = index.tiles_of(sites), self.powers[index.places_of(sites)]
         after: Ints = np.empty_like(holders)
@@ -181,11 +182,11 @@ class FromTable(TileEnergies):
 
 
 def tile_energies(model: GridModel, closed: bool, settings: Settings) -> TileEnergies:
-    """A table where a tile has at most `TABLE_STATES` contents, else the network.
+    """Table for tiles of at most `TABLE_STATES` configurations, otherwise the network.
 
     Args:
         model: the model.
-        closed: whether the lattice is periodic along all its axes; an open edge adds the outside to the values.
+        closed: whether the lattice is periodic along all axes; otherwise there is a further value for outside sites.
         settings: see `AndersoNN`.
     """
     n_places, base = int(np.prod(model.network.grid.tile)), len(model.config.values) + (not closed)
@@ -194,7 +195,7 @@ def tile_energies(model: GridModel, closed: bool, settings: Settings) -> TileEne
 
 
 def patches(index: TileIndex, digits: Digits, tiles: Ints, sites: Ints, new: Digits) -> Digits:
-    """Contents of tiles [n_places, n] as they would be with new digits at some sites; `digits` stay as they are."""
+    """Digits of tiles [n_places, n] with new digits at some sites; `digits` is not modified."""
     old = digits[sites]
     digits[sites] = new
     contents = digits[index.sites_of(tiles)]

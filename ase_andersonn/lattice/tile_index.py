@@ -1,4 +1,4 @@
-"""Which sites a tile holds, and which tiles hold a site: numpy indices whose cost is that of what is asked for."""
+"""Sites of a tile, and tiles of a site, at a cost proportional to the number of requested tiles or sites."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ Ints = NDArray[np.int64]
 
 
 class TileIndex:
-    """The tiles of one grid.
+    """Index of the tiles of one grid.
 
     Args:
         grid: focus, context, boundary conditions.
         sizes: sites along each axis.
 
     Attributes:
-        n_sites: sites of the grid; this number also stands for "outside", behind an open edge.
-        n_tiles: tiles of the grid; this number also stands for "no tile".
-        n_places: sites of a tile.
+        n_sites: number of sites of the grid; as an index it means "outside", beyond an open edge.
+        n_tiles: number of tiles of the grid; as an index it means "no tile".
+        n_places: number of sites of a tile.
 
     Raises:
         ValueError: as for `TileGrid.n_tiles`.
@@ -33,7 +33,7 @@ class TileIndex:
         self.tile_counts = grid.n_tiles(sizes)
         self.n_sites, self.n_tiles = math.prod(sizes), math.prod(self.tile_counts)
         self.n_places = math.prod(grid.tile)
-        # of every axis: the coordinates in each tile; the tiles that hold each coordinate, and where in them; -1: none
+        # per axis: the coordinates in each tile; the tiles that contain each coordinate, and its place there; -1: none
         self._coordinates: list[Ints] = []
         self._holders: list[Ints] = []
         self._places: list[Ints] = []
@@ -45,42 +45,42 @@ class TileIndex:
             x, reach = np.arange(size), math.ceil(c / f)
             tile = x // f + np.arange(-reach, reach + 1)[:, None]
             place = x + c - tile * f
-            held = (place >= 0) & (place < f + 2 * c) & (ring | ((tile >= 0) & (tile < n)))
-            self._holders.append(np.where(held, tile % n, -1))
-            self._places.append(np.where(held, place, -1))
+            inside = (place >= 0) & (place < f + 2 * c) & (ring | ((tile >= 0) & (tile < n)))
+            self._holders.append(np.where(inside, tile % n, -1))
+            self._places.append(np.where(inside, place, -1))
         self._gaps = any(table.min() < 0 for table in self._coordinates + self._holders)
         self._places_differ = any((table != table[:, :1]).any() for table in self._places)
 
     def sites_of(self, tiles: Ints) -> Ints:
-        """Flat sites of tiles [n_places, n]; `n_sites` for those outside."""
+        """Flat indices of the sites of tiles [n_places, n]; `n_sites` for outside sites."""
         return _joined(self._coordinates, np.unravel_index(tiles, self.tile_counts), self.sizes, self._gaps)
 
     def tiles_of(self, sites: Ints) -> Ints:
-        """Flat tiles that hold each site [n_holders, n]; `n_tiles` where there are fewer."""
+        """Flat indices of the tiles that contain each site [n_holders, n]; padded by `n_tiles`."""
         return _joined(self._holders, np.unravel_index(sites, self.sizes), self.tile_counts, self._gaps)
 
     def places_of(self, sites: Ints) -> Ints:
-        """Where in these tiles the site stands [n_holders, n]; `n_places` for no tile. One column if all are alike."""
+        """Place of each site in these tiles [n_holders, n]; `n_places` for no tile. One column if all are equal."""
         chosen = sites if self._places_differ else sites[:1]
         return _joined(self._places, np.unravel_index(chosen, self.sizes), self.grid.tile, self._gaps)
 
     def focus_sizes(self) -> NDArray[np.float64]:
-        """Sites of the grid in each tile's focus [*tile_counts]; fewer than the focus at an open edge."""
+        """Number of sites in each tile's focus [*tile_counts]; smaller at an open edge."""
         lengths = [
             np.minimum(f, size - f * np.arange(n))
             for size, n, f in zip(self.sizes, self.tile_counts, self.grid.focus, strict=True)
         ]
         return reduce(np.multiply.outer, [length.astype(float) for length in lengths])
 
-    def spread(self, tiles: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Every site gets the value of the tile whose focus it is in: [n_tiles] → [n_sites]."""
+    def per_site(self, tiles: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Value of each site's tile, the one with the site in its focus: [n_tiles] → [n_sites]."""
         values = tiles.reshape(self.tile_counts)
         for axis, (f, size) in enumerate(zip(self.grid.focus, self.sizes, strict=True)):
             values = np.repeat(values, f, axis).take(np.arange(size), axis)
         return values.reshape(-1)
 
     def independent_sets(self) -> list[Ints]:
-        """Sets of sites of which no two stand in one tile; together they hold every site once."""
+        """Partition of the sites into sets without two sites in one tile."""
         sets = [np.zeros((1, 0), int)]
         for size, f, c, ring in zip(self.sizes, self.grid.focus, self.grid.context, self.grid.periodic, strict=True):
             sets = [
@@ -92,9 +92,9 @@ class TileIndex:
 
 
 def _joined(tables: Sequence[Ints], coordinates: Sequence[Ints], sizes: Sequence[int], gaps: bool) -> Ints:
-    """Flat indices of all combinations of what the axes' tables list for these coordinates [k, n].
+    """Flat indices of all combinations of the entries of the axes' tables for some coordinates [k, n].
 
-    Where an axis lists -1, as happens only with `gaps`, the index is `prod(sizes)`.
+    For an entry of -1, possible only with `gaps`, the index is `prod(sizes)`.
     """
     axes = [table.take(row, axis=1) for table, row in zip(tables, coordinates, strict=True)]
     flat = axes[0]
@@ -109,11 +109,11 @@ def _joined(tables: Sequence[Ints], coordinates: Sequence[Ints], sizes: Sequence
 
 
 def _apart(size: int, f: int, c: int, ring: bool) -> list[Ints]:
-    """Sets of coordinates along an axis; no tile holds two of one set.
+    """Partition of the coordinates along an axis into sets without two in one tile.
 
-    Sites in the same place of blocks of `2 ⌈c/f⌉ + 1` tiles or more have no tile in common. So the axis is cut into
-    such blocks, and a set has the same place in every block. Blocks are equally long where one of up to twice the least
-    length divides the axis; else a few are longer by a tile, and the last sets smaller.
+    Sites at the same place of blocks of `2 ⌈c/f⌉ + 1` or more tiles have no tile in common. The axis is therefore
+    divided into such blocks, and a set has the same place in every block. Blocks have equal length if some length up to
+    twice the least one divides the axis; otherwise a few are longer by a tile, and the last sets are smaller.
     """
     n, least = math.ceil(size / f), 2 * math.ceil(c / f) + 1
     if ring:

@@ -11,8 +11,8 @@
 | `Transmutation` | chemical potentials of species | semi-grand canonical |
 | `Exchange` | chemical potential | grand canonical |
 
-Any of them may be mixed. `Sublattice` makes flips and transmutations on many atoms at once, `ParallelTempering` lets
-simulations at several temperatures exchange their structures, `estimate` gives averages with errors.
+Moves can be combined. `Sublattice` makes flips and transmutations on many atoms at once, `ParallelTempering` exchanges
+structures between simulations at several temperatures, `estimate` gives averages with errors.
 """
 
 from .criteria import thermal_wavelength

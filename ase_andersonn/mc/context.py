@@ -1,5 +1,4 @@
-"""What moves share: the atoms, the random numbers, the temperature, and indices that make a choice cost the same in a
-million atoms as in ten."""
+"""State shared by the moves of a simulation: atoms, random numbers, temperature, and indices for choices in O(1)."""
 
 from collections.abc import Collection
 
@@ -17,7 +16,7 @@ class SpeciesIndex:
 
     Args:
         numbers: [n_atoms], atomic numbers.
-        indices: the atoms that count; None for all.
+        indices: the indexed atoms; None for all.
     """
 
     def __init__(self, numbers: NDArray[np.integer], indices: Ints | None) -> None:
@@ -31,7 +30,7 @@ class SpeciesIndex:
             self.place[atoms] = np.arange(len(atoms))
 
     def relabel(self, atom: int, old: int, new: int) -> None:
-        """The atom is no longer of the species `old` but of `new`."""
+        """Update the index for an atom that changed from species `old` to `new`."""
         place = int(self.place[atom])
         if place < 0:
             return
@@ -44,23 +43,23 @@ class SpeciesIndex:
         others.append(atom)
 
     def counts(self) -> dict[int, int]:
-        """Number of atoms of each species that is there."""
+        """Number of atoms of each species present."""
         return {number: len(atoms) for number, atoms in sorted(self.members.items()) if atoms}
 
 
 class Context:
-    """What the moves of one simulation work on.
+    """Atoms, temperature and random numbers of one simulation, on which its moves operate.
 
     Args:
         atoms: the structure, changed in place.
         temperature_K: K.
         rng: all random numbers of the simulation.
         count_varies: whether some move changes the number of atoms.
-        composition_varies: whether some move changes how many atoms of a species there are.
+        composition_varies: whether some move changes the composition.
 
     Attributes:
-        geometry: grows whenever positions, the cell or the number of atoms may have changed.
-        counted: grows whenever the number of atoms may have changed.
+        geometry: counter, incremented whenever positions, cell or number of atoms may have changed.
+        counted: counter, incremented whenever the number of atoms may have changed.
     """
 
     def __init__(
@@ -85,23 +84,23 @@ class Context:
         return float(units.kB * self.temperature_K)
 
     def pick(self, n: int) -> int:
-        """One of 0 ... n - 1, each as likely; several times faster than `Generator.integers`."""
+        """Uniform random integer from 0 to n - 1; several times faster than `Generator.integers`."""
         return int(self.rng.random() * n)
 
     def by_species(self, indices: Ints | None = None) -> SpeciesIndex:
-        """The atoms by species, of all atoms or of those given (by the same array each time)."""
+        """Index by species of all atoms, or of the given ones (pass the same array each time)."""
         key = None if indices is None else id(indices)
         if key not in self._species:
             self._species[key] = SpeciesIndex(self.atoms.numbers, indices)
         return self._species[key]
 
     def relabel(self, atom: int, old: int, new: int) -> None:
-        """To be told of each atom that has changed its species for good."""
+        """Update all indices after an accepted change of an atom's species."""
         for index in self._species.values():
             index.relabel(atom, old, new)
 
     def relabel_many(self) -> None:
-        """To be told when many have."""
+        """Discard all indices after accepted changes of many atoms' species."""
         self._species.clear()
 
     @property
@@ -127,14 +126,14 @@ class Context:
         return self._mobile[key]
 
     def changed(self, what: Collection[str]) -> None:
-        """To be told what an accepted move has changed: positions, cell, count."""
+        """Update counters after an accepted move that changed some of positions, cell, count."""
         if "count" in what:
-            self.forget()
+            self.clear()
         elif "positions" in what or "cell" in what:
             self.geometry += 1
 
-    def forget(self) -> None:
-        """Make everything anew that was derived from the atoms: the order in the lists then tells no history."""
+    def clear(self) -> None:
+        """Discard all indices derived from the atoms, so that the order in them does not depend on the history."""
         self._species.clear()
         self._mobile.clear()
         self._frozen.clear()

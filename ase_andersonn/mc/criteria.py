@@ -1,10 +1,10 @@
-"""What decides over a move: logarithms of acceptance ratios in each ensemble.
+"""Acceptance criteria: logarithms of acceptance ratios in each ensemble.
 
     accept if  ln u <= ln a,    ln a = r - dE / kT,    u uniform in (0, 1]
 
-where r is what the ensemble and the proposal add to the Boltzmann factor, one function an ensemble here. Nothing is
-ever exponentiated, so that no energy overflows, and -ln u is drawn as an exponential variate. Metropolis et al.,
-J. Chem. Phys. 21, 1087 (1953); Frenkel and Smit, Understanding Molecular Simulation (2002), chapters 3 and 5.
+where r is the contribution of ensemble and proposal beside the Boltzmann factor, one function per ensemble. No
+exponential is evaluated, so that nothing overflows; -ln u is drawn as an exponential variate. Metropolis et al., J.
+Chem. Phys. 21, 1087 (1953); Frenkel and Smit, Understanding Molecular Simulation (2002), chapters 3 and 5.
 """
 
 import math
@@ -17,13 +17,13 @@ Floats = NDArray[np.float64]
 
 
 def accepted(log_ratio: float, energy_change: float, kT: float, rng: np.random.Generator) -> bool:
-    """Metropolis' decision over one move, ln u <= log_ratio - energy_change / kT; what is not finite is refused.
+    """Metropolis criterion for one move, ln u <= log_ratio - energy_change / kT; False if this is not finite.
 
     Args:
-        log_ratio: what ensemble and proposal add, from the functions below.
+        log_ratio: contribution r of ensemble and proposal, from the functions below.
         energy_change: eV.
         kT: eV.
-        rng: where the random number comes from; one is drawn in any case.
+        rng: random number generator; exactly one number is drawn.
     """
     minus_log_u = rng.standard_exponential()
     return math.isfinite(energy_change) and -minus_log_u <= log_ratio - energy_change / kT
@@ -41,7 +41,7 @@ def accepted_each(
 
 
 def isobaric(pressure: float, volume: float, log_change: float, n_atoms: int, kT: float) -> float:
-    """A step in the logarithm of the volume with scaled positions, -p (V' - V) / kT + (N + 1) ln(V' / V).
+    """Change of ln V with scaled positions, r = -p (V' - V) / kT + (N + 1) ln(V' / V).
 
     Frenkel and Smit, algorithm 11; McDonald, Mol. Phys. 23, 41 (1972).
 
@@ -56,7 +56,7 @@ def isobaric(pressure: float, volume: float, log_change: float, n_atoms: int, kT
 
 
 def semi_grand(potential_change: float, kT: float) -> float:
-    """An atom that becomes another species, (mu_new - mu_old) / kT. Kofke and Glandt, Mol. Phys. 64, 1105 (1988)."""
+    """Change of an atom's species, r = (mu_new - mu_old) / kT. Kofke and Glandt, Mol. Phys. 64, 1105 (1988)."""
     return potential_change / kT
 
 
@@ -64,7 +64,7 @@ def log_activity(chemical_potential: float, mass: float, temperature_K: float) -
     """ln(z Å^3) = mu / kT - 3 ln(wavelength / Å), the density of the ideal gas at this chemical potential.
 
     Args:
-        chemical_potential: mu, eV, whole, of the ideal gas at density rho kT ln(rho wavelength^3).
+        chemical_potential: mu, eV, total; kT ln(rho wavelength^3) for an ideal gas of density rho.
         mass: u.
         temperature_K: K.
     """
@@ -72,23 +72,23 @@ def log_activity(chemical_potential: float, mass: float, temperature_K: float) -
 
 
 def insertion(log_activity: float, volume: float, n_before: int) -> float:
-    """One more atom, uniformly in the volume, ln(z V / (N + 1)). Frenkel and Smit, equation 5.6.8.
+    """Insertion of an atom uniformly in the volume, r = ln(z V / (N + 1)). Frenkel and Smit, equation 5.6.8.
 
     Args:
         log_activity: ln(z Å^3).
         volume: V, Å^3.
-        n_before: N, atoms of this kind before the insertion.
+        n_before: N, number of atoms of the species before the insertion.
     """
     return log_activity + math.log(volume) - math.log(n_before + 1)
 
 
 def deletion(log_activity: float, volume: float, n_before: int) -> float:
-    """One atom less, chosen uniformly, ln(N / (z V)). Frenkel and Smit, equation 5.6.9. See `insertion`."""
+    """Deletion of a uniformly chosen atom, r = ln(N / (z V)). Frenkel and Smit, equation 5.6.9. See `insertion`."""
     return math.log(n_before) - log_activity - math.log(volume)
 
 
 def thermal_wavelength(mass: float, temperature_K: float) -> float:
-    """h / sqrt(2 pi m k T), Å.
+    """Thermal de Broglie wavelength h / sqrt(2 pi m k T), Å.
 
     Args:
         mass: u.

@@ -1,4 +1,4 @@
-"""What a simulation has in common with ASE's dynamics: steps, observers, a log, a trajectory."""
+"""Base of simulations with the interface of ASE's dynamics: steps, observers, log, trajectory."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -11,10 +11,10 @@ from ase.utils import IOContext
 
 
 class Driver(IOContext, ABC):
-    """Runs steps and calls observers; subclasses say what a step is.
+    """Loop over steps with observers; subclasses implement `step`.
 
     Attributes:
-        nsteps: steps made.
+        nsteps: number of steps made.
     """
 
     nsteps: int
@@ -38,9 +38,9 @@ class Driver(IOContext, ABC):
         """Heading and value of each column of the log, of equal width."""
 
     def irun(self, steps: int) -> Iterator[bool]:
-        """Make steps, and yield after each, and once before, whether it was the last.
+        """Make steps; yields before the first and after each step whether it was the last.
 
-        Observers are called after each step, as at ASE, and before the first step of all.
+        Observers are called after each step, as in ASE, and before the very first step.
         """
         if steps < 0:
             raise ValueError(f"steps is {steps}; it is the number of further steps, 0 or more.")
@@ -55,36 +55,27 @@ class Driver(IOContext, ABC):
             yield self.nsteps >= last
 
     def run(self, steps: int) -> bool:
-        """Make so many further steps; True when they are made, as ASE's dynamics do."""
+        """Make further steps; returns True when they are completed, as ASE's dynamics do."""
         for _ in self.irun(steps):
             pass
         return True
 
     def after_step(self) -> None:
-        """What follows a step: the observers."""
+        """Call the observers; subclasses add what follows a step."""
         self.call_observers()
 
     def attach(self, function: Any, interval: int = 1, *args: Any, **kwargs: Any) -> None:
         """Call a function, or the method `write` of an object, every `interval` steps, or once after -`interval`."""
         self.observers.append((function if callable(function) else function.write, interval, args, kwargs))
 
-    def insert_observer(self, function: Any, position: int = 0, interval: int = 1, *args: Any, **kwargs: Any) -> None:
-        """As `attach`, before other observers."""
-        called = function if callable(function) else function.write
-        self.observers.insert(position, (called, interval, args, kwargs))
-
     def call_observers(self) -> None:
-        """Call those whose turn it is."""
+        """Call the observers that are due at this step."""
         for function, interval, args, kwargs in self.observers:
             if self.nsteps % interval == 0 if interval > 0 else self.nsteps == -interval:
                 function(*args, **kwargs)
 
-    def get_number_of_steps(self) -> int:
-        """Steps made."""
-        return self.nsteps
-
     def log(self) -> None:
-        """Write a line."""
+        """Write a line of the log."""
         columns = self.log_columns()
         text = " ".join(value for _, value in columns) + "\n"
         if not self._headed:
@@ -95,7 +86,7 @@ class Driver(IOContext, ABC):
         if self._logfile == "-":
             sys.stdout.write(text)
         elif isinstance(self._logfile, str | Path):
-            with Path(self._logfile).open("a") as file:  # opened for each line, so that none is lost
+            with Path(self._logfile).open("a") as file:  # opened for each line, so that no line is lost
                 file.write(text)
         else:
             self._logfile.write(text)
@@ -104,7 +95,7 @@ class Driver(IOContext, ABC):
 def write_image(trajectory: Any, atoms: Atoms, energy: float, description: dict[str, Any]) -> None:
     """Append a structure with its energy to a trajectory, a path or one of ASE's writers.
 
-    It is written from a copy: the calculator may hold the results of a move that was rejected.
+    A copy is written, as the calculator may have the results of a rejected move.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io.trajectory import TrajectoryWriter

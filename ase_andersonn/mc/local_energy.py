@@ -1,8 +1,8 @@
-"""Energies of trial structures: what a calculator may offer to make a move cheap, and what is done without it.
+"""Energies of trial structures: the optional calculator protocol for cheap local moves, and full evaluations.
 
-A calculator that has the methods of `LocalEnergy` is asked for the energy of a trial structure with the list of atoms
-that differ, so that a move costs what these atoms cost; one that also has those of `ManyLocalEnergies` is asked for
-many moves at once. Every other ASE calculator evaluates each trial structure in full.
+A calculator with the methods of `LocalEnergy` gets the list of changed atoms with a trial structure, so that the cost
+of a move is local; one that also has those of `ManyLocalEnergies` evaluates many moves at once. Any other ASE
+calculator evaluates each trial structure in full.
 """
 
 import math
@@ -21,73 +21,73 @@ Bools = NDArray[np.bool_]
 
 @runtime_checkable
 class LocalEnergy(Protocol):
-    """Energies of structures that differ in a few atoms from a settled one, which the calculator remembers.
+    """Protocol: energies of trial structures that differ in a few atoms from a committed one.
 
-    The driver calls `trial_energy` and then, always, `commit`, unless `trial_energy` raised: then the settled state has
-    to be as it was before. Where `changed` lists all atoms, nothing may be taken from the settled state: the cell and
-    the number of atoms may have changed too, there may be no settled state yet, and the energy may not depend on what
-    was evaluated before. Before it does this to check its running energy or to write a state file, the driver calls
-    ASE's `reset()` where the calculator has it.
+    The calculator stores the committed state. The driver calls `trial_energy` and then always `commit`, unless
+    `trial_energy` raises, which must leave the committed state unchanged. If `changed` lists all atoms, the energy must
+    not depend on earlier evaluations: cell and number of atoms may have changed too, and there may be no committed
+    state yet. Before such a call to check its running energy or to write a state file, the driver calls ASE's `reset()`
+    if the calculator has it.
     """
 
     def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
         """Energy of a trial structure, eV.
 
         Args:
-            atoms: the structure; it differs from the settled one only in the atoms `changed` (positions, numbers,
-                initial magnetic moments). Not to be written to, nor to be kept: it is changed in place.
-            touched: int64 [n_touched], their indices, each once.
+            atoms: the structure; it differs from the committed one only in the atoms `changed` (positions, numbers,
+                initial magnetic moments). It must not be modified or stored, as the driver changes it in place.
+            changed: int64 [n_changed], their indices, each once.
         """
         ...
 
     def commit(self, accepted: bool) -> None:
-        """Make the proposed state the settled one, or go back to the settled state at no cost."""
+        """Accept the trial state as the committed one, or reject it without further evaluation."""
         ...
 
 
 @runtime_checkable
 class ManyLocalEnergies(LocalEnergy, Protocol):
-    """Energy changes of many single-atom moves at once, none of which feels another."""
+    """Protocol: energy changes of many non-interacting single-atom moves at once."""
 
     def independent_sets(self, atoms: Atoms) -> list[NDArray[np.int64]]:
-        """Sets of atoms that do not interact within one set; together they hold each atom once (a colouring).
+        """Partition of the atoms into sets without interactions within a set (a graph colouring).
 
-        What is changed are numbers and magnetic moments, so the sets may depend on positions, cell and boundary
-        conditions only: sets that depend on what is changed would break detailed balance.
+        Sets must depend on positions, cell and boundary conditions only: a dependence on the numbers and magnetic
+        moments, which moves change, would break detailed balance.
         """
         ...
 
     def trial_energy_changes(self, atoms: Atoms, changed: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The energy change of each of many moves, [n_touched], eV, as if it alone were made.
+        """Energy change of each move made alone, [n_changed], eV.
 
         Args:
-            atoms: the structure with all of the moves made; it differs from the settled one only in numbers and
-                initial magnetic moments of `changed`. Not to be written to, nor to be kept.
-            touched: int64 [n_touched], atoms of one of the `independent_sets`, each once.
+            atoms: the structure with all moves made; it differs from the committed one only in numbers and initial
+                magnetic moments of `changed`. It must not be modified or stored.
+            changed: int64 [n_changed], atoms of one of the `independent_sets`, each once.
         """
         ...
 
     def commit_each(self, accepted: NDArray[np.bool_]) -> None:
-        """Settle the proposed moves that are True in `accepted`, [n_touched]; the others go back at no cost."""
+        """Commit the moves that are True in `accepted`, [n_changed], and reject the others without evaluation."""
         ...
 
 
 class FullEnergies:
-    """Each energy a full evaluation, `atoms.get_potential_energy()`."""
+    """Energies from full evaluations, `atoms.get_potential_energy()`."""
 
     def __init__(self, atoms: Atoms) -> None:
         self.atoms = atoms
-        self.stale = False  # whether the running energy may be that of other atoms
+        self.stale = False  # whether the running energy may belong to other atoms
 
-    def trial_energy(self, changed: Ints) -> float:  # noqa: ARG002 (all is evaluated)
-        """Energy of the atoms as they are, eV; that of no atoms is zero."""
+    def trial_energy(self, changed: Ints) -> float:  # noqa: ARG002 (full evaluation)
+        """Energy of the atoms, eV; zero without atoms."""
         return float(self.atoms.get_potential_energy()) if len(self.atoms) else 0.0
 
     def commit(self, accepted: bool) -> None:
-        """Nothing is kept."""
+        """Nothing to do, as no state is stored."""
 
     def fresh(self) -> float:
-        """Energy of the atoms that does not depend on what the calculator did before, eV."""
+        """Energy of the atoms, eV, independent of earlier evaluations of the calculator."""
         _forget(self.atoms.calc)
         energy = self.trial_energy(np.arange(len(self.atoms)))
         self.stale = False
@@ -99,11 +99,11 @@ class LocalEnergies:
 
     def __init__(self, atoms: Atoms) -> None:
         self.atoms = atoms
-        self.stale = False  # whether what the calculator holds as settled is unknown
-        self._waiting = False
+        self.stale = False  # whether the committed state of the calculator is unknown
+        self._pending = False
 
     def trial_energy(self, changed: Ints) -> float:
-        """Energy of the atoms, which differ from the settled state in those `changed`, eV."""
+        """Energy of the atoms, eV, which differ from the committed state in `changed`."""
         if len(self.atoms) == 0:
             return 0.0
         try:
@@ -111,17 +111,17 @@ class LocalEnergies:
         except BaseException:
             self.stale = True
             raise
-        self._waiting = True
+        self._pending = True
         return energy
 
     def commit(self, accepted: bool) -> None:
-        """Tell the calculator what became of the proposed state, where it was asked for one."""
-        if self._waiting:
-            self._waiting = False
+        """Accept or reject the trial state, if there is one."""
+        if self._pending:
+            self._pending = False
             self.atoms.calc.commit(accepted)
 
     def fresh(self) -> float:
-        """Energy of the atoms that does not depend on what the calculator did before; they are settled, eV."""
+        """Energy of the atoms, eV, independent of earlier evaluations; they become the committed state."""
         _forget(self.atoms.calc)
         energy = self.trial_energy(np.arange(len(self.atoms)))
         self.commit(True)
@@ -133,11 +133,11 @@ Energies = FullEnergies | LocalEnergies
 
 
 def energies_of(atoms: Atoms, local: bool) -> Energies:
-    """How the energies of trial structures are found.
+    """Local energies if the calculator has them, full evaluations otherwise.
 
     Args:
         atoms: the structure with its calculator.
-        local: whether to use the calculator's `LocalEnergy` where it has it.
+        local: whether to use the methods of `LocalEnergy` if the calculator has them.
 
     Raises:
         ValueError: if there is no calculator.
@@ -149,15 +149,15 @@ def energies_of(atoms: Atoms, local: bool) -> Energies:
 
 
 def check_finite(energy: float) -> float:
-    """The energy of a structure to start from.
+    """Return the energy of a starting structure if it is finite.
 
     Raises:
         ValueError: if it is not finite.
     """
     if not math.isfinite(energy):
         raise ValueError(
-            f"the energy of the starting structure is {energy} eV; Monte Carlo needs a finite one to start from. "
-            "Are there atoms too close to each other?"
+            f"the energy of the starting structure is {energy} eV; Monte Carlo needs a finite one. "
+            "Check the structure for atoms too close to each other."
         )
     return energy
 

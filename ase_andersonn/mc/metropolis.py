@@ -2,7 +2,7 @@
 
     accept with probability  min(1, exp(-dE / kT + r))
 
-where r is what the ensemble adds, one term a kind of move (`criteria`). Metropolis, Rosenbluth, Rosenbluth, Teller and
+where r is the contribution of ensemble and proposal (`criteria`). Metropolis, Rosenbluth, Rosenbluth, Teller and
 Teller, J. Chem. Phys. 21, 1087 (1953).
 """
 
@@ -27,50 +27,50 @@ from .sublattice import Sublattice
 from .validation import check_numbers, check_seed, check_temperature, check_weights
 
 ADAPT_EVERY = 100
-"""Attempts of a move between two adaptations of its step."""
+"""Number of attempts of a move between two adaptations of its step size."""
 
 
 class MetropolisMC(Simulation):
-    """Monte Carlo in the manner of ASE's dynamics; the atoms given are those that move.
+    """Metropolis Monte Carlo with the interface of ASE's dynamics; the given atoms are changed in place.
 
-    The calculator is asked for the energy of each trial structure, and where it has the methods of `LocalEnergy`, with
-    the list of the atoms that changed. A move with an energy that is not finite is rejected; an error that the
-    calculator raises is passed on after the atoms have been put back. Atoms that were changed between two runs are
-    taken as they are, and so are those that a run left which was cut short; who changes them within a run, as an
-    observer may, has to call `refresh`.
+    The calculator evaluates each trial structure; one with the methods of `LocalEnergy` also gets the list of changed
+    atoms. A move with an energy that is not finite is rejected; after an error of the calculator the atoms are restored
+    and the error is passed on. Changes of the atoms between two runs, or by an interrupted run, are detected. Code that
+    changes the atoms during a run, such as an observer, has to call `refresh`.
 
     Args:
         atoms: the structure with its calculator.
         temperature_K: K.
-        moves: a move or several, see `ase_andersonn.mc`; they are copied.
-        weights: how often each is tried, relative to the others; all alike by default.
-        seed: an integer makes the run repeatable; None draws one (`seed` holds it).
-        moves_per_step: moves tried in one step. Logs, observers and intervals count steps.
-        equilibration: the first so many steps, in which step sizes are adapted to the moves' targets; then they stay as
-            they are, and statistics begin anew. (While steps adapt there is no detailed balance.)
-        local: whether to use the calculator's `LocalEnergy`, where it has it.
+        moves: one or several moves, see `ase_andersonn.mc`; they are copied.
+        weights: relative frequency of each move; equal by default.
+        seed: an integer makes the run reproducible; None draws one (attribute `seed`).
+        moves_per_step: moves attempted in one step. Logs, observers and intervals count steps.
+        equilibration: number of initial steps in which step sizes are adapted to the moves' target acceptance. Then
+            they are fixed, and statistics are reset. (There is no detailed balance during adaptation.)
+        local: whether to use the methods of `LocalEnergy` if the calculator has them.
         check_interval: steps between comparisons of the running energy with a full evaluation; 0 for none. By default
-            1000, or in larger systems as many moves as there are atoms.
-        check_tolerance: largest difference, eV/atom.
-        restart: a state file: read if it is there, so that the run continues bit for bit as if it had not been
-            interrupted (intervals being the same), and written, whole or not at all. The atoms take on its state. While
-            it runs, no other simulation may use the file.
-        restart_interval: steps between two writings of the file, each with a full evaluation; as `check_interval`.
+            1000, or one move per atom in larger systems.
+        check_tolerance: largest difference in this comparison, eV/atom.
+        restart: a state file. If it exists, it is read, the atoms are set to its state, and the run continues bit for
+            bit as without interruption (for the same intervals). It is written atomically, and locked against other
+            simulations during a run.
+        restart_interval: steps between two writings of the file, each with a full evaluation; default as for
+            `check_interval`.
         logfile: a path, "-" for the screen, or an open file.
-        trajectory: a path or one of ASE's writers; structures are written with the running energy.
-        append_trajectory: whether to go on with a trajectory that is there; by default only when a state file was read.
+        trajectory: a path or an ASE writer; structures are written with the running energy.
+        append_trajectory: whether to append to an existing trajectory; by default only if a state file was read.
         loginterval: steps between two lines of the log, and two structures of the trajectory.
 
     Attributes:
         energy: energy of the atoms, eV.
-        moves: the moves, with their present step sizes.
-        statistics: by name of the move what became of it, `MoveRecord`.
+        moves: the moves, with their current step sizes.
+        statistics: `MoveRecord` by name of the move.
         energy_estimate: mean energy since the equilibration, with its standard error.
 
     Raises:
-        ValueError: for input that makes no sense, before anything is changed.
-        InUseError: if another simulation runs with the state file; the text names its process.
-        EnergyMismatchError: from `run` and `irun`, when the running energy is not that of the atoms.
+        ValueError: for invalid input, before anything is changed.
+        InUseError: if another simulation uses the state file; the message names its process.
+        EnergyMismatchError: from `run` and `irun`, if the running energy differs from that of the atoms.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class MetropolisMC(Simulation):
 
     @property
     def temperature_K(self) -> float:
-        """K; may be set between steps, as for annealing."""
+        """Temperature, K; may be set between steps, e.g. for annealing."""
         return self.context.temperature_K
 
     @temperature_K.setter
@@ -145,7 +145,7 @@ class MetropolisMC(Simulation):
 
     @property
     def statistics(self) -> dict[str, MoveRecord]:
-        """What became of the moves; a second one of a kind has a number after its name."""
+        """Statistics by name of the move; further moves of the same kind have a number after the name."""
         names: list[str] = []
         for settings in self._settings["moves"]:
             name = settings["move"] if "of" not in settings else f"{settings['move']}({settings['of']['move']})"
@@ -160,7 +160,7 @@ class MetropolisMC(Simulation):
 
     def irun(self, steps: int) -> Iterator[bool]:
         """See `Driver.irun`."""
-        with self.held():
+        with self.locked():
             self.begin()
             for last in self.iterate(steps):
                 if last:
@@ -168,7 +168,7 @@ class MetropolisMC(Simulation):
                 yield last
 
     def iterate(self, steps: int) -> Iterator[bool]:
-        """As `irun`, between `begin` and `end`, which look at all atoms."""
+        """As `irun`, without `begin` and `end`, which check all atoms."""
         return super().irun(steps)
 
     def step(self) -> None:
@@ -180,7 +180,7 @@ class MetropolisMC(Simulation):
             self.energy = self.moves[k].attempt(self.context, self.energies, self.energy, self._records[k])
 
     def after_step(self) -> None:
-        """Adaptation, statistics and checks; then observers, then the state file."""
+        """Adapt step sizes, update statistics, check the energy, call observers, write the state file."""
         if self.nsteps <= self.equilibration:
             self._adapt()
         else:
@@ -192,7 +192,7 @@ class MetropolisMC(Simulation):
             self.save()
 
     def todict(self) -> dict[str, Any]:
-        """For the header of a trajectory."""
+        """Description of the run for the header of a trajectory."""
         return {"type": "monte-carlo", "mc-type": type(self).__name__, "temperature_K": self.temperature_K}
 
     def log_columns(self) -> list[tuple[str, str]]:
@@ -209,7 +209,7 @@ class MetropolisMC(Simulation):
         ]
 
     def log_weight(self, atoms: Atoms, energy: float) -> float:
-        """Logarithm of the probability, up to a constant, that this ensemble gives to a structure of this energy."""
+        """Logarithm of the ensemble's probability of a structure with this energy, up to a constant."""
         found: dict[str, float] = {}
         for move in self.moves:
             found |= move.log_weight(atoms, self.temperature_K)

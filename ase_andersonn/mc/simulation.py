@@ -1,4 +1,4 @@
-"""A Monte Carlo simulation that can be saved, continued, and compared with the atoms it is of."""
+"""State of a Monte Carlo simulation: saving, restarting, and consistency with its atoms."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,11 +29,11 @@ from .sublattice import Sublattice
 
 
 class EnergyMismatchError(RuntimeError):
-    """The running energy is not that of the atoms."""
+    """The running energy differs from the energy of the atoms."""
 
 
 class Simulation(Driver):
-    """What `MetropolisMC` does about its state; see there for the attributes."""
+    """Base of `MetropolisMC` that handles its state; see there for the attributes."""
 
     atoms: Atoms
     moves: list[Move]
@@ -49,23 +49,23 @@ class Simulation(Driver):
     _records: list[MoveRecord]
     _windows: list[list[int]]
     _blocking: Blocking
-    _last_fingerprint: int | None = None  # the fingerprint of the atoms after the last run
+    _last_fingerprint: int | None = None  # fingerprint of the atoms after the last run
 
     def begin(self) -> None:
-        """Take the atoms as they are where they are not as the simulation left them."""
+        """Call `refresh` if the atoms were changed since the last run."""
         if self._last_fingerprint != fingerprint(self.atoms):
             self.refresh()
-        self._last_fingerprint = None  # a run that is cut short leaves them in a state that nothing is known of
+        self._last_fingerprint = None  # an interrupted run leaves atoms in an unknown state
 
     def end(self) -> None:
-        """Keep in mind how the simulation leaves the atoms."""
+        """Store the fingerprint of the atoms at the end of a run."""
         self._last_fingerprint = fingerprint(self.atoms)
 
     def check_energy(self) -> None:
-        """Compare the running energy with a full evaluation, and take that instead.
+        """Compare the running energy to a full evaluation, and replace it by that.
 
         Raises:
-            EnergyMismatchError: if they differ by more than `check_tolerance` eV an atom.
+            EnergyMismatchError: if they differ by more than `check_tolerance`, eV/atom.
         """
         running, energy = self.energy, self.energies.fresh()
         if not abs(running - energy) <= self.check_tolerance * max(len(self.atoms), 1):
@@ -73,38 +73,38 @@ class Simulation(Driver):
                 f"after {self.nsteps} steps the running energy is {running!r} eV and a full evaluation gives "
                 f"{energy!r} eV; they differ by {abs(running - energy) / max(len(self.atoms), 1):.1e} eV/atom, and "
                 f"{self.check_tolerance:.1e} is allowed. If an observer changed the atoms it has to call refresh(); "
-                "else the calculator's local energies are wrong or not precise enough (local=False does without them)."
+                "otherwise the calculator's local energies are wrong or too imprecise (local=False does not use them)."
             )
         self.energy = energy
 
     def refresh(self) -> None:
-        """Take the atoms as they are: to be called after they were changed other than by moves."""
-        self.context.forget()
+        """Take over the current state of the atoms; call it after changing them other than by moves."""
+        self.context.clear()
         self._check_moves()
         self.energy = check_finite(self.energies.fresh())
-        self.context.forget()  # lists are made when first asked for, as in a run of which nothing was changed
+        self.context.clear()  # indices are built when first used, as in a run without changes
 
     def save(self, path: str | Path | None = None) -> None:
         """Write the state file.
 
         Raises:
             ValueError: if neither a path is given nor `restart` was.
-            InUseError: if another simulation runs with the file of `restart`, and that is the one to write.
+            InUseError: if the file of `restart` is to be written and another simulation uses it.
         """
         save(self.state_file, path, self.get_state, type(self).__name__)
 
-    def held(self) -> AbstractContextManager[None]:
-        """Nobody else writes the state file within."""
-        return nullcontext() if self.state_file is None else self.state_file.held()
+    def locked(self) -> AbstractContextManager[None]:
+        """Lock the state file, if there is one, within the context."""
+        return nullcontext() if self.state_file is None else self.state_file.locked()
 
     def get_state(self) -> tuple[Arrays, dict[str, Any]]:
-        """All that a run needs to go on: arrays, and the rest as JSON.
+        """Complete state of a run for its continuation: arrays, and other values as JSON.
 
-        Whatever depends on the way to this state (last bits of a running energy, the order of lists) is made anew, so
-        that the run which goes on and the one that is restarted do the same.
+        Values that depend on the history (last bits of a running energy, the order in lists) are recomputed, so that a
+        continued and a restarted run are identical.
         """
         self.check_energy()
-        self.context.forget()
+        self.context.clear()
         arrays = atoms_to_arrays(self.atoms)
         if self.context.count_varies:
             fixed = [c.index for c in self.atoms.constraints if isinstance(c, FixAtoms)]
@@ -123,14 +123,14 @@ class Simulation(Driver):
         }
 
     def set_state(self, arrays: Arrays, state: dict[str, Any], source: str = "the state") -> None:
-        """Take on a state from `get_state`.
+        """Restore a state from `get_state`.
 
         Raises:
-            ValueError: if it belongs to other atoms or settings; then nothing has changed.
-            EnergyMismatchError: if it belongs to another calculator; then nothing has changed either.
+            ValueError: if it belongs to other atoms or settings; nothing is changed then.
+            EnergyMismatchError: if it belongs to another calculator; nothing is changed then.
         """
         self.check_state(arrays, state, source)
-        with self.kept():
+        with self.restored_on_error():
             self._take(arrays, state["energy"], source)
             self.context.temperature_K = state["temperature_K"]
             self.context.rng.bit_generator.state = state["rng"]
@@ -141,8 +141,8 @@ class Simulation(Driver):
             self.end()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """The simulation goes back to what it was where something fails within."""
+    def restored_on_error(self) -> Iterator[None]:
+        """Context that restores the simulation after an error."""
         atoms, steps, temperature_K = self.atoms.copy(), self._steps(), self.temperature_K
         rng = self.context.rng.bit_generator.state
         names = ("energy", "nsteps", "seed", "_last_fingerprint", "_records", "_windows", "_blocking")
@@ -155,7 +155,7 @@ class Simulation(Driver):
             vars(self).update(rest)
             self._set_steps(steps)
             self.context.temperature_K, self.context.rng.bit_generator.state = temperature_K, rng
-            self.context.forget()
+            self.context.clear()
             self.energies.stale = True
             raise
 
@@ -179,7 +179,7 @@ class Simulation(Driver):
         arrays_to_atoms(arrays, self.atoms)
         if "fixed" in arrays and (len(arrays["fixed"]) or self.atoms.constraints):
             self.atoms.set_constraint(FixAtoms(arrays["fixed"]))
-        self.context.forget()
+        self.context.clear()
         self._check_moves()
         self.energy = energy
         try:
@@ -189,14 +189,14 @@ class Simulation(Driver):
                 f"{source} was written with another calculator, another model or other settings of it: {error}"
             ) from error
         self.energy = energy
-        self.context.forget()  # lists are made when first asked for, as in the run that was not interrupted
+        self.context.clear()  # indices are built when first used, as in a run without interruption
 
     def _check_moves(self) -> None:
         plain = [getattr(move, "move", move) for move in self.moves]
         indices = [type(move).__name__ for move in plain if getattr(move, "indices", None) is not None]
         if indices and self.context.count_varies:
             raise ValueError(
-                f"{', '.join(indices)} has indices, and Exchange changes the numbering of atoms. Leave indices out, or "
+                f"{', '.join(indices)} has indices, but Exchange changes the numbering of atoms. Leave indices out, or "
                 "hold atoms with FixAtoms."
             )
         for move in self.moves:

@@ -1,7 +1,4 @@
-"""State files: NumPy's npz with arrays, one text of JSON and a checksum, written whole or not at all.
-
-Nothing is unpickled.
-"""
+"""State files: npz archives with arrays, a JSON text and a checksum, written atomically. Nothing is unpickled."""
 
 import json
 import zlib
@@ -23,33 +20,33 @@ from ase_andersonn.lock import Lock
 Arrays = dict[str, NDArray[Any]]
 
 FORMAT = 2
-WITHOUT_CHECKSUM = 1
-"""The format before; its arrays have the checksums of the archive alone."""
+FORMAT_WITHOUT_CHECKSUM = 1
+"""The previous format, which has only the checksums of the zip archive."""
 TEXT = "state"
 
 
 def write_state(path: str | Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
-    """Replace the file at `path` at one stroke; an interruption leaves the old file as it was.
+    """Write a state file atomically; an interruption leaves the old file unchanged.
 
     Args:
         path: the file.
-        arrays: by name; none of Python objects.
-        state: all else, as JSON. Its floats come back bit for bit.
+        arrays: arrays by name, not of Python objects.
+        state: all other values, as JSON. Floats are preserved bit for bit.
 
     Raises:
         ValueError: for arrays of Python objects.
     """
     if objects := [name for name, values in arrays.items() if values.dtype.hasobject]:
-        raise ValueError(f"{', '.join(objects)} hold Python objects; a state file takes numbers and texts.")
+        raise ValueError(f"{', '.join(objects)} have Python objects; a state file can have numbers and strings only.")
     text = np.frombuffer(json.dumps({"format": FORMAT, **state}).encode(), np.uint8)
     write_arrays(Path(path), {TEXT: text, **arrays})
 
 
 def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
-    """What `write_state` wrote.
+    """Read a file of `write_state`: arrays and state.
 
     Raises:
-        ValueError: for a file that is none, or is damaged.
+        ValueError: if the file is not a state file or is damaged.
     """
     try:
         arrays, has_checksum = read_arrays(Path(path))
@@ -57,7 +54,7 @@ def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
             raise ValueError("it is a file of another kind")
         state = json.loads(arrays.pop(TEXT).tobytes())
         found = state.pop("format")
-        if found not in (WITHOUT_CHECKSUM, FORMAT):
+        if found not in (FORMAT_WITHOUT_CHECKSUM, FORMAT):
             raise ValueError(f"its format is {found!r}, and this version of the package reads {FORMAT}")
         if has_checksum != (found == FORMAT):
             raise ValueError("it is damaged: its checksum is missing")
@@ -65,14 +62,14 @@ def read_state(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
             raise ValueError("it is a file of another kind")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no state of a Monte Carlo run that can be read ({error}). Move it away to begin anew, put a "
-            "copy in its place, or name another file as restart."
+            f"{path} is not a readable state file of a Monte Carlo run ({error}). Move it away to start over, put a "
+            "copy in its place, or give another file as restart."
         ) from error
     return arrays, state
 
 
 class StateFile:
-    """The state file of a simulation, which nobody else writes while that runs.
+    """State file of a simulation, locked against other simulations during a run.
 
     Args:
         path: the file.
@@ -80,15 +77,15 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        remedy = "Wait until that has ended, stop it, or name another file as restart."
+        remedy = "Wait until it has ended, stop it, or give another file as restart."
         self.lock = Lock(path.with_name(f".{path.name}.lock"), f"the state file {path}", remedy)
         self._known: bytes | None = None
 
     def read(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """The state, if there is one.
+        """Read the state; None if there is no file.
 
         Raises:
-            InUseError: while another simulation runs with the file.
+            InUseError: while another simulation uses the file.
             ValueError: see `read_state`.
         """
         self.lock.check()
@@ -99,16 +96,16 @@ class StateFile:
         return found
 
     def write(self, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
-        """See `write_state`; to be called within `held`."""
+        """See `write_state`; to be called within `locked`."""
         write_state(self.path, arrays, state)
         self._known = self._end()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Nobody else writes the file within; contexts may be nested.
+    def locked(self) -> Iterator[None]:
+        """Lock the file within the context, which may be nested.
 
         Raises:
-            InUseError: if another simulation runs with the file.
+            InUseError: if another simulation uses the file.
             ValueError: if another one has written it since it was read or written by this one.
         """
         check_folder(self.path)
@@ -116,13 +113,13 @@ class StateFile:
             if self.path.exists() and self._end() != self._known:
                 raise ValueError(
                     f"{self.path} was written by another simulation since this one "
-                    f"{'began' if self._known is None else 'read or wrote it'}. Make the simulation anew to go on from "
-                    "that, or name another file as restart."
+                    f"{'started' if self._known is None else 'read or wrote it'}. Create the simulation again to "
+                    "continue from it, or give another file as restart."
                 )
             yield
 
     def _end(self) -> bytes:
-        """The file's checksum, or what an older one ends with."""
+        """Last bytes of the file: its checksum, or the end of the archive in the previous format."""
         with open(self.path, "rb") as file:
             file.seek(max(self.path.stat().st_size - len(BLANK), 0))
             return file.read()
@@ -131,62 +128,62 @@ class StateFile:
 def save(
     restart: StateFile | None, path: str | Path | None, state: Callable[[], tuple[Arrays, dict[str, Any]]], kind: str
 ) -> None:
-    """Write a simulation's state.
+    """Write the state of a simulation.
 
     Args:
         restart: its state file.
-        path: of the file to write, if that is not the one of `restart`.
-        state: gives what is to be written.
-        kind: of the simulation, for the error's text.
+        path: the file, if it is not that of `restart`.
+        state: returns arrays and state.
+        kind: class of the simulation, for the error message.
 
     Raises:
-        ValueError: if there is neither.
+        ValueError: if neither a path nor `restart` is given.
     """
     if path is not None and (restart is None or Path(path).resolve() != restart.path.resolve()):
         write_state(path, *state())
     elif restart is not None:
-        with restart.held():
+        with restart.locked():
             restart.write(*state())
     else:
         raise ValueError(f"there is no state file to write; give save() a path, or restart= to {kind}.")
 
 
 def check_same(path: str | Path, saved: Any, asked: Any) -> None:
-    """Raise ValueError where a run asks for other settings than those the file was written with."""
+    """Raise ValueError if the settings of a run differ from those in the file."""
     asked = json.loads(json.dumps(asked))
     if saved == asked:
         return
     names = [name for name in {**saved, **asked} if saved.get(name) != asked.get(name)]
-    told = "; ".join(f"{name} was {saved.get(name)} and is {asked.get(name)}" for name in names)
+    differences = "; ".join(f"{name} was {saved.get(name)} and is {asked.get(name)}" for name in names)
     raise ValueError(
-        f"{path} belongs to a run with other settings: {told}. Use the same settings to continue it, or move the file "
-        "away to begin anew."
+        f"{path} belongs to a run with other settings: {differences}. Use the same settings to continue it, or move "
+        "the file away to start over."
     )
 
 
 def atoms_to_arrays(atoms: Atoms) -> Arrays:
-    """Arrays, cell, periodicity and fixed atoms."""
+    """Arrays, cell, boundary conditions and fixed atoms of a structure."""
     found = {f"atoms.{name}": values for name, values in atoms.arrays.items()}
     return {**found, "cell": atoms.cell.array, "pbc": atoms.pbc}
 
 
 def check_atoms_fit(path: str | Path, arrays: Arrays, atoms: Atoms, changes: Collection[str]) -> None:
-    """Raise ValueError where a state cannot be of these atoms.
+    """Raise ValueError if a state cannot belong to the atoms.
 
     Args:
-        path: of the state.
-        arrays: of the state.
+        path: the state file.
+        arrays: its arrays.
         atoms: the structure.
-        changes: what the moves change of positions, cell, count and composition.
+        changes: quantities that the moves change: positions, cell, count, composition.
     """
-    remedy = "Give the structure the run began with, or move the file away to begin anew."
+    remedy = "Give the structure that the run started from, or move the file away to start over."
     n = len(arrays["atoms.positions"])
     if "count" not in changes and n != len(atoms):
-        raise ValueError(f"{path} holds {n} atoms and the structure has {len(atoms)}. {remedy}")
+        raise ValueError(f"{path} has {n} atoms and the structure has {len(atoms)}. {remedy}")
     numbers = arrays["atoms.numbers"]
     if not {"count", "composition"} & set(changes) and not np.array_equal(np.sort(numbers), np.sort(atoms.numbers)):
-        held = Formula.from_list([chemical_symbols[z] for z in numbers]).format("hill")
-        raise ValueError(f"{path} holds {held} and the structure is {atoms.get_chemical_formula()}. {remedy}")
+        formula = Formula.from_list([chemical_symbols[z] for z in numbers]).format("hill")
+        raise ValueError(f"{path} has {formula} and the structure is {atoms.get_chemical_formula()}. {remedy}")
     if "cell" not in changes and not np.allclose(arrays["cell"], atoms.cell.array):
         raise ValueError(f"{path} has the cell {arrays['cell'].tolist()} and the structure another. {remedy}")
     if not np.array_equal(arrays["pbc"], atoms.pbc):
@@ -194,21 +191,21 @@ def check_atoms_fit(path: str | Path, arrays: Arrays, atoms: Atoms, changes: Col
 
 
 def fingerprint(atoms: Atoms) -> int:
-    """A number that atoms with other arrays, cell, periodicity, constraints or calculator hardly share."""
+    """Hash of the arrays, cell, boundary conditions, constraints and calculator of atoms."""
     found = hash((id(atoms.calc), *(type(constraint).__name__ for constraint in atoms.constraints)))
-    held = [
+    constraints = [
         (name, value if isinstance(value, np.ndarray) else np.array(repr(value)))
         for constraint in atoms.constraints
         for name, value in vars(constraint).items()
     ]
-    for name, values in (*sorted(atoms_to_arrays(atoms).items()), *held):
+    for name, values in (*sorted(atoms_to_arrays(atoms).items()), *constraints):
         if not values.dtype.hasobject:
             found = hash((found, name, values.shape, zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)))
     return found
 
 
 def arrays_to_atoms(arrays: Arrays, atoms: Atoms) -> None:
-    """Put a state in the place of the atoms' own, in place where the number of atoms is the same."""
+    """Set the atoms to a state; arrays are changed in place if the number of atoms is the same."""
     names = {name.removeprefix("atoms."): name for name in arrays if name.startswith("atoms.")}
     for gone in set(atoms.arrays) - set(names):
         del atoms.arrays[gone]

@@ -1,4 +1,4 @@
-"""How good an average of a correlated series is, and how often moves were accepted.
+"""Averages of correlated series with standard errors, and acceptance statistics.
 
     error^2 = 2 tau variance / n,    tau = 1/2 + sum_t rho(t)
 
@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 WINDOW = 5.0
-LONG = 50.0
-"""A series this many times tau long has an error worth believing."""
+RELIABLE_LENGTH = 50.0
+"""Length of a series, in tau, from which its error estimate is reliable."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The average of a series.
+    """Mean of a correlated series with its standard error.
 
     Args:
-        mean: of the series.
+        mean: mean of the series.
         error: standard error of the mean.
-        tau: integrated autocorrelation time in samples, 1/2 where they are independent.
-        n: samples.
+        tau: integrated autocorrelation time in samples, 1/2 for independent samples.
+        n: number of samples.
     """
 
     mean: float
@@ -38,16 +38,16 @@ class Estimate:
 
     @property
     def n_effective(self) -> float:
-        """Independent samples that tell as much, n / (2 tau)."""
+        """Effective number of independent samples, n / (2 tau)."""
         return self.n / (2.0 * self.tau) if self.tau > 0 else float(self.n)
 
     @property
     def reliable(self) -> bool:
-        """Whether the series is long enough for its error to be believed, n >= 50 tau."""
-        return self.n >= LONG * self.tau
+        """Whether the series is long enough for a reliable error, n >= 50 tau."""
+        return self.n >= RELIABLE_LENGTH * self.tau
 
     def __str__(self) -> str:
-        warning = "" if self.reliable else ", too short a series to be sure of the error"
+        warning = "" if self.reliable else ", series too short for a reliable error"
         return f"{self.mean:.6g} ± {self.error:.2g} (n = {self.n}, tau = {self.tau:.3g}{warning})"
 
 
@@ -58,7 +58,7 @@ def autocorrelation(series: ArrayLike) -> NDArray[np.float64]:
         series: [n], at least two finite numbers.
 
     Raises:
-        ValueError: for a series that is shorter, has more than one axis or holds what is not finite.
+        ValueError: for a shorter series, more than one axis, or numbers that are not finite.
     """
     x = np.asarray(series, np.float64)
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
@@ -69,7 +69,7 @@ def autocorrelation(series: ArrayLike) -> NDArray[np.float64]:
     x = x - x.mean()
     if np.ptp(x) == 0.0:
         return np.concatenate([[1.0], np.zeros(len(x) - 1)])
-    spectrum = np.fft.rfft(x, 2 * len(x))  # padded: the series is not periodic
+    spectrum = np.fft.rfft(x, 2 * len(x))  # zero-padded, as the series is not periodic
     sums = np.fft.irfft(np.abs(spectrum) ** 2)[: len(x)]
     rho: NDArray[np.float64] = sums / np.arange(len(x), 0, -1) / (sums[0] / len(x))
     return rho
@@ -80,7 +80,7 @@ def integrated_autocorrelation_time(series: ArrayLike, window: float = WINDOW) -
 
     Args:
         series: [n].
-        window: multiple of tau that is summed; more noise and less bias where larger.
+        window: summation window in tau; a larger one has more noise and less bias.
 
     Raises:
         ValueError: as `autocorrelation`.
@@ -88,7 +88,7 @@ def integrated_autocorrelation_time(series: ArrayLike, window: float = WINDOW) -
     taus = np.cumsum(autocorrelation(series)) - 0.5
     enough = np.flatnonzero(np.arange(len(taus)) >= window * np.maximum(taus, 1.0))
     tau = taus[enough[0]] if len(enough) else taus.max()
-    return float(max(tau, 0.5 / len(taus)))  # anticorrelated series may have less than 1/2, never less than nothing
+    return float(max(tau, 0.5 / len(taus)))  # below 1/2 for anticorrelated series, but never negative
 
 
 def estimate(series: ArrayLike, window: float = WINDOW) -> Estimate:
@@ -108,7 +108,7 @@ def estimate(series: ArrayLike, window: float = WINDOW) -> Estimate:
 
 @dataclass
 class Blocking:
-    """Mean and standard error of a series that is not kept: averages of blocks of 1, 2, 4, ... values."""
+    """Running mean and standard error from averages of blocks of 1, 2, 4, ... values; the series is not stored."""
 
     counts: list[int] = field(default_factory=list)
     means: list[float] = field(default_factory=list)
@@ -116,7 +116,7 @@ class Blocking:
     waiting: list[float | None] = field(default_factory=list)
 
     def add(self, value: float) -> None:
-        """Take in one value. Welford's recurrence at each level, as values may be large and their spread small."""
+        """Add a value. Welford's recurrence at each level is accurate for small variances of large values."""
         level = 0
         while True:
             if level == len(self.counts):
@@ -137,7 +137,7 @@ class Blocking:
             level += 1
 
     def estimate(self) -> Estimate:
-        """What is known; the error is nan for fewer than two values."""
+        """Current estimate; the error is nan for fewer than two values."""
         if not self.counts or self.counts[0] < 2:
             return Estimate(self.means[0] if self.means else math.nan, math.nan, math.nan, sum(self.counts[:1]))
         n = self.counts[0]
@@ -152,19 +152,19 @@ class Blocking:
         return Estimate(self.means[0], math.sqrt(chosen), tau, n)
 
     def state(self) -> dict[str, Any]:
-        """As JSON."""
+        """State of the accumulator as JSON."""
         return asdict(self)
 
 
 @dataclass
 class MoveRecord:
-    """What became of a kind of move.
+    """Acceptance statistics of a move.
 
     Args:
-        attempted: moves tried; for moves made many at once each counts.
-        accepted: of these, those that were made.
-        impossible: of these, those for which the state of the time left no choice; they count as rejected.
-        nonfinite: of these, those whose energy was nan or infinite; they are rejected.
+        attempted: attempted moves; each of simultaneous moves counts.
+        accepted: accepted moves.
+        impossible: attempts without any possible change in the current state; they count as rejected.
+        nonfinite: attempts with an energy that is not finite; they are rejected.
     """
 
     attempted: int = 0
@@ -174,5 +174,5 @@ class MoveRecord:
 
     @property
     def acceptance(self) -> float:
-        """Share of the attempts that were accepted; nan before the first."""
+        """Acceptance ratio; nan before the first attempt."""
         return self.accepted / self.attempted if self.attempted else math.nan

@@ -1,4 +1,4 @@
-"""The checkerboard: many moves at once on atoms that do not interact."""
+"""Checkerboard updates: simultaneous moves of atoms that do not interact."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -17,39 +17,39 @@ Ints = NDArray[np.int64]
 
 
 class SiteMove(Protocol):
-    """What a move offers beyond `Move` so that it can be made on many atoms at once.
+    """Protocol of moves that `Sublattice` can make on many atoms at once, in addition to `Move`.
 
     Attributes:
-        array: the array of the atoms it changes, "numbers" or "initial_magmoms".
+        array: name of the atoms' array that it changes, "numbers" or "initial_magmoms".
     """
 
     array: str
     indices: Any
 
     def is_allowed(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which of these values it may change, [n]; no move made may alter the answer."""
+        """Whether each value may be changed, [n]; moves must not change this."""
         ...
 
     def sample(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
-        """New values at random, [n], and for each what ensemble and proposal add to -dE / kT."""
+        """Random new values, [n], and the contributions r of ensemble and proposal (`criteria`)."""
         ...
 
 
 class Sublattice(Move):
-    """A move of single atoms, `SpinFlip` or `Transmutation`, on a random part of the atoms of one colour at once.
+    """Simultaneous single-atom moves (`SpinFlip` or `Transmutation`) on a random subset of one colour.
 
-        a_i = min(1, exp(-dE_i / kT + r_i)) for each atom i of the part
+        a_i = min(1, exp(-dE_i / kT + r_i)) for each atom i of the subset
 
-    Atoms of one colour do not interact, so dE_i does not depend on what becomes of the others, and the moves at once
-    are the same as one after the other. Colour and part are drawn without regard to the state: each attempt satisfies
-    detailed balance. The energy changes come from the calculator, see `local_energy.ManyLocalEnergies`.
-    Colours are asked for again after positions have changed.
+    Atoms of one colour do not interact, so dE_i does not depend on the other moves, and simultaneous moves are
+    equivalent to sequential ones. Colour and subset are drawn independently of the state, so each attempt satisfies
+    detailed balance. The calculator gives the energy changes, see `local_energy.ManyLocalEnergies`. Colours are updated
+    after positions have changed.
 
     Args:
         move: the move of one atom.
-        fraction: share of the colour that is proposed at once. With 1 all atoms of the colour are, and where moves are
-            always accepted (no field, high temperature) they turn over together, again and again, which is not ergodic.
-        sets: the colours, arrays of atoms' indices that hold each atom once; None for those of the calculator.
+        fraction: share of the atoms of a colour that is proposed at once. A fraction of 1 is not ergodic if all moves
+            are accepted (no field, high temperature): all atoms of a colour then flip together every time.
+        sets: the colours, arrays of atom indices with each atom in exactly one; None for those of the calculator.
 
     Raises:
         ValueError: for another move, or a fraction outside (0, 1].
@@ -57,12 +57,11 @@ class Sublattice(Move):
 
     def __init__(self, move: Any, fraction: float = 0.5, sets: Sequence[Any] | None = None) -> None:
         if not (isinstance(move, Move) and hasattr(move, "sample") and hasattr(move, "is_allowed")):
-            raise ValueError(
-                f"Sublattice makes a move of single atoms on many of them, SpinFlip or Transmutation; {move!r} "
-                "was given."
-            )
+            raise ValueError(f"Sublattice needs a single-atom move, SpinFlip or Transmutation; {move!r} was given.")
         if not 0.0 < fraction <= 1.0:
-            raise ValueError(f"fraction is {fraction}; it is the share of a colour proposed at once, in (0, 1].")
+            raise ValueError(
+                f"fraction is {fraction}; it is the share of a colour that is proposed at once, in (0, 1]."
+            )
         self.move: Any = move
         self.fraction, self.sets = fraction, sets
         self._colors: tuple[int, list[Ints]] | None = None
@@ -167,6 +166,6 @@ def _check_partition(colors: list[Ints], n_atoms: int) -> None:
     inside = (together >= 0) & (together < n_atoms)
     if len(together) != n_atoms or not inside.all() or len(np.unique(together)) != n_atoms:
         raise ValueError(
-            f"the {len(colors)} independent sets hold {len(together)} indices, {len(np.unique(together[inside]))} of "
-            f"the {n_atoms} atoms; together they have to hold each atom once."
+            f"the {len(colors)} independent sets have {len(together)} indices, {len(np.unique(together[inside]))} of "
+            f"the {n_atoms} atoms; together they have to contain each atom exactly once."
         )

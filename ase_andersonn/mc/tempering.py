@@ -1,8 +1,8 @@
 """Parallel tempering: simulations at several temperatures that exchange their structures.
 
-    a = min(1, w_i(x_j) w_j(x_i) / (w_i(x_i) w_j(x_j))),    ln w_k(x) = -E(x) / kT_k + what the ensemble k adds
+    a = min(1, w_i(x_j) w_j(x_i) / (w_i(x_i) w_j(x_j))),    ln w_k(x) = -E(x) / kT_k + (terms of ensemble k)
 
-which is exp((1/kT_i - 1/kT_j)(E_i - E_j)) where nothing but the temperature differs. Swendsen and Wang, Phys. Rev.
+which is exp((1/kT_i - 1/kT_j)(E_i - E_j)) if only the temperature differs. Swendsen and Wang, Phys. Rev.
 Lett. 57, 2607 (1986); Earl and Deem, Phys. Chem. Chem. Phys. 7, 3910 (2005).
 """
 
@@ -23,30 +23,29 @@ from .validation import check_seed
 
 
 class ParallelTempering(Driver):
-    """Replicas that run, and then exchange structures with their neighbours; each keeps its temperature.
+    """Replica exchange between simulations at neighbouring temperatures.
 
-    In one step every replica makes `exchange_interval` steps, then the pairs (0, 1), (2, 3), ... or, every other time,
-    (1, 2), (3, 4), ... try to exchange. What is exchanged is the content of the replicas' `Atoms`, their calculators
-    with it, in constant time: replica k's atoms stay those at its temperature, and its observers, log and trajectory
-    see that temperature only.
+    In one step every replica makes `exchange_interval` steps; then exchanges are attempted for the pairs (0, 1), (2,
+    3), ... or, alternately, (1, 2), (3, 4), ... The contents of the replicas' `Atoms` are swapped, including
+    calculators, in constant time. The atoms, observers, log and trajectory of replica k thus remain at its temperature.
 
     Args:
-        replicas: simulations of the same system, in the order of their temperatures, each with its own atoms. A
-            calculator that has `LocalEnergy` must be one replica's own.
-        exchange_interval: a replica's steps between two attempts.
-        seed: for the exchanges; each replica has its own. None draws one.
-        restart: a state file of all replicas, as for `MetropolisMC`, whose own `restart` is not to be used.
+        replicas: simulations of the same system in the order of their temperatures, each with its own atoms.
+            Calculators with `LocalEnergy` must not be shared.
+        exchange_interval: steps of a replica between two attempts.
+        seed: seed of the exchanges; each replica has its own seed. None draws one.
+        restart: a state file of all replicas, as for `MetropolisMC`; the replicas must not have a `restart`.
         restart_interval: steps between two writings of the file.
         logfile: a path, "-" for the screen, or an open file.
         loginterval: steps between two lines of the log.
 
     Attributes:
-        exchanges: what became of the exchanges of replicas k and k + 1, `MoveRecord`.
-        walkers: where the structures are: replica k holds the one that began in replica walkers[k].
+        exchanges: `MoveRecord` of the exchanges between replicas k and k + 1.
+        walkers: replica k has the structure that started in replica walkers[k].
 
     Raises:
         ValueError: for fewer than two replicas, replicas of different systems, or shared atoms.
-        InUseError: if another simulation runs with the state file; the text names its process.
+        InUseError: if another simulation uses the state file; the message names its process.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class ParallelTempering(Driver):
 
     def irun(self, steps: int) -> Iterator[bool]:
         """See `Driver.irun`."""
-        with nullcontext() if self.state_file is None else self.state_file.held():
+        with nullcontext() if self.state_file is None else self.state_file.locked():
             for replica in self.replicas:
                 replica.begin()
             for last in super().irun(steps):
@@ -92,7 +91,7 @@ class ParallelTempering(Driver):
                 yield last
 
     def step(self) -> None:
-        """Let every replica run, then try the exchanges."""
+        """Run every replica, then attempt the exchanges."""
         for replica in self.replicas:
             for _ in replica.iterate(self.exchange_interval):
                 pass
@@ -100,7 +99,7 @@ class ParallelTempering(Driver):
             self._try(k)
 
     def after_step(self) -> None:
-        """Observers, then the state file."""
+        """Call observers, then write the state file."""
         self.call_observers()
         if self.restart is not None and self.nsteps % self.restart_interval == 0:
             self.save()
@@ -110,7 +109,7 @@ class ParallelTempering(Driver):
 
         Raises:
             ValueError: if neither a path is given nor `restart` was.
-            InUseError: if another simulation runs with the file of `restart`, and that is the one to write.
+            InUseError: if the file of `restart` is to be written and another simulation uses it.
         """
         save(self.state_file, path, self._state, type(self).__name__)
 
@@ -157,9 +156,9 @@ class ParallelTempering(Driver):
         together = list(zip(self.replicas, parts, state["replicas"], strict=True))
         for k, (replica, part, other) in enumerate(together):
             replica.check_state(part, other, f"{path} (replica {k})")
-        with ExitStack() as all_kept:
+        with ExitStack() as replicas_restored:
             for replica in self.replicas:
-                all_kept.enter_context(replica.kept())
+                replicas_restored.enter_context(replica.restored_on_error())
             for k, (replica, part, other) in enumerate(together):
                 replica.set_state(part, other, f"{path} (replica {k})")
         self.nsteps, self.seed, self.walkers = state["nsteps"], state["seed"], state["walkers"]
@@ -168,7 +167,7 @@ class ParallelTempering(Driver):
 
 
 def _exchange(a: MetropolisMC, b: MetropolisMC) -> None:
-    """The atoms' content and what belongs to it; both `Atoms` stay the objects they are."""
+    """Swap the contents of two replicas' `Atoms`, with everything that depends on them."""
     one, two = a.atoms, b.atoms
     one.arrays, two.arrays = two.arrays, one.arrays
     cell = one.cell.array.copy()
@@ -180,13 +179,13 @@ def _exchange(a: MetropolisMC, b: MetropolisMC) -> None:
     one.calc, two.calc = two.calc, one.calc
     a.energy, b.energy = b.energy, a.energy
     a.energies.stale, b.energies.stale = b.energies.stale, a.energies.stale
-    a.context.forget()
-    b.context.forget()
+    a.context.clear()
+    b.context.clear()
 
 
 def _check_replicas(replicas: list[MetropolisMC]) -> None:
     if len(replicas) < 2:
-        raise ValueError(f"{len(replicas)} replica(s) given; parallel tempering needs two at least.")
+        raise ValueError(f"{len(replicas)} replica(s) given; parallel tempering needs at least two.")
     if len({id(replica.atoms) for replica in replicas}) < len(replicas):
         raise ValueError("two replicas share one Atoms object; give each a copy (atoms.copy()) with a calculator.")
     if any(replica.restart is not None for replica in replicas):
@@ -199,13 +198,13 @@ def _check_replicas(replicas: list[MetropolisMC]) -> None:
     for k, other in enumerate(replicas[1:], start=1):
         if difference := _difference(replicas[0], other):
             raise ValueError(
-                f"replicas 0 and {k} have different {difference}, so the structures of one are none of the other's. "
+                f"replicas 0 and {k} have different {difference}, so structures cannot be exchanged. "
                 "Build all replicas from the same atoms and moves."
             )
 
 
 def _difference(a: MetropolisMC, b: MetropolisMC) -> str | None:
-    """What two replicas of the same system may not differ in; None where they do not."""
+    """Name of a difference that excludes exchanges between two replicas; None if there is none."""
     one, two = a.atoms, b.atoms
     changes, others = ({change for move in replica.moves for change in move.changes} for replica in (a, b))
     checks = {
@@ -222,7 +221,7 @@ def _difference(a: MetropolisMC, b: MetropolisMC) -> str | None:
 
 
 def _same_fixed(a: MetropolisMC, b: MetropolisMC) -> bool:
-    """Whether the same coordinates are held, in the same places."""
+    """Whether the same coordinates are fixed at the same values."""
     places = [
         np.zeros(0) if replica.context.frozen is None else replica.atoms.positions[replica.context.frozen]
         for replica in (a, b)

@@ -1,4 +1,4 @@
-"""What the arguments of a simulation have to be."""
+"""Checks of the arguments of a simulation."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .moves.base import Move
 
 
 def check_temperature(temperature_K: float) -> float:
-    """The temperature in K.
+    """Return a valid temperature, K.
 
     Raises:
         ValueError: unless it is positive and finite.
@@ -25,10 +25,10 @@ def check_temperature(temperature_K: float) -> float:
 
 
 def check_weights(weights: Sequence[float] | None, moves: Sequence[Any]) -> tuple[list[float], list[float]]:
-    """The weights, and their running sums."""
+    """Weights of the moves, and their cumulative sums."""
     if not moves or not all(isinstance(move, Move) for move in moves):
         raise ValueError(
-            f"moves is {moves!r}; a move or several are expected, as in [Displacement(0.1), SpeciesSwap()]."
+            f"moves is {moves!r}; one or several moves are expected, as in [Displacement(0.1), SpeciesSwap()]."
         )
     found = [1.0] * len(moves) if weights is None else [float(weight) for weight in weights]
     if len(found) != len(moves) or not all(math.isfinite(w) and w >= 0.0 for w in found) or sum(found) <= 0.0:
@@ -52,7 +52,7 @@ def check_numbers(
     check_tolerance: float,
     restart_interval: int | None,
 ) -> None:
-    """Raise ValueError for numbers of steps, or a tolerance, that make no sense."""
+    """Raise ValueError for invalid numbers of steps or tolerance."""
     least = {
         "moves_per_step": (moves_per_step, 1),
         "equilibration": (equilibration, 0),
@@ -61,6 +61,6 @@ def check_numbers(
     }
     for name, (value, low) in least.items():
         if not isinstance(value, int | np.integer) or value < low:
-            raise ValueError(f"{name} is {value!r}; it is a whole number of {low} or more.")
+            raise ValueError(f"{name} is {value!r}; it has to be an integer of {low} or more.")
     if not check_tolerance > 0.0:
         raise ValueError(f"check_tolerance is {check_tolerance}; it has to be positive, in eV/atom.")

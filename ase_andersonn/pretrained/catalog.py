@@ -1,4 +1,4 @@
-"""Where model files are, which come with the package, and what their headers say."""
+"""Catalog of packaged models: paths, names and headers of model files."""
 
 import difflib
 import json
@@ -8,15 +8,15 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 FORMATS = ("ase-andersonn-1", "ase-andersonn-2")
-"""Formats of model files that can be read; the last is written."""
+"""Formats of model files that can be read; files are written in the last one."""
 DEFAULT_MODEL = "mlearn-pbe"
-"""Name of the packaged model that is used where none is named."""
+"""Name of the packaged model that is used by default."""
 PRETRAINED = Path(__file__).parent
 CLASSIFIERS = PRETRAINED / "classifiers"
 """Packaged classifiers; a folder is an ensemble."""
 SUFFIX = ".safetensors"
 CHECKPOINT = f"checkpoint{SUFFIX}"
-"""What makes a folder that of a training run."""
+"""File that identifies the folder of a training run."""
 
 
 def packaged_models() -> list[str]:
@@ -30,7 +30,7 @@ def packaged_classifiers() -> list[str]:
 
 
 def models_of(numbers: Collection[int]) -> list[str]:
-    """Names of the packaged models that know all of some elements.
+    """Names of the packaged models that support all of some elements.
 
     Args:
         numbers: atomic numbers.
@@ -40,31 +40,31 @@ def models_of(numbers: Collection[int]) -> list[str]:
 
 
 def model_files(name_or_path: str | Path, folder: Path = PRETRAINED) -> list[Path]:
-    """The file of a model, or the files of a folder of them.
+    """File of a model, or files of a folder of models.
 
     Args:
-        name_or_path: path, or name in the folder of packaged models; what is there under the path comes first.
-        folder: where the packaged models are.
+        name_or_path: path, or name in the folder of packaged models; an existing path takes precedence.
+        folder: folder of the packaged models.
 
     Raises:
         FileNotFoundError: if there is none.
         ValueError: for the folder of a training run.
     """
     name = str(name_or_path)
-    if not name.strip() or "\0" in name:  # "" as a path is the working folder
+    if not name.strip() or "\0" in name:  # the path "" is the working folder
         raise FileNotFoundError(f"the model's name is {name!r}; give {_choice(folder)}.")
     try:
         return _found(Path(name_or_path), folder)
     except FileNotFoundError:
         raise
-    except OSError as error:  # as for a name that is too long
+    except OSError as error:  # for instance for a name that is too long
         raise FileNotFoundError(
             f"there is no model {name[:80]!r}: {error.strerror}. Give {_choice(folder)}."
         ) from error
 
 
 def _choice(folder: Path) -> str:
-    """What a model may be named by, for the texts of errors."""
+    """Allowed names of models, for error messages."""
     names = packaged_models() if folder == PRETRAINED else packaged_classifiers()
     return f"the path of a {SUFFIX} file, of a folder of them, or a packaged model's name ({', '.join(names)})"
 
@@ -77,7 +77,9 @@ def _found(path: Path, folder: Path) -> list[Path]:
         if candidate.is_file():
             return [candidate]
         if (candidate / CHECKPOINT).exists():
-            raise ValueError(f"{candidate} is a training run; name one of its models, as {candidate}/best{SUFFIX}.")
+            raise ValueError(
+                f"{candidate} is a training run; give one of its models, such as {candidate}/best{SUFFIX}."
+            )
         if members := sorted(candidate.glob(f"*{SUFFIX}")):
             return members
     if path.is_dir():
@@ -99,18 +101,18 @@ def _found(path: Path, folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """Architecture, config and card of a model file, the latter two as JSON.
+    """Read architecture, config and card of a model file, the latter two as JSON.
 
     Raises:
-        ValueError: if the file is damaged or no model of this package.
+        ValueError: if the file is damaged or not a model of this package.
     """
     try:
-        with safe_open(path, framework="np") as file:  # which needs no torch
+        with safe_open(path, framework="np") as file:  # without importing torch
             header: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a model: {error}. Copy or make it anew.") from error
+        raise ValueError(f"{path} cannot be read as a model: {error}. Copy or create it again.") from error
     if header.get("format") not in FORMATS:
         raise ValueError(
-            f"{path} is no model of this package: its format is {header.get('format')!r}, not {FORMATS[-1]!r}."
+            f"{path} is not a model of this package: its format is {header.get('format')!r}, not {FORMATS[-1]!r}."
         )
     return header

@@ -1,4 +1,4 @@
-"""Solvers for z = f(z) on plain tensors, with one window, residual and step count per independent problem."""
+"""Fixed-point solvers for z = f(z) on tensors, with one window, residual and step count per independent problem."""
 
 from .anderson import Anderson
 from .base import Counters, Safeguards, Segments, Solution, Solver, solve

@@ -24,7 +24,7 @@ from .base import Point, Segments, per_row, select
 
 @dataclass(frozen=True)
 class _Limits:
-    """Of the least squares: relative ridge, smallest pivot, noise of a column relative to |f|, cap on the weights."""
+    """Least-squares limits: relative ridge, smallest pivot, column noise relative to |f|, largest weight."""
 
     ridge: float
     pivot: float
@@ -42,14 +42,14 @@ class _HostWindow:
         self.slots: list[int] = []  # newest first
         self.dropped = self.capped = 0
 
-    def forget(self, _problems: Tensor) -> None:
+    def clear(self, _problems: Tensor) -> None:
         self.slots = []
 
     def unlink(self) -> None:
         self.dropped = self.capped = 0
 
     def push(self, slot: int, dots: list[float], square: float) -> None:
-        """dots = dR r for the new r; a new Gram row is the change of dR r, so no second pass over dR is needed."""
+        """Add a column with dots = dR r for the new r; its Gram row is the change of dR r, so dR is read once."""
         if slot in self.slots:
             self.slots.remove(slot)
         for j in self.slots:
@@ -58,7 +58,7 @@ class _HostWindow:
         self.slots.insert(0, slot)
 
     def weights(self, dots: list[float], f_square: float) -> list[float] | None:
-        """gamma by slot; None for a plain step."""
+        """gamma by slot; None for a Picard step."""
         self.rhs[: len(dots)] = dots
         limits, gram, before = self.limits, self.gram, len(self.slots)
         floor = limits.noise**2 * f_square
@@ -93,14 +93,14 @@ class _HostWindow:
 
 
 class _DeviceWindow:
-    """Gram matrices of many problems, float64 [n, window, window], newest first; nothing waits for the device."""
+    """Gram matrices of many problems, float64 [n, window, window], newest first; no synchronization."""
 
     def __init__(self, n: int, window: int, limits: _Limits, device: torch.device) -> None:
         self.limits = limits
         self.gram = torch.zeros(n, window, window, dtype=torch.float64, device=device)
         self.rhs = torch.zeros(n, window, dtype=torch.float64, device=device)
         self.valid = torch.zeros(n, window, dtype=torch.bool, device=device)
-        self.linked = torch.zeros(n, dtype=torch.bool, device=device)  # is there a last point to take a difference to?
+        self.linked = torch.zeros(n, dtype=torch.bool, device=device)  # whether there is a last point
         self.age = torch.arange(window, device=device)
         self.turned = (
             self.age[:, None] - self.age
@@ -110,7 +110,7 @@ class _DeviceWindow:
         self.dropped = torch.zeros(n, window, dtype=torch.int64, device=device)
         self.capped = torch.zeros(n, dtype=torch.int64, device=device)
 
-    def forget(self, problems: Tensor) -> None:
+    def clear(self, problems: Tensor) -> None:
         keep = ~problems
         self.gram = torch.where(keep[:, None, None], self.gram, 0.0)  # products with nan would stay nan
         self.rhs = torch.where(keep[:, None], self.rhs, 0.0)
@@ -123,7 +123,7 @@ class _DeviceWindow:
         self.capped.zero_()
 
     def push(self, slot: int, dots: Tensor, squares: Tensor) -> None:
-        """As in `_HostWindow`; the columns age by one."""
+        """Add a column, as in `_HostWindow`; the others age by one."""
         self.newest = slot
         change = dots.index_select(1, self.turned[slot])[:, 1:] - self.rhs[:, :-1]
         row = torch.cat((squares[:, None], change), 1)
@@ -132,7 +132,7 @@ class _DeviceWindow:
         self.valid = torch.cat((self.linked[:, None], self.valid[:, :-1]), 1)
 
     def weights(self, dots: Tensor, f_square: Tensor) -> Tensor:
-        """gamma [n, window] by slot; rows of zeros for plain steps."""
+        """gamma [n, window] by slot; zero for Picard steps."""
         limits = self.limits
         self.rhs = dots = dots.index_select(1, self.turned[self.newest])
         square = self.gram.diagonal(dim1=1, dim2=2)
@@ -173,7 +173,7 @@ class AndersonState:
         self.head = self._head()
 
     def _head(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Filled columns, and room for their weights; kept, since views cost microseconds."""
+        """Views of the filled columns and of their weights; cached, since creating views costs microseconds."""
         return self.d_f[: self.filled], self.d_r[: self.filled], self.d_f.new_zeros(self.filled)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class AndersonState:
         self.__post_init__()  # a pickled view would be a copy
 
     def advance(self) -> None:
-        """To the next slot of the ring."""
+        """Advance to the next slot of the ring buffer."""
         self.slot = (self.slot + 1) % len(self.columns)
         if self.slot == self.filled:
             self.filled += 1
@@ -194,8 +194,8 @@ class AndersonState:
     def full_step(self) -> bool:
         return isinstance(self.mixing, float) and self.mixing == 1.0
 
-    def unmixed(self, rest: Tensor) -> Tensor:
-        """(1 - mixing) times what is left of the residual."""
+    def damped_residual(self, rest: Tensor) -> Tensor:
+        """(1 - mixing) times the residual after the least-squares fit."""
         mixing = self.mixing
         return (1.0 - (per_row(mixing, rest, self.segments) if isinstance(mixing, Tensor) else mixing)) * rest
 
@@ -206,9 +206,9 @@ class Anderson:
 
     Args:
         window: number of differences kept.
-        mixing: share of the residual that is mixed in, in (0, 1]; 1 suits contractions.
+        mixing: share of the residual that is added, in (0, 1]; 1 is suitable for contractions.
         ridge: Tikhonov term relative to the unit diagonal of the scaled Gram matrix.
-        max_weight: a plain step is taken where the weights' absolute sum exceeds this.
+        max_weight: largest absolute sum of the weights; a Picard step is taken above it.
 
     Raises:
         ValueError: for numbers outside these ranges.
@@ -221,7 +221,7 @@ class Anderson:
 
     def __post_init__(self) -> None:
         if self.window < 1:
-            raise ValueError(f"window is {self.window}; it must be at least 1 (5 to 8 is usual)")
+            raise ValueError(f"window is {self.window}; it must be at least 1 (typically 5 to 8)")
         if not 0 < self.mixing <= 1:
             raise ValueError(f"mixing is {self.mixing}; it must lie in (0, 1]")
         if not (self.ridge >= 0 and self.max_weight > 0):
@@ -240,7 +240,7 @@ class Anderson:
         return AndersonState(segments, z0.shape, d_f, d_r, window, self.mixing)
 
     def resume(self, state: AndersonState, z0: Tensor, segments: Segments | None) -> AndersonState:
-        """Keeps the differences; the first new point has no earlier point to differ from."""
+        """Keep the differences; the first new point does not form a difference with an earlier one."""
         n, n_now = (1 if s is None else s.n for s in (state.segments, segments))
         same = (state.shape, state.d_f.dtype, state.d_f.device, n) == (z0.shape, z0.dtype, z0.device, n_now)
         if not same or (state.segments is None) != (segments is None):
@@ -253,7 +253,7 @@ class Anderson:
         return state
 
     def restart(self, state: AndersonState, problems: Tensor, damping: Tensor) -> AndersonState:
-        state.window.forget(problems)
+        state.window.clear(problems)
         state.mixing = self.mixing * damping
         clean = torch.zeros((), dtype=state.d_f.dtype, device=state.d_f.device)  # 0 * nan would be nan
         for row in (*state.d_f, *state.d_r):
@@ -276,7 +276,7 @@ class Anderson:
             torch.sub(r, state.last[1], out=d_r)
         state.last = (f, r)
         if state.filled == 0:
-            z = f if state.full_step else f - state.unmixed(r)
+            z = f if state.full_step else f - state.damped_residual(r)
         elif isinstance(state.window, _HostWindow):
             z = _step_one(state, state.window, added, f, r, point.squares.tolist()[1][0])
         else:
@@ -300,10 +300,10 @@ def _step_one(state: AndersonState, window: _HostWindow, added: bool, f: Tensor,
         window.push(state.slot, dots, float(newest.dot(newest)))
     gamma = window.weights(dots, f_square)
     if gamma is None:
-        return f if state.full_step else f - state.unmixed(r)
+        return f if state.full_step else f - state.damped_residual(r)
     weights.numpy()[:] = gamma  # a third of the time of torch.tensor(gamma)
     z = torch.addmv(f, d_f.T, weights, alpha=-1)
-    return z if state.full_step else z - state.unmixed(torch.addmv(r, d_r.T, weights, alpha=-1))
+    return z if state.full_step else z - state.damped_residual(torch.addmv(r, d_r.T, weights, alpha=-1))
 
 
 def _step_many(
@@ -317,18 +317,18 @@ def _step_many(
         d_f, d_r, _ = state.head
         weights = gamma[0, : state.filled]
         z = torch.addmv(f, d_f.T, weights, alpha=-1)
-        return z if state.full_step else z - state.unmixed(torch.addmv(r, d_r.T, weights, alpha=-1))
+        return z if state.full_step else z - state.damped_residual(torch.addmv(r, d_r.T, weights, alpha=-1))
     weights = state.segments.spread(gamma).T[:, :, None]
     z, rest = f.clone(), None if state.full_step else r.clone()
     for k in range(state.filled):
         z.addcmul_(weights[k], state.d_f[k], value=-1)
         if rest is not None:
             rest.addcmul_(weights[k], state.d_r[k], value=-1)
-    return z if rest is None else z - state.unmixed(rest)
+    return z if rest is None else z - state.damped_residual(rest)
 
 
 def _dots(state: AndersonState, r: Tensor) -> Tensor:
-    """dR r for every slot, then |newest column|^2; float64 [n, window + 1]. No matrix product: TF32 may be on."""
+    """dR r for every slot, then |newest column|^2; float64 [n, window + 1]. No matrix product, so never in TF32."""
     newest = state.columns[state.slot][1]
     if state.segments is None:
         return torch.cat((torch.mv(state.d_r, r), newest.dot(newest)[None])).double()[None]

@@ -1,10 +1,10 @@
-"""The fixed-point loop: residuals, convergence, freezing, safeguards and statistics, written once for every solver.
+"""Fixed-point loop of all solvers: residuals, convergence, freezing, safeguards and statistics.
 
     z* = f(z*),    residual(z) = |f(z) - z| / (|f(z)| + tiny)
 
-A solver is a value that proposes the next point (`init`, `resume`, `restart`, `step`); it keeps its memory in a state
-that it is handed back. Rows of ``z`` may belong to many independent problems: norms are then taken per problem, and
-every problem has its own window, step count, safeguards and end.
+A solver proposes the next point (`init`, `resume`, `restart`, `step`); its history is in a separate state. Rows of
+``z`` may belong to many independent problems: norms are then taken per problem, and every problem has its own window,
+step count, safeguards and convergence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class Segments:
-    """Which independent problem each row belongs to.
+    """Assignment of rows to independent problems.
 
     Args:
         index: int64 [n_rows], sorted, values in ``range(n)``.
@@ -46,14 +46,14 @@ class Segments:
         return values.index_select(0, self.index)
 
     def total(self, rows: Tensor) -> Tensor:
-        """[n_rows, k] -> float64 [n, k]: sum over the rows of each problem, in a fixed order (repeatable on a GPU)."""
+        """[n_rows, k] -> float64 [n, k]: sum over the rows of each problem, in deterministic order."""
         values, lengths = rows.double(), self.lengths
         if not values.is_cuda:
             return torch.segment_reduce(values.contiguous(), "sum", lengths=lengths, unsafe=True, initial=0)
         return self._total_flat(values, lengths)
 
     def _total_flat(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """The same, as one long list: CUDA gives a block of threads to each of its sums, a single thread otherwise."""
+        """`total` as a flat segmented sum, for which CUDA uses a block of threads per sum instead of one."""
         k = values.shape[1]
         flat = torch.segment_reduce(values.T.reshape(-1), "sum", lengths=lengths.repeat(k), unsafe=True, initial=0)
         return flat.view(k, self.n).T
@@ -107,25 +107,25 @@ class Solver(Protocol):
         """State for a new problem."""
 
     def resume(self, state: Any, z0: Tensor, segments: Segments | None, /) -> Any:
-        """State for a nearby problem of the same shape, keeping what is still of use."""
+        """State for a similar problem of the same shape, which reuses the history."""
 
     def restart(self, state: Any, problems: Tensor, damping: Tensor, /) -> Any:
-        """Forget the history of some problems and shorten their steps by ``damping``."""
+        """Clear the history of some problems and shorten their steps by ``damping``."""
 
     def step(self, state: Any, point: Point, active: Tensor, /) -> tuple[Tensor, Any]:
         """The next point to evaluate."""
 
     def counts(self, state: Any, /) -> dict[str, int]:
-        """Safeguards of its own that the solver used: any of the names of `Counters`."""
+        """Counts of the solver's own safeguards, by names of `Counters`."""
 
 
 @dataclass(frozen=True)
 class Safeguards:
-    """When the loop goes back to the best point and restarts the solver there.
+    """Conditions for returning to the best point and restarting the solver there.
 
     Args:
-        growth: the residual norm exceeds that of the best point by this factor.
-        patience: this many evaluations without a better residual norm.
+        growth: factor by which the residual norm may exceed that of the best point.
+        patience: number of evaluations without a better residual norm.
         min_damping: each return to the best point after the first halves the step, down to this factor.
     """
 
@@ -140,7 +140,7 @@ class Safeguards:
 
 @dataclass
 class Counters:
-    """How often each safeguard acted, summed over problems."""
+    """Number of times each safeguard acted, summed over problems."""
 
     grown: int = 0
     nonfinite: int = 0
@@ -152,18 +152,17 @@ class Counters:
 
 @dataclass(frozen=True)
 class Solution:
-    """What `solve` found.
+    """Result of `solve`.
 
     Attributes:
         value: f(z) of the evaluation with the reported residual, shape of ``z0``; never an unevaluated extrapolation.
-            Where Picard steps were taken without the solver (`engine.equilibrium.equilibrium_from_picard`) it is z
-            itself.
+            After Picard iterations without the solver (`engine.equilibrium.equilibrium_from_picard`) it is z itself.
         residual: relative residual of each problem, float64 [n]; inf where f was never finite.
         steps: evaluations until each problem stopped, int64 [n].
         converged: bool [n].
         evaluations: applications of f to the whole batch.
-        counters: use of the safeguards.
-        state: the solver's memory, to be passed to the next, nearby problem.
+        counters: counts of the safeguards.
+        state: history of the solver, for a similar problem.
 
     ``residual``, ``steps`` and ``converged`` lie on the CPU.
     """
@@ -185,7 +184,7 @@ def _relative(squares: Floats) -> Floats:
 
 
 class Record:
-    """Residuals, best points and decisions of one solve; on the host, for all problems at once."""
+    """Residuals, best points and convergence of all problems of one solve, on the host."""
 
     def __init__(self, n: int, tol: float, safeguards: Safeguards, segments: Segments | None) -> None:
         self.tol, self.safeguards, self.segments = tol, safeguards, segments
@@ -199,10 +198,10 @@ class Record:
         self.best: Point | None = None
 
     def read(self, point: Point, evaluation: int) -> Mask:
-        """Take in one evaluation; returns which problems have to go back to their best point."""
+        """Record one evaluation; returns the problems that have to return to their best point."""
         squares = point.squares.cpu().numpy()
-        usual = self.all_active and (squares[0] < self.best_squares[0]).all()  # false for nan and inf
-        if usual and (squares[0] > self.tol**2 * squares[1]).all():
+        all_improved = self.all_active and (squares[0] < self.best_squares[0]).all()  # false for nan and inf
+        if all_improved and (squares[0] > self.tol**2 * squares[1]).all():
             self.best, self.best_squares = point, squares
             self.best_at.fill(evaluation)
             self.steps.fill(evaluation)
@@ -225,7 +224,7 @@ class Record:
         self.counters.nonfinite += int(bad.sum())
         self.counters.grown += int(grown.sum())
         self.counters.stagnated += int(stale.sum())
-        self.active &= ~done & ~(bad & np.isinf(best))  # f is not finite at the start: nothing to go back to
+        self.active &= ~done & ~(bad & np.isinf(best))  # f is not finite at the start: there is no best point
         self.all_active = bool(self.active.all())
         back: Mask = self.active & (bad | grown | stale)
         self.best_at[back] = evaluation
@@ -254,12 +253,12 @@ class Record:
         return Solution(self.best.f, residual, steps, converged, evaluations, counters, state)
 
     def damping(self) -> Tensor:
-        """Share of the step for each problem, float64 [n]."""
+        """Damping factor of the step for each problem, float64 [n]."""
         return torch.from_numpy(np.maximum(0.5 ** np.maximum(self.rollbacks - 1.0, 0.0), self.safeguards.min_damping))
 
 
 def check_problem(z0: Tensor, tol: float, max_steps: int, segments: Segments | None, check_every: int = 1) -> None:
-    """Raise ValueError for arguments that no solver can take."""
+    """Raise ValueError for invalid arguments of a solve."""
     if z0.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"z0 is {z0.dtype}; the solvers work in torch.float32 or torch.float64: convert z0")
     if not tol > 0:
@@ -285,7 +284,7 @@ def solve(
     check_every: int = 1,
     safeguards: Safeguards = Safeguards(),
 ) -> Solution:
-    """z* = f(z*), to |f(z) - z| <= tol |f(z)| for every problem.
+    """Solve z* = f(z*) to |f(z) - z| <= tol |f(z)| for every problem.
 
     Args:
         f: the map; takes and returns tensors of the shape of ``z0``, a new tensor at each call. Rows of different
@@ -293,18 +292,18 @@ def solve(
         z0: start, [n_rows, ...], float32 or float64.
         solver: `Anderson`, `Picard`, `Broyden`, ...
         tol: relative residual, Frobenius norms over the rows of a problem.
-        max_steps: at most so many evaluations of ``f``.
+        max_steps: largest number of evaluations of ``f``.
         segments: the problem of each row; None for one problem.
-        state: ``Solution.state`` of an earlier, nearby problem of the same shape. It is used up.
-        check_every: residuals are read, and safeguards act, at the first and then every so many evaluations; on a GPU
-            nothing waits for the device in between.
-        safeguards: when to go back to the best point.
+        state: ``Solution.state`` of an earlier, similar problem of the same shape. It is modified in place.
+        check_every: number of evaluations between checks of residuals and safeguards; there is no synchronization with
+            a GPU in between.
+        safeguards: conditions for returning to the best point.
 
     Returns:
-        The `Solution`; a problem that did not converge has the best evaluation that was seen, and ``converged`` False.
+        The `Solution`; a problem that did not converge has its best evaluation, and ``converged`` is False.
 
     Raises:
-        ValueError: for a dtype, tolerance, limit or segments that make no sense.
+        ValueError: for an invalid dtype, tolerance, limit or segments.
     """
     check_problem(z0, tol, max_steps, segments, check_every)
     z = z0.detach().contiguous()

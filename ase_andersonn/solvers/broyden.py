@@ -2,8 +2,8 @@
 
     B_0 = -I,    B_{k+1} = B_k + r_{k+1} s_k^T / |s_k|^2,    s_{k+1} = -B_{k+1}^{-1} r_{k+1}
 
-By Sherman and Morrison the inverse is a product of rank-one factors made of the steps s_k alone, so that one vector an
-iteration is stored; the chain of factors starts anew when ``window`` of them are in use.
+By Sherman and Morrison the inverse is a product of rank-one factors made of the steps s_k alone, so that one vector per
+iteration is stored; the chain of factors is restarted after ``window`` factors.
 
 Broyden, Math. Comput. 19, 577 (1965); Kelley, Iterative Methods for Linear and Nonlinear Equations (SIAM 1995), ch. 7.
 """
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from .base import Point, Segments, dots, per_row, select
 
-SMALLEST_DENOMINATOR = 1e-2  # of the rank-one update; below it the step would be longer than a hundred plain ones
+SMALLEST_DENOMINATOR = 1e-2  # of the rank-one update; below it the step would be over a hundred times the Picard step
 
 
 @dataclass
 class BroydenState:
-    """Ring buffer of steps; ``valid`` [n, window] says which belong to a problem's chain. Mutated in place."""
+    """Ring buffer of steps; ``valid`` [n, window] marks those of a problem's chain. Modified in place."""
 
     segments: Segments | None
     steps: Tensor
@@ -34,7 +34,7 @@ class BroydenState:
     slot: int = -1
 
     def chain(self) -> list[int]:
-        """Slots, oldest first."""
+        """Slots in use, oldest first."""
         n = len(self.steps)
         return [(self.slot + 1 + k) % n for k in range(n)]
 
@@ -44,7 +44,7 @@ class Broyden:
     """Good Broyden method, one chain of updates per problem.
 
     Args:
-        window: number of steps kept before the chain starts anew.
+        window: number of steps after which the chain is restarted.
 
     Raises:
         ValueError: for a window below 1.
@@ -54,7 +54,7 @@ class Broyden:
 
     def __post_init__(self) -> None:
         if self.window < 1:
-            raise ValueError(f"window is {self.window}; it must be at least 1 (10 to 30 is usual)")
+            raise ValueError(f"window is {self.window}; it must be at least 1 (typically 10 to 30)")
 
     def init(self, z0: Tensor, segments: Segments | None) -> BroydenState:
         n = 1 if segments is None else segments.n
@@ -68,7 +68,7 @@ class Broyden:
         )
 
     def resume(self, _state: BroydenState, z0: Tensor, segments: Segments | None) -> BroydenState:
-        return self.init(z0, segments)  # the product form has no use for steps of another problem
+        return self.init(z0, segments)  # the product form cannot reuse steps of another problem
 
     def restart(self, state: BroydenState, problems: Tensor, damping: Tensor) -> BroydenState:
         state.valid[problems] = False

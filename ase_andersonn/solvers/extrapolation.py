@@ -1,11 +1,11 @@
-"""Starting guesses from earlier, nearby problems.
+"""Initial guesses extrapolated from earlier, similar problems.
 
     u ~ sum_k a_k u_k,  sum_k a_k = 1   =>   z ~ sum_k a_k z_k
 
-The input injection u(x) of a geometry is cheap; its least-squares fit on the injections of the last steps gives
-coefficients that serve every stored solution (features and adjoint alike), as descriptor-fitted extrapolation does for
-density matrices in Born-Oppenheimer molecular dynamics: Polack, Dusson, Stamm and Lipparini, J. Chem. Theory
-Comput. 17, 6965 (2021).
+The input injection u(x) of a geometry is cheap; its least-squares fit by the injections of the last steps gives
+coefficients for every stored solution (features and adjoint alike), as descriptor-fitted extrapolation does for density
+matrices in Born-Oppenheimer molecular dynamics: Polack, Dusson, Stamm and Lipparini, J. Chem. Theory Comput. 17, 6965
+(2021).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _History:
     gram: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
 
     def extended(self, entry: _Entry, length: int) -> _History:
-        """With one more entry, and at most ``length``; one new row of inner products."""
+        """History with one more entry, limited to ``length``; needs one new row of inner products."""
         if not self.entries:
             return _History((entry,), (), self.gram.to(entry.injection.device))
         steps = ((entry.injection - self.entries[0].injection).reshape(-1), *self.steps)[: length - 1]
@@ -64,10 +64,10 @@ class Predictor:
     """min_c |(u - u_new) - sum_k c_k (u_k - u_new)|^2 + (noise |u|)^2 |c|^2 over the kept steps; u_new is the newest.
 
     Args:
-        history: number of steps kept; 4 to 8 is usual.
+        history: number of steps kept, typically 4 to 8.
         noise: relative error of the stored solutions. Larger values damp its amplification by the coefficients.
-        max_error: largest error of the fit with which a guess is given: that of the row (the atom) where it is worst,
-            relative to the root mean square of the rows of `u`.
+        max_error: largest accepted error of the fit: that of the worst row (atom), relative to the root mean square of
+            the rows of `u`.
 
     Raises:
         ValueError: for a history below 1, a negative noise or a negative error.
@@ -89,7 +89,7 @@ class Predictor:
     def guess(self, u: Tensor) -> tuple[Tensor, ...] | None:
         """Solutions extrapolated to the injection `u` [n_atoms, n_channels], each of its stored shape.
 
-        None without a history of this shape, dtype and device, and where the history does not fit `u` to `max_error`.
+        None without a history of this shape, dtype and device, and if the error of the fit is above `max_error`.
         """
         entries = self._kept.entries
         if not entries or not entries[0].like(u):
@@ -101,7 +101,7 @@ class Predictor:
         return tuple(_combined(weights, stored) for stored in zip(*(e.solutions for e in entries), strict=True))
 
     def _fits(self, u: Tensor, fitted: Tensor) -> bool:
-        """Whether the worst row of the fit is good enough; not where it is not a number."""
+        """Whether the error of the worst row is at most `max_error`; False for nan."""
         if self.max_error == math.inf:
             return True
         left, size = ((v * v).sum(-1) for v in (fitted - u, u))
@@ -121,11 +121,11 @@ class Predictor:
 
     @torch.no_grad()
     def update(self, u: Tensor, *solutions: Tensor) -> None:
-        """Store the solutions found for ``u``. Another shape, dtype, device or number of solutions starts afresh."""
+        """Store the solutions found for ``u``. Another shape, dtype, device or number of solutions clears it."""
         entry, kept = _Entry(u.detach(), tuple(s.detach() for s in solutions)), self._kept
         fits = bool(kept.entries) and kept.entries[0].like(u) and len(kept.entries[0].solutions) == len(solutions)
         self._kept = (kept if fits else _History()).extended(entry, self.history)
 
     def reset(self) -> None:
-        """Forget everything: species, atom order, cell or neighbour structure have jumped."""
+        """Clear the history, after a jump in species, atom order, cell or neighbour structure."""
         self._kept = _History()

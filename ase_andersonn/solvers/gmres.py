@@ -1,9 +1,9 @@
-"""Linear fixed points x = A x + b: restarted GMRES, and the accelerated iteration with GMRES as its fall-back.
+"""Linear fixed points x = A x + b: restarted GMRES, also as fallback of an accelerated iteration.
 
     x_k = argmin |b - (I - A) x|    over  x_0 + span{r_0, (I - A) r_0, ..., (I - A)^(k-1) r_0}
 
-Each problem has its own Krylov space; all of them share the applications of A. Arnoldi with two passes of classical
-Gram-Schmidt, the small least-squares problem by Givens rotations in float64.
+Each problem has its own Krylov space; applications of A are shared. The Arnoldi process uses two passes of classical
+Gram-Schmidt; the small least-squares problem is solved by Givens rotations in float64.
 
 Saad and Schultz, SIAM J. Sci. Stat. Comput. 7, 856 (1986).
 """
@@ -44,7 +44,7 @@ class _Rotated:
         self.rotations: list[tuple[Floats, Floats]] = []
 
     def add(self, column: Floats) -> Floats:
-        """column [n, k + 2] of H; returns |beta e_1 - H y| of each problem."""
+        """Add a column [n, k + 2] of H; returns |beta e_1 - H y| of each problem."""
         k = len(self.rotations)
         for i, (c, s) in enumerate(self.rotations):
             upper, lower = column[:, i].copy(), column[:, i + 1].copy()
@@ -60,7 +60,7 @@ class _Rotated:
         return np.abs(self.rhs[:, k + 1])
 
     def solution(self) -> Floats:
-        """y, [n, k]; zero along directions that the Krylov space of a problem does not have."""
+        """Solution y [n, k]; zero along directions missing from the Krylov space of a problem."""
         k = len(self.rotations)
         y = np.zeros((len(self.rhs), k))
         for i in reversed(range(k)):
@@ -71,7 +71,7 @@ class _Rotated:
 
 
 def _orthogonal(w: Tensor, basis: Tensor, segments: Segments | None) -> tuple[Tensor, Floats]:
-    """w without its components along the basis, of length one, and the column [n, k + 2] of the Hessenberg matrix."""
+    """Normalized part of w orthogonal to the basis, and the column [n, k + 2] of the Hessenberg matrix."""
     before = dots(w, w, segments).sqrt()
     column = torch.zeros(len(before), len(basis) + 1, dtype=torch.float64, device=w.device)
     for _ in range(2):
@@ -80,7 +80,7 @@ def _orthogonal(w: Tensor, basis: Tensor, segments: Segments | None) -> tuple[Te
             w = torch.addcmul(w, per_row(part, w, segments), v, value=-1)
         column[:, :-1] += parts
     length = dots(w, w, segments).sqrt()
-    length = torch.where(length > 10 * torch.finfo(w.dtype).eps * before, length, 0.0)  # nothing but rounding is left
+    length = torch.where(length > 10 * torch.finfo(w.dtype).eps * before, length, 0.0)  # only rounding is left
     column[:, -1] = length
     return w * per_row(torch.where(length > 0, length, torch.inf).reciprocal(), w, segments), column.cpu().numpy()
 
@@ -96,7 +96,7 @@ def gmres(
     window: int = 30,
     max_steps: int = 300,
 ) -> Solution:
-    """x = A x + b, to |A x + b - x| <= tol |A x + b| for every problem.
+    """Solve x = A x + b to |A x + b - x| <= tol |A x + b| for every problem.
 
     Args:
         matvec: x -> A x, linear; [n_rows, ...] to the same shape. ``A`` need not be a contraction.
@@ -105,19 +105,20 @@ def gmres(
         tol: relative residual, Frobenius norms over the rows of a problem.
         segments: the problem of each row; None for one problem.
         window: size of the Krylov space at which the method restarts.
-        max_steps: at most so many applications of ``A``.
+        max_steps: largest number of applications of ``A``.
 
     Returns:
         The `Solution`; its value is A x + b of the last evaluation with the reported residual.
 
     Raises:
-        ValueError: for arguments that make no problem.
+        ValueError: for invalid arguments.
     """
     x = b if x0 is None else x0
     check_problem(x, tol, max_steps, segments)
     if window < 1 or x.shape != b.shape:
         raise ValueError(
-            f"window is {window}, x0 {tuple(x.shape)}, b {tuple(b.shape)}; window must be at least 1, x0 as b"
+            f"window is {window}, x0 {tuple(x.shape)}, b {tuple(b.shape)}; window must be at "
+            "least 1, and x0 must have the shape of b"
         )
     record = Record(1 if segments is None else segments.n, tol, Safeguards(), segments)
     evaluations = 0
@@ -134,7 +135,7 @@ def gmres(
 
 
 def _cycle(matvec: Map, point: Point, tol: float, segments: Segments | None, window: int) -> tuple[Tensor, int]:
-    """One Krylov space, until every problem is expected to be below ``tol``; the new x and the applications of A."""
+    """One GMRES cycle, until every problem is expected to be below ``tol``; the new x and the applications of A."""
     beta, target = point.squares.sqrt().cpu().numpy()
     inverse = torch.where(point.squares[0] > 0, point.squares[0].sqrt(), torch.inf).reciprocal()
     basis = point.r.new_zeros(window + 1, *point.r.shape)
@@ -161,10 +162,10 @@ def solve_linear(
     state: Any = None,
     check_every: int = 1,
 ) -> Solution:
-    """x = f(x) for an affine f(x) = A x + b: `solve`, and where that does not converge, `gmres` from its best point.
+    """Solve x = f(x) for an affine f(x) = A x + b by `solve`, and by `gmres` from its best point if that fails.
 
     Takes the arguments of `solve`; ``max_steps`` bounds each of the two. ``counters.fallbacks`` counts the problems
-    that GMRES was called for; its evaluations are included, and the state is that of ``solver``.
+    solved by GMRES, whose evaluations are included; the state is that of ``solver``.
     """
     first = solve(
         f, x0, solver=solver, tol=tol, max_steps=max_steps, segments=segments, state=state, check_every=check_every
@@ -179,7 +180,7 @@ def solve_linear(
 
 
 def _merged(first: Solution, second: Solution, segments: Segments | None) -> Solution:
-    """Of each problem the first solution where it had converged, else the better one."""
+    """For each problem the first solution if it has converged, otherwise the better of both."""
     missed = ~first.converged
     taken = missed & (second.residual < first.residual)
     return Solution(

@@ -1,4 +1,4 @@
-"""Derivatives of a fixed point with respect to what it depends on, of any order, without storing iterations.
+"""Implicit differentiation of a fixed point to any order, without storing iterations.
 
     z* = h(z*, inputs):    dl/d(inputs) = lambda^T dh/d(inputs),    lambda = (dh/dz)^T lambda + dl/dz
 
@@ -33,10 +33,10 @@ class _FixedPoint(torch.autograd.Function):
         (gradient,) = gradients
         z, *inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[3:]
-        again = torch.is_grad_enabled()  # create_graph: the result has to be differentiable once more
+        create_graph = torch.is_grad_enabled()  # the result has to be differentiable again
         adjoint = _adjoint(ctx.h, ctx.solver, z, inputs, gradient)
         with torch.enable_grad():
-            if again:
+            if create_graph:
                 adjoint = _apply(_adjoint_map(ctx.h), ctx.solver, adjoint, gradient, z, *inputs)
                 # views cut the dependence of z on the inputs for this product, and keep it for the next derivative
                 inputs = [x.view_as(x) if need else x for x, need in zip(inputs, needed, strict=True)]
@@ -44,7 +44,9 @@ class _FixedPoint(torch.autograd.Function):
                 z = z.detach()
                 inputs = [x.detach().requires_grad_(need) for x, need in zip(inputs, needed, strict=True)]
             targets = [x for x, need in zip(inputs, needed, strict=True) if need]
-            found = torch.autograd.grad(ctx.h(z, *inputs), targets, adjoint, create_graph=again, allow_unused=True)
+            found = torch.autograd.grad(
+                ctx.h(z, *inputs), targets, adjoint, create_graph=create_graph, allow_unused=True
+            )
         left = iter(found)
         return (None, None, None, *(next(left) if need else None for need in needed))
 
@@ -57,7 +59,7 @@ def _apply(h: Callable[..., Tensor], solver: LinearSolver, z_star: Tensor, *inpu
 def _adjoint(
     h: Callable[..., Tensor], solver: LinearSolver, z: Tensor, inputs: list[Tensor], gradient: Tensor
 ) -> Tensor:
-    """lambda = (dh/dz)^T lambda + gradient, values only: one graph, one vector-Jacobian product an iteration."""
+    """Solve lambda = (dh/dz)^T lambda + gradient: one graph, one vector-Jacobian product per iteration."""
     with torch.enable_grad():
         free = z.detach().requires_grad_()
         value = h(free, *(x.detach() for x in inputs))
@@ -73,7 +75,7 @@ def _adjoint(
 
 
 def _adjoint_map(h: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """(lambda, gradient, z, *inputs) -> (dh/dz)^T lambda + gradient, differentiable in all of them."""
+    """Map (lambda, gradient, z, *inputs) -> (dh/dz)^T lambda + gradient, differentiable in all arguments."""
 
     def adjoint_map(adjoint: Tensor, gradient: Tensor, z: Tensor, *inputs: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -88,11 +90,11 @@ def _adjoint_map(h: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def fixed_point(h: Callable[..., Tensor], solver: LinearSolver, z_star: Tensor, *inputs: Tensor) -> Tensor:
-    """z* = h(z*, *inputs), differentiable in ``inputs`` to any order.
+    """Fixed point z* = h(z*, *inputs), differentiable in ``inputs`` to any order.
 
     Args:
-        h: the map, h(z, *inputs) -> tensor of the shape of z, differentiable. Gradients reach its arguments
-            only: parameters go into ``inputs`` (see torch.func.functional_call).
+        h: the map, h(z, *inputs) -> tensor of the shape of z, differentiable. Only its arguments get gradients: pass
+            parameters in ``inputs`` (see torch.func.functional_call).
         solver: solver(f, start) -> solution of x = f(x) for the linear maps of the adjoint equations, for instance
             ``lambda f, x: solve_linear(f, x, solver=Anderson(), tol=1e-6, max_steps=50).value``. The accuracy of the
             derivatives is that of this solver and of ``z_star``.

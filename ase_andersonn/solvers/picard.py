@@ -1,4 +1,4 @@
-"""Plain iteration: z_next = z + mixing (f(z) - z)."""
+"""Picard iteration: z_next = z + mixing (f(z) - z)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Point, Segments, per_row
 
 @dataclass(frozen=True)
 class PicardState:
-    """Shortened steps of each problem, float [n]; None until a safeguard has acted."""
+    """Damping of each problem, float [n]; None until a safeguard has acted."""
 
     segments: Segments | None
     damping: Tensor | None = None
@@ -19,10 +19,10 @@ class PicardState:
 
 @dataclass(frozen=True)
 class Picard:
-    """z_next = z + mixing (f(z) - z).
+    """Picard iteration z_next = z + mixing (f(z) - z).
 
     Args:
-        mixing: in (0, 1]; 1 is the plain iteration.
+        mixing: step length in (0, 1]; 1 for the undamped iteration.
 
     Raises:
         ValueError: for a mixing outside (0, 1].

@@ -1,4 +1,4 @@
-"""Structures as tensors: conversion and checks, neighbour lists, and the graph that models take."""
+"""Input structures: reading, conversion and checks, neighbour lists, and graphs as input of models."""
 
 from typing import TYPE_CHECKING
 

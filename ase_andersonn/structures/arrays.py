@@ -1,41 +1,41 @@
-"""What an `ase.Atoms` holds, looked at before anything is computed from it: ASE lets its arrays be anything."""
+"""Checks of the arrays of `ase.Atoms`, whose types and shapes ASE does not enforce."""
 
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-REAL, WHOLE = "fiu", "iu"
-"""Kinds of NumPy dtypes."""
+REAL, INTEGER = "fiu", "iu"
+"""Kinds of NumPy dtypes of real numbers and of integers."""
 NUMBERS = {
     "positions": (REAL, "real numbers, in Å"),
-    "numbers": (WHOLE, "integers, the atomic numbers"),
+    "numbers": (INTEGER, "integers, the atomic numbers"),
     "initial_charges": (REAL + "b", "real numbers"),
     "initial_magmoms": (REAL + "b", "real numbers"),
 }
-"""Arrays that results may depend on: the kinds they may be of, in letters and in words."""
+"""Arrays that affect results, with their allowed dtype kinds and a description of these."""
 ROWS: dict[str, tuple[tuple[int, ...], ...]] = {"positions": ((3,),), "initial_magmoms": ((), (3,))}
-"""Shapes of one atom's entry; a single number where nothing stands here."""
+"""Allowed shapes of one atom's entry; a scalar for arrays that are not listed."""
 CONVERTIBLE = ("pymatgen", "phonopy")
 
 
 def check_arrays(atoms: Any) -> None:
-    """Raise for what is no structure, or one whose arrays do not hold one entry of the right kind for each atom.
+    """Raise unless the argument is ase.Atoms with one entry of the right type per atom in each array.
 
     Raises:
-        TypeError: for what is not ase.Atoms, and for positions, numbers, charges or moments that are no numbers.
-        ValueError: for arrays of another shape or length, or without positions or numbers.
+        TypeError: unless it is ase.Atoms, and for positions, numbers, charges or moments that are not numeric.
+        ValueError: for arrays of a wrong shape or length, or without positions or numbers.
     """
     if not isinstance(atoms, Atoms):
         raise TypeError(_not_atoms(atoms))
     arrays = atoms.arrays
     for name in ("positions", "numbers"):
         if name not in arrays:
-            raise ValueError(f"the structure has no array {name!r}; make it anew as ase.Atoms(numbers, positions).")
+            raise ValueError(f"the structure has no array {name!r}; create it again as ase.Atoms(numbers, positions).")
     for name, (kinds, words) in NUMBERS.items():
         if name in arrays and np.asarray(arrays[name]).dtype.kind not in kinds:
             raise TypeError(
-                f"atoms.arrays[{name!r}] is of type {np.asarray(arrays[name]).dtype}; it has to hold {words}. "
+                f"atoms.arrays[{name!r}] is of type {np.asarray(arrays[name]).dtype}; it has to contain {words}. "
                 f"Convert it and set it again."
             )
     n_atoms = len(arrays["numbers"])
@@ -45,7 +45,7 @@ def check_arrays(atoms: Any) -> None:
             wanted = " or ".join(str((n_atoms, *row)) for row in rows)
             raise ValueError(
                 f"atoms.arrays[{name!r}] has the shape {np.shape(values)}; for {n_atoms} atomic numbers it has to be "
-                f"{wanted}. Every atom has one entry in every array: set it again, or make the structure anew."
+                f"{wanted}. Every atom has one entry in every array: set it again, or create the structure again."
             )
 
 

@@ -1,6 +1,6 @@
-"""Structures of text that holds several blocks, each read on its own: XYZ, CIF, SDF, GRO, POSCAR, JSON.
+"""Readers of text formats with several structures, block by block: XYZ, CIF, SDF, GRO, POSCAR, JSON.
 
-Of these `ase.io` reads the first block alone, or nothing where one is bad, or ends at an empty line between two.
+For these `ase.io` reads only the first block, fails as a whole for one bad block, or stops at an empty line.
 """
 
 import io
@@ -27,12 +27,12 @@ Found = Atoms | Exception
 OCCUPANCY = "_atom_site_occupancy"
 CELL = (*(f"_cell_length_{x}" for x in "abc"), *(f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")))
 NO_POSCAR = re.compile(r"lattice velocities and vectors|cartesian|direct|[-+.\dEeDd\s]+", re.IGNORECASE)
-"""What may follow the positions of one structure; anything else is another one."""
+"""Lines that may follow the positions of a structure; any other line starts another structure."""
 SCALARS = (bool, int, float, str)
 
 
 def _each(read: Callable[[Any], Any], blocks: Iterator[Any]) -> Iterator[Found]:
-    """The structure of every block, or the error that it has instead; None is no structure."""
+    """Structure of every block, or the error of reading it; blocks without a structure (None) are skipped."""
     for block in blocks:
         try:
             found = read(block)
@@ -47,7 +47,7 @@ def _xyz(stream: TextIO) -> Iterator[Found]:
 
 
 def _xyz_blocks(stream: TextIO) -> Iterator[str]:
-    """The number of atoms, a comment, a line for each atom, and ASE's VEC lines; as often as there are frames."""
+    """Blocks of an XYZ file: number of atoms, comment, a line per atom, and ASE's VEC lines."""
     line = stream.readline()
     while line:
         if not line.strip():
@@ -56,7 +56,7 @@ def _xyz_blocks(stream: TextIO) -> Iterator[str]:
         try:
             size = int(line)
         except ValueError:
-            raise ValueError(f"{line.strip()[:40]!r} stands where a number of atoms is expected.") from None
+            raise ValueError(f"{line.strip()[:40]!r} was found instead of a number of atoms.") from None
         block = [line, *islice(stream, size + 1)]
         while (line := stream.readline()).lstrip().startswith("VEC"):
             block.append(line)
@@ -77,7 +77,7 @@ def _cif(stream: TextIO) -> Iterator[Found]:
 
 
 def _cif_blocks(text: str) -> Iterator[str]:
-    """The text from each `data_` to the next, but for those in texts of several lines, between semicolons."""
+    """Blocks of a CIF, from one `data_` to the next, except for `data_` in multi-line texts between semicolons."""
     block: list[str] = []
     inside = False
     for line in text.split("\n"):
@@ -96,13 +96,15 @@ def _cif_structure(text: str) -> Atoms | None:
     (block,) = parse_cif(io.StringIO(text))
     if not block.has_structure():
         if "_cell_length_a" in block:
-            raise ValueError(f"its block data_{block.name} has a cell and no positions of atoms.")
+            raise ValueError(f"its block data_{block.name} has a cell but no positions of atoms.")
         return None
     if missing := [tag for tag in CELL if tag not in block]:
         raise ValueError(f"its block data_{block.name} has no {', '.join(missing)}.")
     cell = [float(str(block[tag])) for tag in CELL]
     if min(cell) <= 0.0 or max(cell[3:]) >= 180.0:
-        raise ValueError(f"its block data_{block.name} has the lengths {cell[:3]} and angles {cell[3:]}, no cell's.")
+        raise ValueError(
+            f"its block data_{block.name} has the lengths {cell[:3]} and angles {cell[3:]}, which form no cell."
+        )
     tags: dict[str, Any] = dict(block)
     if OCCUPANCY in tags:
         shares = tags[OCCUPANCY] if isinstance(tags[OCCUPANCY], list) else [tags[OCCUPANCY]] * len(block.get_symbols())
@@ -117,13 +119,13 @@ def _sdf(stream: TextIO) -> Iterator[Found]:
 
 def _sdf_structure(text: str) -> Atoms:
     if "V3000" in "".join(text.split("\n")[:4]):
-        raise ValueError("it is an SDF of version V3000; V2000 is read.")
+        raise ValueError("it is an SDF of version V3000; only V2000 can be read.")
     atoms: Atoms = read_sdf(io.StringIO(text))
     return atoms
 
 
 def _gromacs(stream: TextIO) -> Iterator[Found]:
-    """A title, the number of atoms, a line for each, the box; as often as there are frames."""
+    """Frames of a GRO file: title, number of atoms, a line per atom, box."""
     lines = stream.read().rstrip().split("\n")
     start = 0
     while start < len(lines):
@@ -135,7 +137,7 @@ def _gromacs(stream: TextIO) -> Iterator[Found]:
 
 
 def _poscar(stream: TextIO) -> Iterator[Found]:
-    """One structure, and those that follow it; velocities and predictor coordinates may as well, and are none."""
+    """Structures of a POSCAR or CONTCAR; velocities and predictor coordinates between them are skipped."""
     lines = stream.read().split("\n")
     start = 0
     while start == 0 or NO_POSCAR.sub("", "\n".join(lines[start:])).strip():
@@ -150,7 +152,7 @@ def _are_counts(line: str) -> bool:
 
 
 def _json(stream: TextIO) -> Iterator[Found]:
-    """pymatgen's structures, molecules and entries in any nesting, one document or one a line; else ASE's own JSON."""
+    """pymatgen's structures, molecules and entries at any depth, one document or one per line; otherwise ASE's JSON."""
     text = stream.read()
     try:
         data = json.loads(text)
@@ -167,11 +169,11 @@ def _json(stream: TextIO) -> Iterator[Found]:
     elif isinstance(atoms := decode(text), Atoms):
         yield atoms
     else:
-        raise ValueError("it is JSON with no structure of pymatgen or ASE in it.")
+        raise ValueError("it is JSON without a structure of pymatgen or ASE.")
 
 
 def _documents(data: Any, values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The dictionaries that are structures, each with the plain values beside it, as the energy of an entry."""
+    """Dictionaries of structures, each with the scalar values next to it, such as the energy of an entry."""
     if isinstance(data, list):
         for entry in data:
             if isinstance(entry, dict | list):
@@ -214,4 +216,4 @@ BLOCKS: dict[str, Callable[[TextIO], Iterator[Found]]] = {
     "vasp": _poscar,
     "json": _json,
 }
-"""Readers by ASE's name of the format: stream of text -> structures, or errors in their places."""
+"""Readers by ASE's name of the format: text stream -> structures, or errors in their place."""

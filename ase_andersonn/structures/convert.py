@@ -1,7 +1,6 @@
-"""Structures of other projects as ase.Atoms, and what a structure needs to have a graph.
+"""Conversion of other projects' structures to ase.Atoms, and checks that a structure has a finite energy.
 
-pymatgen and phonopy are recognised by the module a structure's class comes from, and imported only for their own
-objects.
+pymatgen and phonopy objects are recognised by the module of their class, and the packages imported only for them.
 """
 
 from typing import Any
@@ -17,29 +16,29 @@ from .neighbors import Edges, neighbor_edges
 
 SAME_SITE = 1e-3  # Å
 TOO_CLOSE = 0.35
-"""Of the sum of two covalent radii; no two atoms of a structure are as near, but all are in one whose unit is nm."""
+"""Share of the sum of two covalent radii: no real pair of atoms is closer, but all are in a structure given in nm."""
 
 
-COPIES = 0.1
-"""Å; as near are copies of one atom. Lengths in nm that were taken for Å make bonds hardly shorter than this."""
+COPY_DISTANCE = 0.1
+"""Å; closer atoms are taken for copies of one atom. Bonds in nm interpreted as Å are hardly shorter."""
 
 
 class SameSiteError(ValueError):
-    """Two atoms stand on one site, where they have no energy."""
+    """Two atoms are on one site, where the energy is not defined."""
 
 
 FLAT = 1e-6  # volume over the product of edge lengths
 
 
 def to_atoms(structure: Any) -> Atoms:
-    """The structure as ase.Atoms.
+    """Convert a structure to ase.Atoms.
 
     Args:
         structure: ase.Atoms (returned as it is), pymatgen Structure or Molecule, or PhonopyAtoms.
 
     Raises:
         TypeError: for anything else.
-        ValueError: for a pymatgen structure with mixed occupation.
+        ValueError: for a pymatgen structure with partial or mixed occupancies.
     """
     if isinstance(structure, Atoms):
         return structure
@@ -60,7 +59,7 @@ def _from_pymatgen(structure: Any) -> Atoms:
         partial = [site.species_string for site in structure if not site.is_ordered]
         raise ValueError(
             f"{structure.formula} has {len(partial)} disordered sites, shared by several species or partly empty "
-            f"({'; '.join(partial[:3])}); an answer needs one atom a site. "
+            f"({'; '.join(partial[:3])}); a model needs one atom per site. "
             "Make it ordered first, for example with pymatgen's OrderDisorderedStructureTransformation."
         )
     from pymatgen.io.ase import AseAtomsAdaptor
@@ -70,7 +69,7 @@ def _from_pymatgen(structure: Any) -> Atoms:
         spins = [getattr(site.specie, "spin", None) or 0.0 for site in structure]
         if any(spins) and not atoms.has("initial_magmoms"):
             atoms.set_initial_magnetic_moments(spins)
-    except Exception as error:  # as magnetic moments that are no numbers
+    except Exception as error:  # such as magnetic moments that are not numeric
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{structure.formula} cannot be made into ase.Atoms: {why}") from error
     if charge := getattr(structure, "charge", 0.0):
@@ -92,10 +91,10 @@ def _from_phonopy(structure: Any) -> Atoms:
 
 
 def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
-    """Raise ValueError for a structure that has no energy.
+    """Raise ValueError for a structure without a defined energy.
 
-    That is an empty one, one with positions or a cell that are not finite, one that repeats along vectors that span no
-    volume, one noted as disordered, and, unless ``sites`` is False, one with two atoms on one site.
+    These are empty structures, positions or cells that are not finite, periodic cell vectors that are linearly
+    dependent, disordered structures, and, unless ``sites`` is False, two atoms on one site.
     """
     if len(atoms) == 0:
         raise ValueError("the structure has no atoms.")
@@ -113,11 +112,11 @@ def check_atoms(atoms: Atoms, *, sites: bool = True) -> None:
 
 
 def check_sites(edges: Edges, numbering: Any = None) -> None:
-    """Raise ValueError where two atoms share a site, |d| < 1e-3 Å.
+    """Raise `SameSiteError` if two atoms share a site, |d| < 1e-3 Å.
 
     Args:
-        edges: of a structure.
-        numbering: int64 [n_atoms], the indices by which the atoms are named; None for their own.
+        edges: edges of a structure.
+        numbering: int64 [n_atoms], indices of the atoms in the message; None for their own.
     """
     x, y, z = edges.vectors.T
     d2 = x * x + y * y + z * z
@@ -128,11 +127,11 @@ def check_sites(edges: Edges, numbering: Any = None) -> None:
 
 
 def check_lengths(numbers: Any, edges: Edges) -> None:
-    """Raise ValueError where two atoms are nearer than `TOO_CLOSE` of the sum of their covalent radii, and say why.
+    """Raise ValueError, with a probable cause, if a distance is below `TOO_CLOSE` sums of covalent radii.
 
     Args:
         numbers: int64 [n_atoms], atomic numbers.
-        edges: of the structure.
+        edges: edges of the structure.
     """
     share = touching_shares(numbers, edges)
     if share.min(initial=1.0) < TOO_CLOSE:
@@ -145,17 +144,17 @@ def check_lengths(numbers: Any, edges: Edges) -> None:
 
 
 def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
-    """What atoms that are too close may come from, by the groups they form.
+    """Probable cause of atoms that are too close, from the groups that they form.
 
-    Lengths in another unit bring all atoms close to each other or to their own images; coordinates that were rounded,
-    as 0.333 for 1/3, put copies of one atom beside each other where symmetry should give one.
+    With lengths in another unit all atoms are close to each other or to their own images; with rounded coordinates,
+    such as 0.333 for 1/3, symmetry gives several nearby copies of an atom instead of one.
     """
     i, j = edges.center[close], edges.other[close]
     pairs = coo_array((np.ones(len(i)), (i, j)), shape=(len(numbers), len(numbers)))
     n_groups = connected_components(pairs, directed=False, return_labels=False)
     twice = bool((numbers[i] == numbers[j]).all()) and bool((i != j).all())
     lengths = np.linalg.norm(edges.vectors[close], axis=1)
-    if twice and (n_groups > 1 or lengths.max() < COPIES):
+    if twice and (n_groups > 1 or lengths.max() < COPY_DISTANCE):
         return (
             "Is an atom there more than once, as where fractional coordinates were rounded (0.333 for 1/3), so that "
             "symmetry made copies beside each other, or where all alternatives of a disordered site were kept? Give "
@@ -173,13 +172,13 @@ def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
 
 
 def touching_shares(numbers: Any, edges: Edges) -> Any:
-    """Lengths of the edges over the sums of the covalent radii, [n_edges]."""
+    """Lengths of the edges relative to the sums of covalent radii [n_edges]."""
     touching = covalent_radii[numbers[edges.center]] + covalent_radii[numbers[edges.other]]
     return np.linalg.norm(edges.vectors, axis=1) / touching
 
 
 def _pair(edges: Edges, e: int, numbering: Any = None) -> str:
-    """The two atoms of an edge in words."""
+    """Description of the two atoms of an edge."""
     i, j = (int(x if numbering is None else numbering[x]) for x in (edges.center[e], edges.other[e]))
     return f"atom {i} and its own periodic image" if i == j else f"atoms {min(i, j)} and {max(i, j)}"
 

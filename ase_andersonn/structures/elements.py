@@ -1,7 +1,7 @@
-"""Properties of the elements as inputs of networks, so that an element rarely seen is told from those it resembles.
+"""Element properties as network inputs, from which predictions transfer to rare elements.
 
-The numbers stand here, not in a library, since weights are trained on them: a release that corrects one would change
-the answers of every model. Elements 1 to 103.
+The values are fixed here rather than taken from a library, since weights are trained on them: a correction in a new
+release would change the results of all models. Elements 1 to 103.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ ELECTRONEGATIVITY = (
     2.20, 2.28, 2.54, 2.00, 1.62, 2.33, 2.02, 2.00, 2.20, 2.20, 0.70, 0.90, 1.10, 1.30, 1.50, 1.38, 1.36, 1.28, 1.30,
     1.30, 1.30, 1.30, 1.30, 1.30, 1.30, 1.30, 1.30,
 )
-"""Pauling's scale; Allen's for He, Ne and Ar, where Pauling's has no value."""
+"""Pauling electronegativity; Allen's for He, Ne and Ar, which have no value on Pauling's scale."""
 IONIZATION = (
     13.60, 24.59, 5.39, 9.32, 8.30, 11.26, 14.53, 13.62, 17.42, 21.56, 5.14, 7.65, 5.99, 8.15, 10.49, 10.36, 12.97,
     15.76, 4.34, 6.11, 6.56, 6.83, 6.75, 6.77, 7.43, 7.90, 7.88, 7.64, 7.73, 9.39, 6.00, 7.90, 9.79, 9.75, 11.81,
@@ -39,12 +39,12 @@ AFFINITY = (
     0.82, 0.06, 1.08, 1.56, 2.13, 2.31, -0.52, 0.32, 0.36, 0.94, 1.41, 2.42, -0.72, 0.49, 0.10, 0.35, 0.61, 0.55,
     0.31, 0.48, -0.50, 0.10, 0.28, -1.72, -1.01, -0.30, 0.35, 0.98, -2.33, -0.31,
 )
-"""Electron affinity, eV; measured, or computed where an atom binds no electron."""
+"""Electron affinity, eV; computed for atoms that bind no electron, otherwise measured."""
 # fmt: on
 
 N_ELEMENTS = len(ELECTRONEGATIVITY)
-NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)
-"""Electrons of the closed shells that a valence shell stands on."""
+CLOSED_SHELLS = (0, 2, 10, 18, 36, 54, 86, 118)
+"""Numbers of electrons of closed-shell (noble gas) cores."""
 CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 PROPERTIES = (
     "electronegativity",
@@ -58,18 +58,18 @@ PROPERTIES = (
     "valence d",
     "valence f",
 )
-"""Columns of `element_properties`."""
+"""Names of the columns of `element_properties`."""
 
 
 def period(number: int) -> int:
     """Row of the periodic table."""
-    return next(row for row, end in enumerate(NOBLE) if number <= end)
+    return next(row for row, end in enumerate(CLOSED_SHELLS) if number <= end)
 
 
 def valence(number: int) -> tuple[int, int, int, int]:
-    """Electrons beyond the closed core in s, p, d and f, filled in Madelung's order (Cr is s² d⁴)."""
+    """Valence electrons in s, p, d and f outside the closed core, filled in Madelung order (Cr is s² d⁴)."""
     row = period(number)
-    left = number - NOBLE[row - 1]
+    left = number - CLOSED_SHELLS[row - 1]
     order = {1: "s", 2: "sp", 3: "sp", 4: "sdp", 5: "sdp"}.get(row, "sfdp")
     filled = dict.fromkeys(CAPACITY, 0)
     for shell in order:
@@ -88,9 +88,9 @@ def group(number: int) -> int:
 
 @cache
 def element_properties() -> Floats:
-    """Every property with mean 0 and standard deviation 1 over the table [N_ELEMENTS + 1, n_properties]; row 0 is 0.
+    """Standardized properties of all elements [N_ELEMENTS + 1, n_properties]; row 0 is 0.
 
-    Do not write into it.
+    The array is cached: do not modify it.
     """
     numbers = range(1, N_ELEMENTS + 1)
     columns = [ELECTRONEGATIVITY, IONIZATION, AFFINITY, covalent_radii[1 : N_ELEMENTS + 1]]

@@ -1,6 +1,6 @@
-"""The one reader of structure files: every structure of a file, whatever its format, encoding or packing.
+"""Reader of structure files: all structures of a file of any format, encoding or compression.
 
-What cannot be read is an error in the place of a structure, so that one bad file or block stops nothing.
+A structure that cannot be read is replaced by an error, so that one bad file or block does not stop the rest.
 """
 
 import bz2
@@ -36,8 +36,8 @@ BYTE_ORDER_MARKS = {  # the longer ones first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-HEAD = 4096
-"""Bytes by which packing, encoding and format are told."""
+HEAD_BYTES = 4096
+"""Number of bytes from which compression, encoding and format are detected."""
 ENDINGS = {
     ".xyz": "extxyz",
     ".extxyz": "extxyz",
@@ -56,18 +56,18 @@ NAMES = {"XDATCAR": "vasp-xdatcar", "OUTCAR": "vasp-out", "POSCAR": "vasp", "CON
 
 
 def structures_in(path: Path, name: str = "") -> Iterator[tuple[str, Found]]:
-    """All structures of a file, each with its name: `file`, of several `file#0`, `file#1`, …, and `archive/file`.
+    """All structures of a file with their names: `file`, or `file#0`, `file#1`, … for several, and `archive/file`.
 
     - any format of `ase.io`, JSON of pymatgen's structures, molecules and entries;
-    - packed by gzip, bzip2 or xz, or in a zip or tar archive, whatever the file is called;
-    - text as UTF-8, UTF-16 or UTF-32 with a byte order mark; without, as UTF-8.
+    - compressed by gzip, bzip2 or xz, or in a zip or tar archive, independent of the file name;
+    - text as UTF-8, or as UTF-16 or UTF-32 with a byte order mark.
 
     Args:
-        path: of the file.
-        name: by which it is called, where that is not its path.
+        path: the file.
+        name: name for the results; its path by default.
 
     Yields:
-        name and structure, or an error in its place. There is always one of the two.
+        name, and structure or error; at least one pair per file.
     """
     name = name or printable(path)
     try:
@@ -81,7 +81,7 @@ def structures_in(path: Path, name: str = "") -> Iterator[tuple[str, Found]]:
         yield name, _unreadable(name, error)
         return
     if len(first) < 2:
-        yield name, first[0] if first else ValueError(f"{name} holds no structure.")
+        yield name, first[0] if first else ValueError(f"{name} has no structure.")
         return
     for index, structure in enumerate(chain(first, found)):
         yield f"{name}#{index}", structure
@@ -92,7 +92,7 @@ def read_file(path: str | Path) -> list[Atoms]:
 
     Raises:
         OSError: for a file that cannot be opened.
-        ValueError: for a file of which anything cannot be read.
+        ValueError: if any part of the file cannot be read.
     """
     structures = []
     for _, found in structures_in(Path(path)):
@@ -104,17 +104,17 @@ def read_file(path: str | Path) -> list[Atoms]:
 
 def _head(path: Path, name: str) -> bytes:
     if not path.exists():
-        raise FileNotFoundError(f"there is no file {name}, seen from {Path.cwd()}.")
+        raise FileNotFoundError(f"there is no file {name} (working directory {Path.cwd()}).")
     if not path.is_file():
-        raise ValueError(f"{name} is {'a folder' if path.is_dir() else 'no regular file'}; name a file of structures.")
+        raise ValueError(f"{name} is {'a folder' if path.is_dir() else 'no regular file'}; give a file of structures.")
     with open(path, "rb") as file:
-        head = file.read(HEAD)
+        head = file.read(HEAD_BYTES)
     if not head.strip():
-        raise ValueError(f"{name} holds no structure: it is empty.")
+        raise ValueError(f"{name} has no structure: it is empty.")
     for magic, kind in UNKNOWN_PACKING.items():
         if head.startswith(magic):
             raise ValueError(
-                f"{name} is packed by {kind}, which is not read here; unpack it, or use .gz, .bz2, .xz, .zip or .tar."
+                f"{name} is compressed by {kind}, which cannot be read; unpack it, or use .gz, .bz2, .xz, .zip or .tar."
             )
     return head
 
@@ -125,12 +125,12 @@ def _is_archive(path: Path, head: bytes) -> bool:
 
 
 def _unpacked_archive(path: Path, name: str) -> Iterator[tuple[str, Found]]:
-    """The structures of the files in an archive; an error where there is none."""
+    """Structures of the files in an archive; an error if there are none."""
     count = 0
     with tempfile.TemporaryDirectory() as folder:
         for member, stream in _members(path):
             count += 1
-            file = Path(folder) / Path(member).name  # nothing of the member's own folders: it stays inside this one
+            file = Path(folder) / Path(member).name  # no folders of the member: stays inside
             try:
                 with stream as source, open(file, "wb") as target:
                     shutil.copyfileobj(source, target)
@@ -140,11 +140,11 @@ def _unpacked_archive(path: Path, name: str) -> Iterator[tuple[str, Found]]:
             yield from structures_in(file, f"{name}/{member}")
             file.unlink()
     if not count:
-        yield name, ValueError(f"{name} holds no file of structures.")
+        yield name, ValueError(f"{name} has no file of structures.")
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
-    """Names of the files in an archive, and each opened."""
+    """Names and open streams of the files in an archive."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -164,12 +164,12 @@ def _opened(opener: Callable[[Any], Any], entry: Any) -> Iterator[Any]:
 
 
 def _structures(path: Path, head: bytes, name: str) -> Iterator[Found]:
-    """The structures of a file that is no archive; an error ends it."""
+    """Structures of a file that is not an archive; an error ends the iteration."""
     count, form = 0, ""
     with tempfile.TemporaryDirectory() as folder:
         try:
             for magic, unpack in UNPACK.items():
-                if head.startswith(magic):  # unpacked first: ASE would seek to and fro inside the stream, for minutes
+                if head.startswith(magic):  # unpacked first: seeking in a compressed stream would take ASE minutes
                     inner = path.stem if path.suffix.lower() in PACKED else path.name
                     packed, path = path, Path(folder) / inner
                     with unpack(packed, "rb") as source, open(path, "wb") as target:
@@ -187,7 +187,7 @@ def _structures(path: Path, head: bytes, name: str) -> Iterator[Found]:
 
 
 def _plain(path: Path, encoding: str, form: str) -> Iterator[Found]:
-    """The structures of a file that is not packed."""
+    """Structures of an uncompressed file."""
     if not ioformats[form].acceptsfd:
         yield from iread(str(path), ":", format=form, do_not_split_by_at_sign=True)
     elif ioformats[form].isbinary and form not in BLOCKS:
@@ -211,7 +211,7 @@ def _format(path: Path, head: str) -> str:
         return "vasp-xml"
     if (named := next((form for part, form in NAMES.items() if part in upper), None)) is not None:
         return named
-    with tempfile.TemporaryDirectory() as folder:  # ASE looks at the file's name and at its first bytes
+    with tempfile.TemporaryDirectory() as folder:  # ASE detects the format from the file's name and first bytes
         copy = Path(folder) / path.name
         copy.write_text(head, encoding="utf-8", errors="backslashreplace")
         try:
@@ -219,12 +219,12 @@ def _format(path: Path, head: str) -> str:
         except UnknownFileTypeError:
             form = ""
     if form not in ioformats or not ioformats[form].can_read:
-        raise ValueError("its format is not known by its name or first lines; see `ase info --formats`.")
+        raise ValueError("its format cannot be detected from its name or first lines; see `ase info --formats`.")
     return form
 
 
 def _unreadable(name: str, error: Exception, where: str = "", form: str = "") -> Exception:
-    """The error with the file's name; those that have it, and those of the file system, stay as they are."""
+    """Error with the file's name; errors that have it already, and errors of the file system, are unchanged."""
     if str(error).startswith(name) or isinstance(error, FileNotFoundError | PermissionError | MemoryError):
         return error
     wrapped = ValueError(f"{name} cannot be read: {where}{why_unreadable(error, form)}")

@@ -1,6 +1,5 @@
-"""Notes of disorder, charge and spin that a structure carries beside its atoms, as ASE, pymatgen and others leave them.
-
-No model reads them: disorder is an error, since an answer needs one atom a site; a charge or a spin is told of.
+"""Metadata of disorder, charge and spin in a structure, as written by ASE, pymatgen and others. Models do not use them:
+disorder is an error, since a model needs one atom per site; charge and spin give a warning.
 """
 
 import json
@@ -14,25 +13,25 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-PARTIAL = 1e-3
-"""An occupancy below 1 by more than this is a disordered site."""
+OCCUPANCY_TOLERANCE = 1e-3
+"""Deviation of an occupancy from 1 above which a site is disordered."""
 OCCUPANCIES = ("occupancy", "occupancies")
 """Keys of `atoms.info` (CIF) and of `atoms.arrays` (PDB, prismatic)."""
 CHARGES = ("charge", "total_charge")
 SPINS = ("spin", "total_spin")
-"""A multiplicity or a number of unpaired electrons: 0 and 1 say nothing."""
+"""Keys of a multiplicity or a number of unpaired electrons; 0 and 1 are closed-shell for either."""
 MULTIPLICITIES = ("spin_multiplicity", "multiplicity")
 SIGN_LAST = re.compile(r"(\d+(?:\.\d*)?)?\s*([+-])")
 
 
 @dataclass(frozen=True)
 class ElectronicState:
-    """Charge and spin that a structure asks for.
+    """Charge and spin given in a structure.
 
     Attributes:
-        charge: e, of the whole structure.
-        charge_note: where a charge stands, as `atoms.info["charge"]`; empty where there is none.
-        spin_note: the same of a spin.
+        charge: total charge, e.
+        charge_note: place of the charge, such as `atoms.info["charge"]`; empty without a charge.
+        spin_note: place of the spin.
     """
 
     charge: float = 0.0
@@ -40,7 +39,7 @@ class ElectronicState:
     spin_note: str = ""
 
     def ignored(self) -> Iterator[str]:
-        """A sentence for everything that a model of atoms alone leaves out."""
+        """A warning for each of these that a model without charges and spins ignores."""
         if self.charge_note:
             yield f"the model knows no charges: {self.charge_note} nothing, results are those of neutral structures."
         if self.spin_note:
@@ -51,14 +50,14 @@ class ElectronicState:
 
 
 def check_metadata(atoms: Atoms, *, reads_magmoms: bool = False) -> ElectronicState:
-    """The charge and the spin that a structure names.
+    """Charge and spin given in a structure.
 
     Args:
         atoms: the structure.
         reads_magmoms: whether the model's energy depends on the initial magnetic moments.
 
     Raises:
-        ValueError: for a structure that is noted as disordered, see `check_order`.
+        ValueError: for a disordered structure, see `check_order`.
     """
     check_order(atoms)
     charge, charge_key = _charge(atoms)
@@ -66,10 +65,10 @@ def check_metadata(atoms: Atoms, *, reads_magmoms: bool = False) -> ElectronicSt
 
 
 def check_order(atoms: Atoms) -> None:
-    """Raise ValueError, with the key to change, for sites that several species share or that are partly empty.
+    """Raise ValueError, with the key to change, for sites with mixed or partial occupancy.
 
-    ASE gives such a site one atom of its commonest species, and notes the shares in `atoms.info["occupancy"]`; the note
-    stays where the atoms are changed by hand, so that it has to be deleted then.
+    ASE gives such a site one atom of its most common species, and writes the occupancies to `atoms.info["occupancy"]`.
+    These remain if the atoms are changed later, and have to be deleted then.
     """
     for place, notes in (("info", atoms.info), ("arrays", atoms.arrays)):
         for key in OCCUPANCIES:
@@ -77,17 +76,17 @@ def check_order(atoms: Atoms) -> None:
                 kinds = "1 kind of sites is" if len(partial) == 1 else f"{len(partial)} kinds of sites are"
                 raise ValueError(
                     f'atoms.{place}["{key}"]: {kinds} disordered '
-                    f"({'; '.join(partial[:3])}); an answer needs one atom a site. Make the structure ordered first, "
-                    "for example with pymatgen's OrderDisorderedStructureTransformation. Where every site holds one "
-                    f'whole atom by now, del atoms.{place}["{key}"].'
+                    f"({'; '.join(partial[:3])}); a model needs one atom per site. Make the structure ordered first, "
+                    "for example with pymatgen's OrderDisorderedStructureTransformation. If every site has one "
+                    f'full atom by now, del atoms.{place}["{key}"].'
                 )
 
 
 def share_of(value: Any) -> float:
-    """An occupancy as a number: `?` and `.` of a CIF are its default, 1; an uncertainty in brackets is left out.
+    """Occupancy as a number: `?` and `.` in a CIF mean the default of 1; an uncertainty in brackets is dropped.
 
     Raises:
-        ValueError: for what is no number.
+        ValueError: if it is not a number.
     """
     if isinstance(value, float | int):
         return float(value)
@@ -98,12 +97,12 @@ def share_of(value: Any) -> float:
         return float(re.sub(r"\(\d*\)$", "", text))
     except ValueError:
         raise ValueError(
-            f"the occupancy {text!r} is no number; 1 is a full site, and so are ? and . of a CIF."
+            f"the occupancy {text!r} is not a number; 1 is a full site, and so are ? and . in a CIF."
         ) from None
 
 
 def _partial(note: Any, atoms: Atoms) -> list[str]:
-    """The sites of a note that are shared or partly empty, in words; a note that is of no sites says nothing."""
+    """Descriptions of the sites with mixed or partial occupancy in an entry; empty for other entries."""
     if isinstance(note, str) and note.lstrip().startswith(("{", "[")):
         try:
             note = json.loads(note)
@@ -122,37 +121,39 @@ def _partial(note: Any, atoms: Atoms) -> list[str]:
 
 
 def _is_site(key: Any, shares: Any) -> bool:
-    """Whether an entry is one of ASE's, {kind: {symbol: share}}, or {symbol or kind: share}."""
+    """Whether an item has ASE's form {kind: {symbol: share}}, or {symbol or kind: share}."""
     return isinstance(shares, Mapping) or str(key).isdigit() or key in atomic_numbers
 
 
 def _disorder(site: str, shares: Any) -> str:
-    """The shares of a site, empty where it holds one whole atom."""
+    """Description of the occupancies of a site; empty for one full atom."""
     shares = shares if isinstance(shares, Mapping) else {site: shares}
     try:
         values = {str(symbol): share_of(share) for symbol, share in shares.items()}
     except ValueError as error:
         return str(error).partition(";")[0]
     present = [share for share in values.values() if share != 0.0]
-    if len(present) == 1 and abs(present[0] - 1.0) <= PARTIAL:
+    if len(present) == 1 and abs(present[0] - 1.0) <= OCCUPANCY_TOLERANCE:
         return ""
     return ", ".join(f"{symbol} {share:g}" for symbol, share in values.items()) or f"nothing at {site}"
 
 
 def _partial_atoms(note: Any, atoms: Atoms) -> list[str]:
-    """Atoms that are partly there by occupancies for each; all 0, and numbers above 1, are no occupancies."""
+    """Atoms with partial occupancy in a list per atom; lists of zeros or with values above 1 are no occupancies."""
     try:
         numeric = isinstance(note, np.ndarray) and note.dtype.kind in "fiu" and note.ndim == 1
         shares = note if numeric else np.array([share_of(share) for share in note])
     except ValueError:
         return []
-    if len(shares) != len(atoms) or not shares.any() or shares.max() > 1.0 + PARTIAL:
+    if len(shares) != len(atoms) or not shares.any() or shares.max() > 1.0 + OCCUPANCY_TOLERANCE:
         return []
-    return [f"atom {i}, {atoms.symbols[i]} {shares[i]:g}" for i in np.flatnonzero(~(shares >= 1.0 - PARTIAL))]
+    return [
+        f"atom {i}, {atoms.symbols[i]} {shares[i]:g}" for i in np.flatnonzero(~(shares >= 1.0 - OCCUPANCY_TOLERANCE))
+    ]
 
 
 def _charge(atoms: Atoms) -> tuple[float, str]:
-    """The charge in e and where it stands; partial charges that add to nothing have a place too."""
+    """Total charge, e, and its place, also for partial charges with a sum of zero."""
     for key in CHARGES:
         if charge := _as_charge(atoms.info.get(key)):
             return charge, f'atoms.info["{key}"] changes'
@@ -163,7 +164,7 @@ def _charge(atoms: Atoms) -> tuple[float, str]:
 
 
 def _as_charge(value: Any) -> float:
-    """A charge in e from a number, numbers of atoms, or a text as "-1" or "2+"; 0 for what is none, as "neutral"."""
+    """Charge in e from a number, atomic charges, or a text such as "-1" or "2+"; 0 for other texts ("neutral")."""
     if isinstance(value, str) and (written := SIGN_LAST.fullmatch(value.strip())):
         return float(written[2] + (written[1] or "1"))
     try:
@@ -174,7 +175,7 @@ def _as_charge(value: Any) -> float:
 
 
 def _spin(atoms: Atoms) -> str:
-    """Where a spin stands that is not that of a closed shell, or of one left-over electron as a multiplicity."""
+    """Place of a spin other than that of a closed shell or of a single unpaired electron."""
     for key in SPINS:
         if not np.isin(_numbers(atoms.info.get(key)), (0.0, 1.0)).all():
             return f'atoms.info["{key}"] changes'
@@ -185,7 +186,7 @@ def _spin(atoms: Atoms) -> str:
     if (_numbers(getattr(atoms, "spin_multiplicity", None)) > lowest).any():
         return "atoms.spin_multiplicity changes"
     moments = atoms.get_initial_magnetic_moments()
-    if (moments != moments[:1]).any():  # alike they are what `ase.build.bulk` gives to nickel
+    if (moments != moments[:1]).any():  # equal moments are the default of `ase.build.bulk` for nickel
         return "that the initial magnetic moments differ changes"
     if moments.any() and not atoms.pbc.any():  # as `ase.build.molecule` has them for O2
         return "the initial magnetic moments change"
@@ -193,7 +194,7 @@ def _spin(atoms: Atoms) -> str:
 
 
 def _numbers(value: Any) -> Any:
-    """A note's finite numbers, as an array that may be empty."""
+    """Finite numbers of an entry, as an array that may be empty."""
     try:
         numbers = np.atleast_1d(np.asarray([] if value is None else value, dtype=np.float64))
     except (TypeError, ValueError):

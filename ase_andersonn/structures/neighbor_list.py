@@ -1,4 +1,4 @@
-"""Neighbour list with a skin, kept while atoms move."""
+"""Verlet neighbour list with a skin, reused while atoms move."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,23 +10,23 @@ from .neighbors import Bools, Cutoff, Edges, Floats, Ints, PairCutoffs, _positiv
 
 
 class NeighborList:
-    """Edges along a trajectory: those within cutoff + skin are kept until one may have been missed.
+    """Neighbour list of a trajectory: edges within cutoff + skin are reused until an edge could be missed.
 
-    With F the linear map that takes the old lattice to the new one, and u the motion of an atom besides it (whole
-    lattice translations left out), an edge that was not kept cannot have come within the cutoff while
+    Let F be the linear map from the old to the new lattice, and u the displacement of an atom apart from it and from
+    lattice translations. No missing edge can be shorter than the cutoff while
 
         2 max |u| <= sigma_min(F) (cutoff + skin) - cutoff,
 
-    sigma_min the smallest singular value; of several cutoffs the smallest and the largest decide. In a fixed cell this
-    is the usual max |u| <= skin / 2. Copies and pickles find their edges anew.
+    with the smallest singular value sigma_min; with several cutoffs the smallest and the largest are used. In a fixed
+    cell this is the usual criterion max |u| <= skin / 2. Copies and pickles rebuild the list.
 
     Args:
         cutoff: Å.
-        skin: Å; 0 makes a new list whenever an atom has moved.
+        skin: Å; 0 to rebuild the list whenever an atom has moved.
 
     Attributes:
-        updates: calls of `update`.
-        rebuilds: those that looked for edges anew.
+        updates: number of calls of `update`.
+        rebuilds: number of calls that rebuilt the list.
     """
 
     def __init__(self, cutoff: Cutoff, skin: float = 0.5) -> None:
@@ -34,21 +34,21 @@ class NeighborList:
         self.skin = 0.0 if skin == 0.0 else _positive("skin", skin)
         self.updates = 0
         self.rebuilds = 0
-        self._kept: _Kept | None = None
+        self._kept: _ListState | None = None
 
     def reset(self) -> None:
-        """Forget the kept edges; the next update finds them anew."""
+        """Discard the edges; the next update rebuilds the list."""
         self._kept = None
 
     def count_rebuild(self) -> None:
-        """Count an update that found the edges elsewhere, anew."""
+        """Count a rebuild outside of this class."""
         self.updates += 1
         self.rebuilds += 1
 
     def update(self, numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Edges:
-        """The edges with |d| < cutoff of the structure as it is now; arguments as in `neighbor_edges`.
+        """Edges with |d| < cutoff of the current structure; arguments as in `neighbor_edges`.
 
-        Until an edge crosses the cutoff the same index arrays are returned again: do not write into them.
+        The same index arrays are returned until an edge crosses the cutoff: do not modify them.
         """
         now = _Structure(
             np.array(numbers),
@@ -57,13 +57,13 @@ class NeighborList:
             np.broadcast_to(np.asarray(pbc, bool), 3).copy(),
         )
         self.updates += 1
-        if self._kept is None or not self._kept.follow(now, self.skin):
+        if self._kept is None or not self._kept.advance(now, self.skin):
             self.rebuilds += 1
             largest = extremes_of(self.cutoff, now.numbers)[1]
             found = neighbor_edges(now.positions, now.cell, now.pbc, largest + self.skin)
             if isinstance(self.cutoff, PairCutoffs):
                 found = self.cutoff.within(now.numbers, found, self.skin)
-            self._kept = _Kept(now, found, self.cutoff)
+            self._kept = _ListState(now, found, self.cutoff)
         return self._kept.within()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,29 +77,29 @@ class _Structure(NamedTuple):
     pbc: Bools
 
 
-class _Kept:
-    """Edges within cutoff + skin, the structure they were found for, and where its atoms are now."""
+class _ListState:
+    """Edges within cutoff + skin, the structure of the last rebuild, and its current positions."""
 
     def __init__(self, structure: _Structure, edges: Edges, cutoff: Cutoff) -> None:
         self.built = structure
         self.extremes = extremes_of(cutoff, structure.numbers)
         limits = cutoff.of(structure.numbers, edges) if isinstance(cutoff, PairCutoffs) else np.float64(cutoff)
         self.limits = limits * limits
-        self.edges = edges  # offsets as they were found
-        self.offset = edges.offset  # as they are now
+        self.edges = edges  # offsets at the last rebuild
+        self.offset = edges.offset  # current offsets
         self.images = np.zeros((len(structure.numbers), 3), np.int32)  # lattice translations an atom was moved by
-        self.positions = structure.positions  # those translations undone
+        self.positions = structure.positions  # without these translations
         self.cell = structure.cell
         self.shift = edges.offset @ structure.cell
-        # Fresh arrays of this size cost more in page faults than the arithmetic done in them.
+        # Reused, as page faults of new arrays of this size cost more than the arithmetic.
         self.vectors = np.empty_like(edges.vectors)
         self.scratch = np.empty_like(edges.vectors)
         self.inside: Bools | None = None
         self.chosen: Ints = np.empty(0, np.int64)
         self.last = edges
 
-    def follow(self, now: _Structure, skin: float) -> bool:
-        """Take the structure as it is now; False where an edge could be missed."""
+    def advance(self, now: _Structure, skin: float) -> bool:
+        """Update to the current structure; False if an edge could be missed."""
         built, cell = self.built, now.cell
         if not (np.array_equal(now.numbers, built.numbers) and np.array_equal(now.pbc, built.pbc)):
             return False
@@ -127,7 +127,7 @@ class _Kept:
         return True
 
     def within(self) -> Edges:
-        """The edges shorter than the cutoff."""
+        """Edges shorter than the cutoff."""
         edges, vectors, scratch = self.edges, self.vectors, self.scratch
         # any mode but "raise" writes into `out` directly
         self.positions.take(edges.other, 0, out=vectors, mode="clip")
@@ -144,15 +144,15 @@ class _Kept:
 
 
 def _at_most(vectors: Floats, length: float) -> bool:
-    """Whether no vector is longer."""
+    """Whether no vector is longer than a length."""
     return length >= 0.0 and float(_squares(vectors).max(initial=0.0)) <= length * length
 
 
 def _lattice_jumps(moved: Floats, cell: Floats, pbc: Bools) -> NDArray[np.int32]:
-    """The lattice translation nearest to each displacement, along periodic vectors only.
+    """Lattice translation nearest to each displacement, along periodic vectors only.
 
-    Rounding fractions finds it for displacements shorter than half the cell's smallest height; beyond, or in a flat
-    cell, the choice only decides whether a new list is made.
+    Rounding of fractional coordinates is exact for displacements below half the cell's smallest height; for larger
+    ones, or in a flat cell, the result only affects whether the list is rebuilt.
     """
     jumps = np.zeros(moved.shape, np.int32)
     jumps[:, pbc] = np.rint(moved @ np.linalg.pinv(cell[pbc]))
@@ -160,6 +160,6 @@ def _lattice_jumps(moved: Floats, cell: Floats, pbc: Bools) -> NDArray[np.int32]
 
 
 def _deformation(old: Floats, new: Floats, pbc: Bools) -> Floats:
-    """F with old[pbc] @ F = new[pbc] that leaves directions across the periodic ones alone, x_new = x_old @ F."""
+    """F with old[pbc] @ F = new[pbc], the identity perpendicular to periodic vectors; x_new = x_old @ F."""
     deformation: Floats = np.eye(3) + np.linalg.pinv(old[pbc]) @ (new[pbc] - old[pbc])
     return deformation

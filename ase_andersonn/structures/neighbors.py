@@ -1,9 +1,9 @@
-"""Pairs of atoms closer than a cutoff, each seen from both of its ends.
+"""Pairs of atoms closer than a cutoff, as directed edges in both directions.
 
     d = positions[other] + offset @ cell - positions[center],    |d| < cutoff
 
-vesin finds every pair once; both directions are made from it, so an edge knows its reverse without a search.
-`NeighborList` keeps the edges within cutoff + skin and looks for new ones only when some may have come closer.
+vesin finds every pair once; both directions are made from it, so that the reverse of an edge is known without a search.
+`NeighborList` reuses edges within cutoff + skin and rebuilds them only if some could be missing.
 """
 
 import math
@@ -20,10 +20,10 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 GRID_CELLS = 5e4
-MOST_IMAGES = 1e5
-"""Periodic images of an atom within reach, at most: a smaller cell is a mistake, and the list would fill the memory."""
-FARTHEST = 1e4
-"""Å that the atoms of what is periodic in one or two directions extend along the others at most: a second of search."""
+MAX_IMAGES = 1e5
+"""Largest number of periodic images of an atom within the cutoff; a smaller cell is an error."""
+MAX_EXTENT = 1e4
+"""Å; largest extent of partly periodic structures along open directions, which takes a second of search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,12 @@ class Edges:
     """Directed edges of one structure, sorted by `center`; both directions of every pair are present.
 
     Args:
-        center: int64 [n_edges], atom whose neighbourhood the edge belongs to.
-        other: int64 [n_edges], atom at the other end.
+        center: int64 [n_edges], central atom.
+        other: int64 [n_edges], neighbour.
         offset: int32 [n_edges, 3], lattice translations added to the other atom's position.
-        reverse: int64 [n_edges], index of the same pair seen from the other end.
+        reverse: int64 [n_edges], index of the same pair in the opposite direction.
         vectors: float64 [n_edges, 3], d = positions[other] + offset @ cell - positions[center], Å.
-        memo: what has been made of `center`, `other` and `reverse` alone, kept while only `vectors` changes.
+        memo: cache of values derived from `center`, `other` and `reverse`, valid while only `vectors` changes.
     """
 
     center: Ints
@@ -50,7 +50,7 @@ class Edges:
         return len(self.center)
 
     def chosen(self, inside: Bools) -> "Edges":
-        """The edges where `inside` [n_edges] is true, which has to be so for both directions of a pair."""
+        """Edges with true `inside` [n_edges], which has to be equal for both directions of a pair."""
         kept = np.flatnonzero(inside)
         place = np.cumsum(inside) - 1
         return Edges(
@@ -64,10 +64,10 @@ class Edges:
 
 @dataclass(frozen=True, eq=False)
 class PairCutoffs:
-    """A cutoff for each pair of elements.
+    """Cutoffs per pair of elements.
 
     Args:
-        table: symmetric [n, n], Å, by atomic number; n larger than any atomic number.
+        table: symmetric [n, n], Å, by atomic number; n is larger than any atomic number.
     """
 
     table: Floats
@@ -79,13 +79,13 @@ class PairCutoffs:
         return float(among.min()), float(among.max())
 
     def of(self, numbers: ArrayLike, edges: Edges) -> Floats:
-        """The cutoff of each edge [n_edges], Å."""
+        """Cutoff of each edge [n_edges], Å."""
         z = np.asarray(numbers)
         limits: Floats = self.table[z.take(edges.center), z.take(edges.other)]
         return limits
 
     def within(self, numbers: ArrayLike, edges: Edges, skin: float = 0.0) -> Edges:
-        """The edges shorter than their pair's cutoff + skin."""
+        """Edges shorter than their pair's cutoff + skin."""
         limits = self.of(numbers, edges) + skin
         return edges.chosen(_squares(edges.vectors) < limits * limits)
 
@@ -99,17 +99,17 @@ def extremes_of(cutoff: Cutoff, numbers: ArrayLike) -> tuple[float, float]:
 
 
 def edges_of(numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: Cutoff) -> Edges:
-    """As `neighbor_edges`, also for a cutoff of each pair of elements; numbers: [n_atoms], atomic numbers."""
+    """As `neighbor_edges`, also for cutoffs per pair of elements; numbers: [n_atoms], atomic numbers."""
     found = neighbor_edges(positions, cell, pbc, extremes_of(cutoff, numbers)[1])
     return cutoff.within(numbers, found) if isinstance(cutoff, PairCutoffs) else found
 
 
 def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Edges:
-    """All edges shorter than the cutoff, d = positions[other] + offset @ cell - positions[center].
+    """Edges shorter than the cutoff, d = positions[other] + offset @ cell - positions[center].
 
     Args:
         positions: [n_atoms, 3], Å; atoms may lie outside the cell.
-        cell: [3, 3], one lattice vector a row, Å; those that are not periodic may be zero.
+        cell: [3, 3], lattice vectors as rows, Å; vectors that are not periodic may be zero.
         pbc: three booleans, or one for all.
         cutoff: Å.
 
@@ -149,34 +149,35 @@ def _positive(name: str, value: float) -> float:
 
 
 def _search_radius(positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -> float:
-    """The cutoff, or more where vesin would need a grid with many cells along one direction and few along another.
+    """Search radius for vesin: the cutoff, or more for very anisotropic grids.
 
-    vesin (up to 0.6.2 at least) shrinks a grid of more than 1e5 cells evenly, to none at all along the short direction,
-    and then divides by zero, which ends the process: a wide sheet, or a molecule one atom of which has flown far off.
+    vesin (at least up to 0.6.2) reduces a grid of more than 1e5 cells uniformly, to zero cells along a short direction,
+    and then divides by zero, which kills the process. This happens for a wide layer, or a molecule with one atom far
+    away.
 
     Raises:
-        ValueError: for a cell so small that an atom would have more than `MOST_IMAGES` images within the cutoff, and
-            for atoms farther apart than `FARTHEST`, for which vesin takes minutes.
+        ValueError: if an atom has more than `MAX_IMAGES` images within the cutoff, and for atoms farther apart than
+            `MAX_EXTENT`, for which vesin takes minutes.
     """
     heights = 1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
-    if np.maximum(2.0 * cutoff / heights, 1.0).prod() > MOST_IMAGES:
+    if np.maximum(2.0 * cutoff / heights, 1.0).prod() > MAX_IMAGES:
         raise ValueError(
-            f"the cell is too small: its heights are {np.round(heights, 4).tolist()} Å, and neighbours are sought up "
-            f"to {cutoff:g} Å; are its lengths in Å?"
+            f"the cell is too small: its heights are {np.round(heights, 4).tolist()} Å, but neighbours are needed up "
+            f"to {cutoff:g} Å; check that its lengths are in Å."
         )
-    spread = float(np.linalg.norm(np.ptp(positions, axis=0))) if len(positions) and not pbc.all() else 0.0
-    bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), spread)
+    extent = float(np.linalg.norm(np.ptp(positions, axis=0))) if len(positions) and not pbc.all() else 0.0
+    bound = np.where(pbc, np.sqrt(np.einsum("ij,ij->i", cell, cell)), extent)
     if np.maximum(bound / cutoff, 1.0).prod() < GRID_CELLS:
         return cutoff
     across = np.ptp(positions @ np.linalg.svd(cell[pbc])[2][pbc.sum() :].T, axis=0)
-    if pbc.any() and across.max(initial=0.0) > FARTHEST:
+    if pbc.any() and across.max(initial=0.0) > MAX_EXTENT:
         raise ValueError(
-            f"atoms lie {across.max():.1e} Å apart across what is periodic, more than {FARTHEST:g} Å; check the step "
+            f"atoms lie {across.max():.1e} Å apart along open directions, more than {MAX_EXTENT:g} Å; check the step "
             "that moved them."
         )
     lengths = np.concatenate((heights, across))
     grid = np.maximum(lengths / cutoff, 1.0)
-    if grid.min() * np.cbrt(GRID_CELLS / grid.prod()) > 4.0:  # no direction comes near to losing all of its cells
+    if grid.min() * np.cbrt(GRID_CELLS / grid.prod()) > 4.0:  # no direction is close to zero cells
         return cutoff
     radius = cutoff
     while np.maximum(lengths / radius, 1.0).prod() > GRID_CELLS:
@@ -191,7 +192,7 @@ def _squares(vectors: Floats) -> Floats:
 
 
 def _by_center(center: Ints, n_atoms: int) -> tuple[Ints, Ints]:
-    """Stable order by center of the pairs followed by the pairs turned round, and the reverse of each sorted edge."""
+    """Stable order by center of the pairs in both directions, and the reverse of each sorted edge."""
     # numpy sorts 16-bit keys by counting, in O(n)
     order = np.argsort(center.astype(np.uint16), kind="stable")
     if n_atoms > 1 << 16:

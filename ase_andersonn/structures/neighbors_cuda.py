@@ -1,6 +1,6 @@
-"""Edges found on the device, by nvalchemi-toolkit-ops where it is installed (the extra ``gpu``).
+"""Neighbour search on the GPU with nvalchemi-toolkit-ops (extra ``gpu``).
 
-Pairs are found once and turned round, as in `neighbors`, for a whole batch of structures at a time.
+Pairs are found once and duplicated in the opposite direction, as in `neighbors`, for all structures of a batch at once.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from .neighbors import Floats
 
 
 class DeviceEdges(NamedTuple):
-    """The edges of a batch, as `neighbors.Edges` with atoms counted through the batch; all on one device.
+    """Edges of a batch, as `neighbors.Edges` with atom indices of the batch; all on one device.
 
     Args:
         center: int64 [n_edges], sorted.
@@ -34,12 +34,12 @@ class DeviceEdges(NamedTuple):
 
     @property
     def on_one_site(self) -> bool:
-        """Whether two atoms share a site; `convert.check_sites` says which."""
+        """Whether two atoms share a site; `convert.check_sites` finds which."""
         return bool((self.vectors.square().sum(1) < SAME_SITE**2).any())
 
 
 def finds_edges_on(device: torch.device) -> bool:
-    """Whether edges are found on this device: a CUDA device, with nvalchemi-toolkit-ops installed."""
+    """Whether the device can search neighbours: a CUDA device with nvalchemi-toolkit-ops installed."""
     return device.type == "cuda" and _has_nvalchemi()
 
 
@@ -49,7 +49,7 @@ def _has_nvalchemi() -> bool:
 
 
 def device_edges(systems: Sequence[Atoms], cutoff: float, device: torch.device) -> DeviceEdges:
-    """All edges shorter than the cutoff (Å) of a batch of structures, found on the device."""
+    """Edges of a batch of structures shorter than the cutoff (Å), found on the device."""
     from nvalchemiops.torch.neighbors import neighbor_list  # type: ignore[import-not-found,unused-ignore]
 
     boxed = [_boxed(atoms, cutoff) for atoms in systems]
@@ -68,7 +68,7 @@ def device_edges(systems: Sequence[Atoms], cutoff: float, device: torch.device) 
     )
     neighbors, count, shifts = find()
     most = int(count.max())
-    if most > neighbors.shape[1]:  # denser than the library's guess of the rows' length
+    if most > neighbors.shape[1]:  # more neighbours than the library's estimate
         neighbors, count, shifts = find(max_neighbors=most)
     first, column = (torch.arange(neighbors.shape[1], device=device) < count[:, None]).nonzero(as_tuple=True)
     second, offset = neighbors[first, column].long(), shifts[first, column].double()
@@ -91,7 +91,7 @@ def _both_directions(first: Tensor, second: Tensor, vectors: Tensor) -> DeviceEd
 
 
 def _boxed(atoms: Atoms, cutoff: float) -> tuple[Floats, Floats]:
-    """Positions and an invertible cell: along directions that do not repeat, a box with room around the atoms."""
+    """Positions and an invertible cell, with a box larger than the atoms' extent along open directions."""
     positions, cell, pbc = atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc
     across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]  # unit vectors perpendicular to the periodic ones
     for axis, unit in zip(np.flatnonzero(~pbc), across, strict=True):

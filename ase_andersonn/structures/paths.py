@@ -1,4 +1,4 @@
-"""What names, folders, glob patterns and SMILES stand for. Importing this loads the standard library alone."""
+"""Resolution of file names, folders, glob patterns and SMILES. Imports only the standard library."""
 
 import glob
 import os
@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-OTHERS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml", ".yml", ".py")
-"""Endings of files in folders and archives that are no structures, such as notes and the picture of the last run."""
+OTHER_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".txt", ".md", ".csv", ".yaml", ".yml", ".py")
+"""Suffixes of files in folders and archives that are skipped, as they are not structures."""
 
 
 def expand(patterns: Iterable[str], skip: Iterable[Path] = ()) -> list[Path]:
-    """The files that names, folders and glob patterns stand for, each once, in the order given.
+    """Files matched by names, folders and glob patterns, each once, in the given order.
 
     Args:
         patterns: names and patterns.
-        skip: files that are left out, as those that are to be written.
+        skip: files to leave out, such as output files.
 
     Raises:
-        FileNotFoundError: for a pattern that stands for no file.
+        FileNotFoundError: for a pattern without a matching file.
         OSError: for a folder that cannot be read.
     """
     paths: dict[Path, None] = {}
@@ -26,19 +26,19 @@ def expand(patterns: Iterable[str], skip: Iterable[Path] = ()) -> list[Path]:
     for pattern in patterns:
         found = [path for path in files_of(pattern) if not left_out or path.resolve() not in left_out]
         if not found:
-            raise FileNotFoundError(f"no file matches {pattern!r}, seen from {Path.cwd()}.")
+            raise FileNotFoundError(f"no file matches {pattern!r} (working directory {Path.cwd()}).")
         paths.update(dict.fromkeys(found))
     return list(paths)
 
 
 def files_of(pattern: str, skip: Path | None = None) -> list[Path]:
-    """The files of one name, folder or glob pattern, sorted; none where it stands for nothing.
+    """Sorted files matched by one name, folder or glob pattern; may be empty.
 
-    Of a folder these are all files in it and in its folders, but `OTHERS` and what begins with a dot.
+    A folder matches all files in it and in its subfolders, except hidden ones and those with `OTHER_SUFFIXES`.
 
     Args:
         pattern: name or pattern.
-        skip: a file that is left out of folders and patterns, as the table that is to be written.
+        skip: a file to leave out of folders and patterns, such as the output table.
 
     Raises:
         OSError: for a folder that cannot be read.
@@ -51,15 +51,15 @@ def files_of(pattern: str, skip: Path | None = None) -> list[Path]:
 
 
 def is_structure_name(name: str) -> bool:
-    """Whether a file of a folder or an archive is taken for one of structures."""
-    return not any(map(_hidden, name.split("/"))) and not name.lower().endswith(OTHERS)
+    """Whether a file in a folder or an archive is read as a structure file."""
+    return not any(map(_hidden, name.split("/"))) and not name.lower().endswith(OTHER_SUFFIXES)
 
 
 def check_sources(given: Sequence[str]) -> None:
-    """Raise the first error where nothing that is given is a file, a folder with files, a pattern of files or a SMILES.
+    """Raise the first error if none of the sources is a file, a folder or pattern with files, or a SMILES.
 
     Raises:
-        FileNotFoundError, ValueError: in that case; where anything can be used, the others are errors of their own.
+        FileNotFoundError, ValueError: in that case; otherwise unusable sources give errors later, one by one.
     """
     wrong: list[Exception] = []
     for text in given:
@@ -67,30 +67,30 @@ def check_sources(given: Sequence[str]) -> None:
             return
         try:
             if os.path.isdir(text):
-                raise ValueError(f"there is no structure in {text}: the folder has no file that may hold one.")
+                raise ValueError(f"there is no structure in {text}: the folder has no structure file.")
             molecule_of(text)
             return
         except (FileNotFoundError, ValueError) as error:
             wrong.append(error)
-    raise wrong[0] if wrong else ValueError("nothing is given to be labelled.")
+    raise wrong[0] if wrong else ValueError("no structures are given.")
 
 
 def molecule_of(smiles: str) -> Any:
-    """RDKit's molecule of a SMILES.
+    """RDKit molecule of a SMILES.
 
     Raises:
-        FileNotFoundError: if the string is no SMILES, or RDKit is not installed to read it.
+        FileNotFoundError: if the string is not a SMILES, or RDKit is not installed.
     """
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
         raise FileNotFoundError(
-            f"there is no file {smiles!r}, seen from {Path.cwd()}; to read it as a SMILES, install rdkit."
+            f"there is no file {smiles!r} (working directory {Path.cwd()}); to read it as a SMILES, install rdkit."
         ) from error
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
-        raise FileNotFoundError(f"{smiles!r} is neither a file, seen from {Path.cwd()}, nor a SMILES.")
+        raise FileNotFoundError(f"{smiles!r} is neither a file nor a SMILES (working directory {Path.cwd()}).")
     return molecule
 
 
@@ -99,12 +99,12 @@ def _hidden(part: str) -> bool:
 
 
 def printable(path: str | Path) -> str:
-    """A name as text that every encoding holds; bytes that are no UTF-8 are escaped, as `caf\\xe9.cif`."""
+    """Name as printable text; bytes that are not UTF-8 are escaped, as in `caf\\xe9.cif`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files of a folder, through links as well; each folder once."""
+    """Files of a folder and its subfolders, following links; each folder once."""
     known: set[str] = set()
     files: list[Path] = []
 

@@ -1,4 +1,4 @@
-"""Structures from what users have: objects of other projects, files, SMILES."""
+"""Structures from objects of other projects, files and SMILES."""
 
 import os
 import warnings
@@ -15,16 +15,16 @@ from .paths import molecule_of
 
 
 def structure_from(source: Any) -> Atoms:
-    """One structure as `ase.Atoms`.
+    """Convert a source of one structure to `ase.Atoms`.
 
     Args:
-        source: what `convert.to_atoms` takes; the path of a file (CIF, POSCAR, XYZ, SDF, ...), of which the last
-            structure is meant; a string that names no file: a SMILES, where RDKit is installed; or the error that was
-            met on the way to a structure, which is raised.
+        source: an object for `convert.to_atoms`; the path of a file (CIF, POSCAR, XYZ, SDF, ...), of which the last
+            structure is used; a SMILES, if RDKit is installed and there is no file of this name; or an exception from
+            reading a structure, which is raised.
 
     Raises:
         FileNotFoundError: for a string that is neither a file nor a SMILES.
-        ValueError: for a file that cannot be read, and for sites that several species share or that are partly empty.
+        ValueError: for a file that cannot be read, and for sites with mixed or partial occupancy.
         TypeError: for anything else.
     """
     if isinstance(source, Exception):
@@ -39,11 +39,11 @@ def structure_from(source: Any) -> Atoms:
 
 
 def read_structure(path: Path) -> Atoms:
-    """The last structure of a file, with a warning where there are others.
+    """Last structure of a file, with a warning if there are others.
 
     Raises:
-        FileNotFoundError: without the file.
-        ValueError: if anything of it cannot be read, or the structure is disordered.
+        FileNotFoundError: if there is no such file.
+        ValueError: if any part of it cannot be read, or the structure is disordered.
     """
     count, atoms = 0, Atoms()
     for _, found in structures_in(path):
@@ -52,7 +52,7 @@ def read_structure(path: Path) -> Atoms:
         count, atoms = count + 1, found
     if count > 1:
         warnings.warn(
-            f"{path} holds {count} structures, of which the last is taken; for all of them give the list of "
+            f"{path} has {count} structures, of which the last is used; for all of them give the list of "
             'ase.io.read(path, ":").',
             stacklevel=2,
         )
@@ -61,7 +61,7 @@ def read_structure(path: Path) -> Atoms:
 
 
 def from_smiles(smiles: str) -> Atoms:
-    """The molecule of a SMILES in one conformer: ETKDGv3, then MMFF94s where it has the parameters.
+    """Molecule of a SMILES in one conformer: ETKDGv3, relaxed by MMFF94s if it has the parameters.
 
     Raises:
         FileNotFoundError: if the string is no SMILES, or RDKit is not installed to read it.
@@ -75,7 +75,7 @@ def from_smiles(smiles: str) -> Atoms:
     parameters = AllChem.ETKDGv3()
     parameters.randomSeed = 42
     if AllChem.EmbedMolecule(molecule, parameters) != 0:
-        raise ValueError(f"RDKit finds no conformer of {smiles!r}.")
+        raise ValueError(f"RDKit found no conformer of {smiles!r}.")
     if AllChem.MMFFHasAllMoleculeParams(molecule):
         AllChem.MMFFOptimizeMolecule(molecule, mmffVariant="MMFF94s")
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]

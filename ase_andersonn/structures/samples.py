@@ -1,6 +1,6 @@
-"""Samples of data sets: a structure with its edges as torch_geometric's Data, several collated to one graph.
+"""Samples of data sets: structures with edges as torch_geometric Data, and their collation to one graph.
 
-Importing this module takes the second that torch_geometric takes.
+Importing this module imports torch_geometric, which takes about a second.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,10 @@ GRAPH_FIELDS = ("numbers", "pos", "cell", "pbc", "center", "other", "reverse", "
 
 
 class Sample(Data):  # type: ignore[misc]
-    """A structure with its edges and any further fields, one row an atom, an edge or a structure.
+    """Structure with its edges and further fields, with one row per atom, edge or structure.
 
     ``numbers`` int64 [n_atoms], ``pos`` float64 [n_atoms, 3], ``cell`` float64 [1, 3, 3], ``pbc`` [1, 3]; ``center``,
-    ``other`` and ``reverse`` int32 [n_edges], ``vectors`` [n_edges, 3], as in `Edges`. Batches count atoms and edges
-    through.
+    ``other`` and ``reverse`` int32 [n_edges], ``vectors`` [n_edges, 3], as in `Edges`. Indices are shifted in batches.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -36,17 +35,17 @@ class Sample(Data):  # type: ignore[misc]
 
 
 class SampleBatch(NamedTuple):
-    """Several samples as one graph, and their further fields, concatenated."""
+    """Several samples as one graph, and their concatenated further fields."""
 
     graph: Graph
     fields: dict[str, Tensor]
 
 
 def find_edges(atoms: Atoms, cutoff: Cutoff) -> Edges:
-    """The edges of a structure.
+    """Edges of a structure, after checking it.
 
     Raises:
-        ValueError: for a structure that has no energy (see `check_atoms`).
+        ValueError: for a structure without a defined energy (see `check_atoms`).
     """
     check_atoms(atoms, sites=False)
     edges = edges_of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
@@ -55,13 +54,13 @@ def find_edges(atoms: Atoms, cutoff: Cutoff) -> Edges:
 
 
 def make_sample(atoms: Atoms, edges: Edges, *, dtype: torch.dtype = torch.float64, **fields: Tensor) -> Sample:
-    """The sample of a structure.
+    """Create the sample of a structure.
 
     Args:
         atoms: the structure.
         edges: see `find_edges`.
-        dtype: precision in which the vectors are kept.
-        **fields: further ones, the first axis over atoms, edges, or of length 1.
+        dtype: precision of the stored vectors.
+        **fields: further fields, with a first axis over atoms or edges, or of length 1.
     """
     center, other, reverse = (torch.tensor(x, dtype=torch.int32) for x in (edges.center, edges.other, edges.reverse))
     return Sample(
@@ -81,12 +80,12 @@ def make_sample(atoms: Atoms, edges: Edges, *, dtype: torch.dtype = torch.float6
 def collate(
     samples: Sequence[Sample], *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> SampleBatch:
-    """Samples as one batch.
+    """Collate samples to one batch.
 
     Args:
-        samples: all with the same fields.
-        dtype: precision of the graph; further fields keep theirs.
-        device: where the batch lives and the padded matrix is made.
+        samples: samples with equal fields.
+        dtype: precision of the graph; that of further fields is unchanged.
+        device: device of the batch, on which the padded matrix is made.
     """
     batch: Any = Batch.from_data_list(list(samples)).to(device)
     vectors, neighbors, mask, reverse = pad_edges(

@@ -1,4 +1,4 @@
-"""Why a file of structures cannot be read, in one line: what is wrong, and what its format is made of."""
+"""One-line explanations of structure files that cannot be read: the error, and the contents of the format."""
 
 import re
 
@@ -11,27 +11,27 @@ EXPECTED = {
     "gromacs": "a GRO has a title, the number of atoms, a line for each atom, and the box",
     "json": "a JSON holds structures as pymatgen or ASE write them",
 }
-"""By ASE's name of the format."""
+"""Contents of a format by ASE's name of it."""
 WORDS = {
     r"could not convert string to float: (.*)": r"\1 stands where a number is expected",
     r"invalid literal for int\(\) with base \d+: (.*)": r"\1 stands where a whole number is expected",
     r"'(\w+)' is not a valid Element": r"there is no element '\1'",
 }
-"""Texts of Python and pymatgen, and what they mean in a file of structures."""
+"""Error messages of Python and pymatgen, and their meaning for a structure file."""
 PYTHON = re.compile(
     r"broadcast|ufunc|array|inhomogeneous|unpack|out of range|assign tuple|reshape|attribute|object|argument|NoneType|"
     r"buffer is smaller|axis|iterable|subscript|index|not supported between|required positional"
 )
-"""What only the author of a program can read."""
+"""Error messages that are meaningful to programmers only."""
 MISSING = "a line or a value is missing, impossible, or of another form than expected"
 
 
 def why_unreadable(error: Exception, form: str = "") -> str:
-    """What is wrong with a file, from the error that reading it raised.
+    """Explanation of an exception that was raised while reading a file.
 
     Args:
-        error: of the reader.
-        form: ASE's name of the format, where it is known.
+        error: the exception.
+        form: ASE's name of the format, if it is known.
     """
     if isinstance(error, StopIteration) or isinstance(error.__cause__, StopIteration):
         return "it ends within a frame."

@@ -1,4 +1,4 @@
-"""Energies as sums over tiles of space: memory bounded by a tile, changes that cost what they touch."""
+"""Tiled energies: memory is bounded by a batch of tiles, and a local change costs only the tiles around it."""
 
 from .accuracy import choose_tiles, context_for, decay
 from .evaluator import TiledEvaluator

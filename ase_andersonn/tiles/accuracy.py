@@ -1,15 +1,15 @@
-"""How far the tiled energy is from the untiled one, and the tiles for a wanted accuracy.
+"""Error of the tiled energy, and the choice of focus and context for a given accuracy.
 
-A bound. With the cell's contraction γ in the norm `max_i |z_i|₂` (see `nn.equilibrium_cell`), leaving out the messages
-of atoms that a tile does not solve for changes the features of an atom `n` cutoffs inside of them by at most
-`γⁿ max |z|`, so
+A rigorous bound: let γ be the contraction factor of the equilibrium cell in the norm `max_i |z_i|₂` (see
+`nn.equilibrium_cell`). Omitting messages from atoms that a tile does not solve for changes the features of an atom `n`
+cutoffs away from them by at most `γⁿ max |z|`, so
 
-    |E_tiled − E_untiled| / n_atoms ≤ γ^(1 + ⌊(context − reach) / cutoff⌋) · max_i |z_i|₂ · max_i |∂e_i/∂z_i|₂
+    |E_tiled − E_untiled| / n_atoms ≤ γ^(1 + ⌊(context − receptive_field) / cutoff⌋) · max_i |z_i|₂ · max_i |∂e_i/∂z_i|₂
 
-for a reach (`EnergyModel.receptive_field`) of one cutoff or two, the untiled features `z` and the steepest slope of the
-readout between them. It holds for all structures and is far from reached: trained cells hand on much less than γ. So
-contexts are chosen by what is measured: the energies of a few small tiles with one context after the other against
-those with the widest.
+where `EnergyModel.receptive_field` is one or two cutoffs, `z` are the untiled features, and the gradient of the readout
+is the largest between tiled and untiled features. The bound holds for all structures but is loose: trained cells
+contract much more strongly than γ. Contexts are therefore chosen by measurement: the energies of a few small tiles with
+increasing context are compared to those with the widest.
 """
 
 import copy
@@ -32,39 +32,40 @@ from .memory import available_memory, row_bytes
 from .settings import Tiles
 from .tile_solver import solve_tiles
 
-ACCURACY = 1e-5
-"""eV/atom, where tiles are chosen without being asked for more."""
-RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Contexts tried, in cutoffs, where 1 is the model's reach; the last stands for an endless context."""
-SAMPLES = 4
-"""Tiles that the error is measured on."""
-SAFETY = 3.0
-"""The error of any tile is taken to be so many times the root mean square of those measured."""
-PROBE = 0.5
-"""Focus of the tiles that the error is measured on, in cutoffs: small ones, which feel most of it."""
-MOST_PROBES = 1 << 20
-"""Boxes that a structure is cut into for that."""
-BEST_SOLVED = 2048
-"""Solved atoms of a tile at which the surroundings cost little, and memory is no concern."""
+DEFAULT_ACCURACY = 1e-5
+"""eV/atom; accuracy for which a context is chosen where the user gives none."""
+CONTEXT_RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+"""Contexts measured, in cutoffs; 1 is the receptive field. The last one is the reference."""
+PROBE_TILES = 4
+"""Number of tiles on which the error is measured."""
+SAFETY_FACTOR = 3.0
+"""Assumed error of a tile divided by the measured root-mean-square error."""
+PROBE_FOCUS = 0.5
+"""Focus of these tiles, in cutoffs: the error per atom is largest for small tiles."""
+MAX_PROBE_BOXES = 1 << 20
+"""Largest number of boxes in the grid for this measurement."""
+EFFICIENT_SOLVED_ATOMS = 2048
+"""Solved atoms of a tile at which the context adds little cost and memory is not a limit."""
 
 
-def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, seed: int = 0) -> Floats:
-    """`√⟨(E_t(context) − E_t(widest))² / n_t²⟩` for contexts up to the second widest [n_ratios − 1], eV/atom.
+def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = CONTEXT_RATIOS, seed: int = 0) -> Floats:
+    """`√⟨(E_t(context) − E_t(widest))² / n_t²⟩` , the RMS tiling error per context, eV/atom.
 
-    Measured in float64 on a few small tiles around randomly chosen atoms; the error per atom of larger ones is smaller.
+    Measured in float64 on a few small tiles around randomly chosen atoms; the error per atom of larger tiles is
+    smaller. The shape is [n_ratios − 1], as the widest context is the reference.
 
     Args:
         model: an equilibrium model.
-        atoms: a structure; it may be large, the tiles alone are looked at.
-        ratios: contexts as in `RATIOS`, ascending, 1 or more.
-        seed: of the choice of tiles.
+        atoms: a structure of any size; only the sampled tiles are evaluated.
+        ratios: contexts as in `CONTEXT_RATIOS`, ascending, 1 or more.
+        seed: seed of the random choice of tiles.
     """
     exact = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
     compiled, device = compiled_model(exact, torch.device("cpu"), False), torch.device("cpu")
-    focus, cutoff = PROBE * model.cutoff, model.cutoff
+    focus, cutoff = PROBE_FOCUS * model.cutoff, model.cutoff
     grid = cut(atoms.positions, atoms.cell.array, atoms.pbc, _probe_focus(atoms, focus), _context(model, ratios[-1]))
     bins = CellList(grid, atoms.positions)
-    picks = np.random.default_rng(seed).choice(len(atoms), min(SAMPLES, len(atoms)), replace=False)
+    picks = np.random.default_rng(seed).choice(len(atoms), min(PROBE_TILES, len(atoms)), replace=False)
     own = grid.bin_of(grid.heights(atoms.positions[picks])[0]) // grid.split
     tiles = np.unique(own, axis=0)
     options = SolveOptions(1e-20)
@@ -83,44 +84,45 @@ def decay(model: EnergyModel, atoms: Atoms, ratios: Sequence[float] = RATIOS, se
 
 
 def context_for(model: EnergyModel, accuracy: float, atoms: Atoms | None = None) -> float:
-    """A context with `|E_tiled − E_untiled| / n_atoms ≤ accuracy`, by what is measured on a structure, Å.
+    """Context with `|E_tiled − E_untiled| / n_atoms ≤ accuracy`, from a measurement on a structure, Å.
 
-    Contexts from the model's reach to 1.5 cutoffs more are measured (`decay`), and taken to be three times as bad as
-    that. Where the widest of them does not do, the error is taken to fall on by the contraction γ with each cutoff,
-    where the model's config states one. A measurement is no proof: for one see the bound above.
+    The errors of contexts between the receptive field and 1.5 cutoffs more are measured (`decay`) and multiplied by a
+    safety factor of three. If the widest is not sufficient, the error is extrapolated: it falls by the contraction
+    factor γ with each further cutoff, if the model's config has one. This is an estimate; see the bound above for a
+    guarantee.
 
     Args:
         model: an equilibrium model.
         accuracy: eV/atom.
-        atoms: a structure like those that tiles are wanted for; None for a disordered one of the model's elements,
-            for which errors are rather larger than for those that a model was trained on.
+        atoms: a structure similar to those to be tiled; None for a disordered one of the model's elements, whose errors
+            tend to be larger than those of structures similar to the training data.
 
     Raises:
-        ValueError: for an accuracy that is not positive, or out of reach.
+        ValueError: for an accuracy that is not positive or cannot be reached.
     """
     if not (math.isfinite(accuracy) and accuracy > 0):
         raise ValueError(f"accuracy is {accuracy} eV/atom; it has to be a positive number.")
-    errors = SAFETY * decay(model, disordered(model) if atoms is None else atoms)
+    errors = SAFETY_FACTOR * decay(model, disordered(model) if atoms is None else atoms)
     enough = np.flatnonzero(errors <= accuracy)
     if len(enough):
-        return _context(model, RATIOS[enough[0]])
+        return _context(model, CONTEXT_RATIOS[enough[0]])
     contraction = getattr(model.config, "contraction", None)
     if contraction is None:
         raise ValueError(
-            f"with a context of {_context(model, RATIOS[-2]):g} Å the error is about {errors[-1]:.1e} eV/atom, and the "
-            "model states no contraction to go on with; ask for less, or give a context."
+            f"with a context of {_context(model, CONTEXT_RATIOS[-2]):g} Å the error is about {errors[-1]:.1e} eV/atom, "
+            "and the model's config has no contraction to extrapolate with. Allow a larger error, or give a context."
         )
     more = math.log(accuracy / errors[-1]) / math.log(contraction)
-    return _context(model, RATIOS[-2] + math.ceil(more))
+    return _context(model, CONTEXT_RATIOS[-2] + math.ceil(more))
 
 
 def _context(model: EnergyModel, ratio: float) -> float:
-    """Å: of a model whose atoms tell what they see, one cutoff more."""
+    """Context of a ratio (see `CONTEXT_RATIOS`), Å."""
     return model.receptive_field + (ratio - 1.0) * model.cutoff
 
 
 def disordered(model: EnergyModel, repeats: int = 8, seed: int = 0) -> Atoms:
-    """A rattled cubic lattice of the model's elements at random, 1.2 times as wide as the mean of their bonds."""
+    """Rattled cubic lattice with randomly placed elements of the model; its spacing is 1.2 mean bond lengths."""
     random = np.random.default_rng(seed)
     numbers = random.choice(model.elements, repeats**3)
     spacing = 2.4 * float(np.mean(covalent_radii[list(model.elements)]))
@@ -130,25 +132,25 @@ def disordered(model: EnergyModel, repeats: int = 8, seed: int = 0) -> Atoms:
 
 
 def choose_tiles(model: EnergyModel, atoms: Atoms, max_memory: int | None = None, given: Tiles | None = None) -> Tiles:
-    """Tiles for a structure: the context for `ACCURACY`, the focus for a few thousand solved atoms.
+    """Tiles for a structure: the context for `DEFAULT_ACCURACY`, the focus for a few thousand solved atoms.
 
     Args:
         model: an equilibrium model.
         atoms: the structure.
         max_memory: bytes that an evaluation may take; None for half of what is available.
-        given: lengths that are decided already.
+        given: lengths given by the user, which are kept.
     """
     given = given or Tiles()
-    context = given.context or context_for(model, ACCURACY, atoms)
+    context = given.context or context_for(model, DEFAULT_ACCURACY, atoms)
     memory = max_memory or available_memory(next(model.parameters()).device) // 2
     fitting = max(0.3 * memory / row_bytes(model, 64, forces=True), 1.0)
-    limits = (context - model.receptive_field, BEST_SOLVED), (context - model.cutoff, fitting)
+    limits = (context - model.receptive_field, EFFICIENT_SOLVED_ATOMS), (context - model.cutoff, fitting)
     focus = given.focus or min(_focus_for(atoms, margin, rows, model.cutoff) for margin, rows in limits)
     return Tiles(focus, context, max_memory)
 
 
 def _focus_for(atoms: Atoms, margin: float, rows: float, smallest: float) -> float:
-    """The focus with about so many atoms within `margin` of it, Å; space is taken to be evenly filled."""
+    """Focus with about `rows` atoms within `margin` of it at uniform density, Å."""
     heights = _heights(atoms)
 
     def filled(focus: float) -> float:
@@ -177,8 +179,8 @@ def _heights(atoms: Atoms) -> Floats:
 
 
 def _probe_focus(atoms: Atoms, focus: float) -> float:
-    """No larger than makes two boxes of the cell; where that would be millions of them, larger."""
+    """Focus for the measurement, Å: small enough for two boxes, large enough for at most `MAX_PROBE_BOXES`."""
     heights = _heights(atoms)
-    while np.prod(np.maximum(heights / focus, 1.0)) > MOST_PROBES:
+    while np.prod(np.maximum(heights / focus, 1.0)) > MAX_PROBE_BOXES:
         focus *= 2.0
     return min(focus, float(heights[atoms.pbc].max()) / 1.51) if atoms.pbc.any() else focus

@@ -1,4 +1,4 @@
-"""Tiles solved batch by batch, as many at a time as the memory holds."""
+"""Solver of tiles in batches whose size is limited by memory."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -20,23 +20,23 @@ from .grid import CellList, Floats, Ints, TileGrid3D
 from .memory import row_bytes, tape_bytes
 from .tile_solver import Solved, solve_tiles
 
-MOST_ROWS = {"cpu": 2048, "cuda": 1 << 19}
-"""Solved atoms in a batch: more of them are no faster."""
+MAX_SOLVED_ATOMS = {"cpu": 2048, "cuda": 1 << 19}
+"""Largest number of solved atoms in a batch; larger batches are not faster."""
 TAPE_SHARE = 0.3
-"""Share of the memory that may be taken to keep derivatives of the encoding."""
+"""Largest share of the memory in which derivatives of the encoding are kept."""
 FIRST_NEIGHBORS = 32
-"""Neighbours of an atom before any were counted."""
+"""Number of neighbours of an atom assumed for the first batch."""
 
 
 class Batch(NamedTuple):
-    """Tiles that were solved together.
+    """Result of tiles that were solved together.
 
     Attributes:
-        first: place of the first one in the list of tiles.
-        last: place after the last one.
+        first: index of the first tile in the list of tiles.
+        last: index after the last tile.
         cluster: the tiles' atoms.
-        solved: what was found.
-        size: number of tiles that the next batch would have.
+        solved: energies, forces and virials of the cluster.
+        size: number of tiles of the next batch.
     """
 
     first: int
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 @dataclass
 class Statistics:
-    """What a stream of batches took."""
+    """Counts, worst residuals and times of all batches of an evaluation."""
 
     tiles: int = 0
     batches: int = 0
@@ -77,13 +77,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Job:
-    """How a cluster is solved.
+    """Settings for solving one cluster.
 
     Attributes:
         settings: see `AndersoNN`.
         compile: as in `backends.compile_function`.
         forces: whether forces are wanted.
-        keep: whether to keep what their derivatives need, in place of computing it again.
+        keep: whether to keep intermediate results for the derivatives rather than recompute them.
     """
 
     settings: Settings
@@ -134,17 +134,17 @@ class TileBatchSolver:
         forces: bool = False,
         size: int = 0,
     ) -> Iterator[Batch]:
-        """The batches of a list of tiles, one after another.
+        """Solve a list of tiles and yield its batches in order.
 
         Args:
             grid: how space is cut.
             bins: the atoms' bins.
             structure: positions [n_atoms, 3], Å, and atomic numbers [n_atoms].
-            tiles: numbers along each axis [n_tiles, 3]; none of them empty.
+            tiles: indices along each axis [n_tiles, 3]; none of the tiles is empty.
             context: Å.
             memory: bytes that a batch may take.
             forces: whether forces are wanted.
-            size: tiles in the first batch; 0 to find it.
+            size: number of tiles of the first batch; 0 to determine it.
 
         Raises:
             ValueError: where one tile does not fit into the memory.
@@ -166,7 +166,7 @@ class TileBatchSolver:
         forces: bool,
         size: int,
     ) -> Iterator[tuple[int, Cluster, int]]:
-        """Clusters of as many tiles as fit; the place of their first tile, and how many the next one would have."""
+        """Clusters of as many tiles as fit: index of the first tile, cluster, and number of tiles of the next one."""
         first, size = 0, size or 1
         while first < len(tiles):
             begun = time.perf_counter()
@@ -183,19 +183,19 @@ class TileBatchSolver:
             first += len(chosen)
 
     def _fitting(self, cluster: Cluster, memory: float, forces: bool) -> float:
-        """How many tiles like those of a cluster make a batch."""
-        most = MOST_ROWS["cpu" if self.settings.device.type == "cpu" else "cuda"]
+        """Number of tiles, of the same size as those of a cluster, that fit into one batch."""
+        max_solved = MAX_SOLVED_ATOMS["cpu" if self.settings.device.type == "cpu" else "cuda"]
         solved = max(1, cluster.n_pairs) / cluster.n_tiles
-        held = max(1, cluster.n_pairs, cluster.n_rows) / cluster.n_tiles
-        by_memory = memory / (held * row_bytes(self.model, self.n_neighbors, forces=forces))
-        return min(max(most / solved, 1.0), by_memory)
+        encoded = max(1, cluster.n_pairs, cluster.n_rows) / cluster.n_tiles
+        by_memory = memory / (encoded * row_bytes(self.model, self.n_neighbors, forces=forces))
+        return min(max(max_solved / solved, 1.0), by_memory)
 
     def _too_large(self, cluster: Cluster, memory: float, forces: bool) -> str:
-        held = max(cluster.n_pairs, cluster.n_rows)
-        needed = held * row_bytes(self.model, self.n_neighbors, forces=forces)
+        encoded = max(cluster.n_pairs, cluster.n_rows)
+        needed = encoded * row_bytes(self.model, self.n_neighbors, forces=forces)
         return (
-            f"one tile holds the neighbourhoods of {held} atoms, which takes about {needed / 2**20:,.0f} MiB; a batch "
-            f"may take {memory / 2**20:,.0f} MiB. Choose a smaller focus or context, or allow more memory with "
+            f"one tile contains the neighbourhoods of {encoded} atoms, which takes about {needed / 2**20:,.0f} MiB; a "
+            f"batch may take {memory / 2**20:,.0f} MiB. Choose a smaller focus or context, or allow more memory with "
             "max_memory."
         )
 
@@ -212,18 +212,20 @@ class TileBatchSolver:
         return Job(self.settings, self._compile_choice.mode(self._worked), forces, tape < TAPE_SHARE * memory)
 
     def _take(self, cluster: Cluster, solved: Solved) -> None:
-        """Count what was done; raise where there is no result to trust."""
+        """Update the statistics; raise if the result is not converged or not finite."""
         self.n_neighbors = max(self.n_neighbors, solved.n_neighbors)
         self.statistics.add(cluster, solved)
         found = solved.found
         if found.failed:
             raise ConvergenceError(
-                f"the equilibrium of {found.failed} tiles was not reached: residuals {found.residual:.1e} (features) "
-                f"and {found.adjoint_residual:.1e} (adjoint), wanted {self.settings.tol**0.5:.1e}. Ask for a larger "
-                "tol, or for dtype='float64' where tol is below 1e-12."
+                f"the fixed-point solve of {found.failed} tiles did not converge: residuals {found.residual:.1e} "
+                f"(features) and {found.adjoint_residual:.1e} (adjoint), allowed {self.settings.tol**0.5:.1e}. Use a "
+                "larger tol, or dtype='float64' for a tol below 1e-12."
             )
         if not np.isfinite(solved.tile_energies).all():
-            raise CalculationFailed("the energy is not finite; are there atoms much too close to each other?")
+            raise CalculationFailed(
+                "the energy is not finite; check the structure for atoms much too close to each other."
+            )
         warn_of_error(found.energy_error, self.settings.tol)
 
 

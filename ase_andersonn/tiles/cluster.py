@@ -1,30 +1,30 @@
-"""The atoms of a few tiles as one open cluster, gathered from the bins around them."""
+"""Atoms of a few tiles as one cluster without periodic boundaries, gathered from the bins around them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .grid import TIE, CellList, Floats, Ints, TileGrid3D, flat_index, spans
+from .grid import FACE_TOLERANCE, CellList, Floats, Ints, TileGrid3D, flat_index, spans
 
 Bools = NDArray[np.bool_]
-WIDE = 1000.0
-"""Volume of a cluster, in cubes of the cutoff, from which on gaps are looked for."""
+COMPACT_VOLUME = 1000.0
+"""Volume of a cluster, in cubes of the cutoff, above which empty gaps between tiles are removed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """Tiles and their atoms. An atom that several tiles hold is in the cluster once, each of its images by itself.
+    """Tiles and their atoms. An atom of several tiles is in the cluster once; periodic images count as atoms.
 
     Args:
-        atom: int64 [n_members], index of the atom; the rows, whose neighbourhoods are there as a whole, come first,
-            and of these the ones that are solved for in some tile.
-        positions: [n_members, 3], Å; right among those closer than the cutoff, but not as a whole.
+        atom: int64 [n_members], index of the atom. Rows (atoms with a complete neighbourhood) come first, and among
+            these the atoms that are solved for in some tile.
+        positions: [n_members, 3], Å; correct relative to atoms within the cutoff; gaps between tiles are shortened.
         n_rows: number of rows.
-        n_solved: number of those that are solved for; the others tell what they see.
+        n_solved: number of rows that are solved for; the others only send messages before the solve.
         n_tiles: number of tiles.
-        tile: int64 [n_pairs], sorted; tile of each pair of a tile and one of the rows solved for in it.
-        row: int64 [n_pairs], its row; ascending within a tile, and `arange(n_solved)` where no row is in two tiles.
+        tile: int64 [n_pairs], sorted; tile of each pair (tile, row solved for in the tile).
+        row: int64 [n_pairs], row of each pair; ascending within a tile, `arange(n_solved)` if no row is in two tiles.
         focus: bool [n_pairs], whether the atom belongs to the tile's focus.
     """
 
@@ -56,20 +56,20 @@ def gather(
     cutoff: float,
     receptive_field: float,
 ) -> Cluster:
-    """The cluster of some tiles.
+    """Gather the cluster of some tiles.
 
-    An atom within `context` of a tile's box, on every axis, is in the tile; one within `context − receptive_field` is
-    solved for: of these the tile holds all that enters their cells. Of those within `context − cutoff` it holds all
-    neighbours.
+    Atoms within `context` of a tile's box on every axis belong to the tile. Those within `context − receptive_field`
+    are solved for, as all geometry that enters their equilibrium cell is in the tile; those within `context − cutoff`
+    have all their neighbours in the tile.
 
     Args:
         grid: how space is cut.
         bins: the atoms' bins.
         positions: [n_atoms, 3], Å.
-        tiles: numbers along each axis [n_tiles, 3]; periodic images are allowed.
+        tiles: indices along each axis [n_tiles, 3]; periodic images are allowed.
         context: Å.
         cutoff: Å.
-        reach: how far away the geometry is that enters an atom's cell, Å; the cutoff or more.
+        receptive_field: radius of the geometry that enters an atom's equilibrium cell, Å; at least the cutoff.
     """
     candidates, tile, member, own = _candidates(grid, bins, tiles, context)
     atom, images = candidates
@@ -81,7 +81,7 @@ def gather(
         h = heights[member, axis]
         np.maximum(distance, low[tile, axis] - h, out=distance)
         np.maximum(distance, h - high[tile, axis], out=distance)
-    distance -= TIE  # of a crystal on the tiles' faces rounding would decide, in one tile otherwise than in its images
+    distance -= FACE_TOLERANCE  # atoms on a face: rounding must not differ between a tile and its periodic images
     used = np.zeros(len(atom), bool)
     used[member[distance <= context]] = True
     complete = np.zeros(len(atom), bool)
@@ -92,8 +92,8 @@ def gather(
     rows[member] = True
     n_solved = int(rows.sum())
     order = member if len(member) == n_solved else np.flatnonzero(rows)
-    telling, outer = np.flatnonzero(complete & ~rows), np.flatnonzero(used & ~rows & ~complete)
-    order = np.concatenate((order, telling, outer))
+    message_only, outer = np.flatnonzero(complete & ~rows), np.flatnonzero(used & ~rows & ~complete)
+    order = np.concatenate((order, message_only, outer))
     place = np.empty(len(atom), np.int64)
     place[order] = np.arange(len(order))
     row = place[member]
@@ -103,15 +103,15 @@ def gather(
     chosen = atom[order]
     shift = (images[order] - wrapped[order]) @ grid.cell
     places = _packed(positions[chosen] + shift, cutoff)
-    return Cluster(chosen, places, n_solved + len(telling), n_solved, len(tiles), tile, row, own)
+    return Cluster(chosen, places, n_solved + len(message_only), n_solved, len(tiles), tile, row, own)
 
 
 def _packed(positions: Floats, cutoff: float) -> Floats:
-    """The same neighbours closer together: gaps wider than the cutoff are made as wide as that.
+    """Positions with empty gaps shortened to the cutoff; no atom gains or loses a neighbour.
 
-    Neighbour lists of tiles far apart would need a large grid.
+    Otherwise the neighbour list of tiles far apart would need a large grid.
     """
-    if np.prod(np.maximum(np.ptp(positions, axis=0) / cutoff, 1.0)) < WIDE:
+    if np.prod(np.maximum(np.ptp(positions, axis=0) / cutoff, 1.0)) < COMPACT_VOLUME:
         return positions
     packed = positions.copy()
     for x in packed.T:
@@ -125,8 +125,8 @@ def _packed(positions: Floats, cutoff: float) -> Floats:
 def _candidates(
     grid: TileGrid3D, bins: CellList, tiles: Ints, context: float
 ) -> tuple[tuple[Ints, Ints], Ints, Ints, Bools]:
-    """Atoms of all bins around the tiles, each bin once: (atoms, their images), and the pairs of tiles with them."""
-    offsets, own = grid.surroundings(context)
+    """Atoms of all bins around the tiles, each bin once: (atoms, images), and the pairs of tiles and atoms."""
+    offsets, own = grid.bin_offsets(context)
     around = (tiles * grid.split)[:, None] + offsets
     image: Ints = np.where(grid.pbc, around // grid.bins, np.int64(0))
     inside = around - image * grid.bins

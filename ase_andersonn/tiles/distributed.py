@@ -1,10 +1,9 @@
-"""Tiles, and Monte Carlo replicas, on many processes or machines, by Dask distributed (the extra `distributed`).
+"""Tiles and Monte Carlo replicas on many processes or machines with Dask distributed (extra `distributed`).
 
-This process gathers the atoms of some batches of tiles and sends them; a worker solves them and sends energies and
-forces back. They are added up in the order of the tiles, so that results do not depend on which worker was first. A
-worker that dies loses nothing but time: what it had is computed anew by another one, however often that happens to
-others in turn. Where all are gone and none comes back, this process does itself what is left. For SLURM and its like,
-start workers with dask-jobqueue and hand its client over.
+The main process gathers the atoms of some batches of tiles and submits them; workers solve them and return energies and
+forces, which are summed in the order of the tiles, so that results do not depend on the order of completion. Tasks of a
+lost worker are computed again by another one. If all workers are lost and none comes back, the main process computes
+the remaining tasks. On SLURM and similar systems, start workers with dask-jobqueue and pass its client.
 """
 
 import logging
@@ -30,30 +29,30 @@ from .tile_solver import Solved
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ClusterTask = tuple[int, Cluster, int]
-"""Place of the first tile, the cluster, and how many tiles the next one would have."""
+"""Index of the first tile, the cluster, and the number of tiles of the next cluster."""
 TASK_ROWS = 16384
-"""Rows solved in a task of a large structure: to send a task takes as long as to solve for some hundreds of them."""
-AHEAD = 3
-"""Tasks for each worker that are on their way at a time."""
+"""Solved rows in a task of a large structure; sending a task takes as long as solving some hundreds of rows."""
+TASKS_PER_WORKER = 3
+"""Number of tasks submitted at a time, per worker."""
 KEPT_BYTES = str(1 << 30)
 WORKER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
-    # Dask has freed memory given back at once, and a third of the time then goes into asking for it again.
+    # By default Dask returns freed memory to the system at once; allocating it again takes a third of the time.
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), KEPT_BYTES),
 }
 RETRIES = 5
-"""How often a task may be begun again."""
+"""Number of times Dask repeats a failed task."""
 SUBMISSIONS = 10
-"""How often a task is handed to the scheduler, which gives up one that four workers died with, or waiting for it."""
+"""Number of times a task is submitted. The scheduler gives up a task after four workers died while running it."""
 
 GONE_SECONDS = 60.0
-"""How long a scheduler that had workers may be without any before this process goes on by itself."""
+"""Time without any worker after which the main process computes the remaining tasks."""
 LOOK_SECONDS = 1.0
-"""How long to wait for a task between two looks at the workers."""
+"""Interval between checks of the workers while waiting for a task."""
 
 
 def connect(client: Any) -> Any:
-    """A Dask client: the one given, of a scheduler's address, or of one process a core of this machine for "local".
+    """Dask client: the given one, one for a scheduler's address, or for "local" one with a process per core.
 
     Raises:
         ImportError: where Dask distributed is not installed.
@@ -76,7 +75,7 @@ def connect(client: Any) -> Any:
 
 
 class Workers:
-    """Those of a scheduler; before the first of them is there, as in the queue of a cluster, they are waited for.
+    """Workers of a scheduler. Until the first one has started (jobs may be queued), they are waited for.
 
     Args:
         client: a Dask client.
@@ -84,10 +83,10 @@ class Workers:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self._seen = time.monotonic() if client.nthreads() else None
+        self._last_seen = time.monotonic() if client.nthreads() else None
 
     def finish(self, future: Any) -> bool:
-        """Whether a task was done, or failed; False where all workers have been gone for `GONE_SECONDS`."""
+        """Wait for a task to finish or fail; False if there was no worker for `GONE_SECONDS`."""
         from distributed import wait
 
         while True:
@@ -98,20 +97,20 @@ class Workers:
             else:
                 there = True
             if there:
-                self._seen = time.monotonic()
+                self._last_seen = time.monotonic()
             if future.done():
                 return True
-            if self._seen is not None and time.monotonic() - self._seen > GONE_SECONDS:
+            if self._last_seen is not None and time.monotonic() - self._last_seen > GONE_SECONDS:
                 return False
 
 
 class Task:
-    """A task on the scheduler, submitted anew where that gives it up since too many workers died.
+    """Task on the scheduler, resubmitted if the scheduler gives it up because workers died.
 
     Args:
-        submit: gives its future.
-        here: what it does, for this process where there are no workers any more.
-        workers: those that may do it; None to wait for them whatever happens.
+        submit: submits the task and returns its future.
+        here: the same computation, for the main process if all workers are lost.
+        workers: workers of the scheduler; None to wait for them without limit.
     """
 
     def __init__(
@@ -124,42 +123,46 @@ class Task:
         self.future = submit()
 
     def result(self) -> Any:
-        """What the task gives, or raises.
+        """Result of the task; exceptions of the task are raised.
 
         Raises:
-            RuntimeError: where the scheduler was lost, and where workers died `SUBMISSIONS` times over.
+            RuntimeError: if the scheduler is lost, or workers died in each of `SUBMISSIONS` attempts.
         """
         from distributed import KilledWorker
 
         for left in reversed(range(SUBMISSIONS)):
             try:
                 if self._here is not None and self._workers is not None and not self._workers.finish(self.future):
-                    logger.warning("the Dask workers are gone and none came back: this process does what is left")
+                    logger.warning(
+                        "all Dask workers are lost and none came back: the main process computes the remaining tasks"
+                    )
                     self.future.cancel()
                     return self._here()
                 return self.future.result()
             except CancelledError as error:
-                raise RuntimeError("the Dask scheduler was lost, or a task was cancelled there.") from error
+                raise RuntimeError(
+                    "the connection to the Dask scheduler was lost, or a task was cancelled there."
+                ) from error
             except KilledWorker as error:
                 if not left:
                     raise RuntimeError(
-                        f"a task was begun {SUBMISSIONS} times over, and its workers died each time ({error}). If they "
-                        "lack memory, lower max_memory or start fewer on a machine; their logs say what ended them."
+                        f"a task was submitted {SUBMISSIONS} times, and its workers died each time ({error}). If they "
+                        "lack memory, lower max_memory or start fewer per machine; see their logs for the cause."
                     ) from error
             self.future = self._submit()
         raise AssertionError
 
 
 def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any = "local") -> Iterator[T]:
-    """`function(argument)` of every argument, in their order; a few tasks for each worker are on their way at a time.
+    """Results `function(argument)` of all arguments in order, with a few tasks per worker submitted at a time.
 
     Args:
-        function: picklable, and without effects: a task whose worker died is begun again.
-        arguments: picklable, each as large as a message should be.
+        function: picklable and without side effects: it is run again if a worker dies.
+        arguments: picklable, one per task.
         client: see `connect`.
 
     Raises:
-        Exception: what the function raised.
+        Exception: exceptions of the function.
     """
     connection, waiting = connect(client), deque[Task]()
     workers = Workers(connection)
@@ -167,7 +170,7 @@ def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any =
         for argument in arguments:
             submit = partial(connection.submit, function, argument, retries=RETRIES, pure=False)
             waiting.append(Task(submit, partial(function, argument), workers))
-            if len(waiting) >= AHEAD * max(1, len(connection.nthreads())):
+            if len(waiting) >= TASKS_PER_WORKER * max(1, len(connection.nthreads())):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -179,16 +182,16 @@ def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any =
 
 
 def run_replicas(make: Callable[[int], Any], states: list[Any], steps: int, client: Any = "local") -> list[Any]:
-    """Simulations advanced by some steps, each on a worker; their new states, in order.
+    """Advance simulations by some steps, each on a worker; returns their new states in order.
 
-    A worker makes simulation k with `make(k)`, sets its state with `set_state(*states[k])` unless that is None, calls
-    `run(steps)`, and sends back what `get_state()` gives: `mc.MetropolisMC` has these methods, and with them a
-    simulation goes on bit for bit. One whose worker dies begins its steps again.
+    A worker creates simulation k with `make(k)`, sets its state with `set_state(*states[k])` unless it is None, calls
+    `run(steps)` and returns `get_state()`. `mc.MetropolisMC` has these methods, and continues bit for bit. If a worker
+    dies, its steps are repeated.
 
     Args:
-        make: picklable; gives simulation k with its atoms and calculator.
-        states: of each simulation, or None for one that begins.
-        steps: of each.
+        make: picklable; creates simulation k with its atoms and calculator.
+        states: state of each simulation; None to start it.
+        steps: number of steps of each simulation.
         client: see `connect`.
     """
     return list(run_each(_advance, [(make, k, state, steps) for k, state in enumerate(states)], client))
@@ -222,15 +225,15 @@ class RemoteStream(TileBatchSolver):
         forces: bool = False,
         size: int = 0,
     ) -> Iterator[Batch]:
-        """See `TileBatchSolver.solve`; `memory` is for one worker, or for all where they are on this machine."""
+        """See `TileBatchSolver.solve`; `memory` is per worker, or for all workers with `client="local"`."""
         memory = memory / self._workers() if self._on_one_machine else memory
         begun, worked = time.perf_counter(), self._worked
         submit = partial(self.client.submit, retries=RETRIES, pure=False)
-        # A task on the scheduler, not data on a worker: it is made again where the worker that held it dies.
+        # A task rather than scattered data: the scheduler runs it again if the worker that has the model dies.
         models = [submit(_PickledModel, self.model)]
 
         def begin(jobs: list[tuple[Job, Cluster, Any]]) -> Any:
-            if models[0].status == "error":  # given up with the tasks that waited for it
+            if models[0].status == "error":  # given up together with the tasks that depend on it
                 models[0] = submit(_PickledModel, self.model)
             return submit(_solved, models[0], jobs)
 
@@ -244,7 +247,7 @@ class RemoteStream(TileBatchSolver):
                 waiting.append(
                     (parts, Task(partial(begin, jobs), partial(_solved, _PickledModel(self.model), jobs), workers))
                 )
-                if len(waiting) >= AHEAD * self._workers():
+                if len(waiting) >= TASKS_PER_WORKER * self._workers():
                     yield from self._finished(*waiting.popleft())
             while waiting:
                 yield from self._finished(*waiting.popleft())
@@ -265,31 +268,31 @@ class RemoteStream(TileBatchSolver):
 
 
 def grouped(clusters: Iterable[ClusterTask], rows: int) -> Iterator[list[ClusterTask]]:
-    """Clusters in their order, in groups of so many rows at least; the last group may have fewer."""
-    group, held = list[ClusterTask](), 0
+    """Clusters in order, in groups of at least `rows` rows; the last group may have fewer."""
+    group, n_rows = list[ClusterTask](), 0
     for part in clusters:
         group.append(part)
-        held += part[1].n_solved
-        if held >= rows:
+        n_rows += part[1].n_solved
+        if n_rows >= rows:
             yield group
-            group, held = [], 0
+            group, n_rows = [], 0
     if group:
         yield group
 
 
 class _PickledModel:
-    """A model between workers, as a pickle: Dask takes modules apart in a way of its own, which fails for these."""
+    """Wrapper with which Dask pickles a model as one object; its own serialization of modules fails here."""
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
 
 
-def _solved(carried: _PickledModel, jobs: Sequence[tuple[Job, Cluster, Any]]) -> list[Solved]:
-    """On a worker: some batches, one after another."""
+def _solved(wrapped: _PickledModel, jobs: Sequence[tuple[Job, Cluster, Any]]) -> list[Solved]:
+    """Solve some batches in order; runs on a worker."""
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)  # there is one worker for each core
-        return [job.run(carried.model, cluster, numbers) for job, cluster, numbers in jobs]
+        torch.set_num_threads(1)  # one worker per core
+        return [job.run(wrapped.model, cluster, numbers) for job, cluster, numbers in jobs]
     finally:
         torch.set_num_threads(threads)
 

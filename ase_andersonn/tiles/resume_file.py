@@ -1,4 +1,4 @@
-"""The sums over tiles that are finished, and the file that keeps them."""
+"""Partial sums over finished tiles, and the file from which an evaluation resumes."""
 
 import hashlib
 import os
@@ -19,23 +19,23 @@ from ase_andersonn.potentials.base import EnergyModel
 
 from .grid import Floats
 
-SECONDS = 60.0
-"""Between two writings of the work file, at least."""
-SHARE = 0.05
-"""Share of the time that may be spent on writing it."""
+MIN_SAVE_INTERVAL = 60.0
+"""Least time between two writings of the work file, s."""
+MAX_SAVE_SHARE = 0.05
+"""Largest share of the time spent on writing it."""
 
 
 @dataclass
 class PartialSums:
-    """What the finished tiles add up to.
+    """Sums over the finished tiles.
 
     Args:
         tile_energies: [n_tiles], eV.
         energies: [n_atoms], eV.
         forces: [n_atoms, 3], eV/Å, or None.
         virials: [n_atoms, 3, 3], eV, or None.
-        done: number of tiles that are finished, of those that hold atoms, in order.
-        batch: number of tiles that the next batch would have.
+        done: number of finished tiles among those that are not empty, in order.
+        batch: number of tiles of the next batch.
     """
 
     tile_energies: Floats
@@ -56,7 +56,7 @@ class PartialSums:
 
 
 def fingerprint(atoms: Atoms, model: EnergyModel, settings: Any) -> str:
-    """Hash of all that the sums depend on."""
+    """Hash of structure, model and settings, on which the sums depend."""
     about = repr((settings, type(model).__name__, model.config))
     digest = hashlib.blake2b(about.encode(), digest_size=16)
     for array in (atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc):
@@ -67,11 +67,11 @@ def fingerprint(atoms: Atoms, model: EnergyModel, settings: Any) -> str:
 
 
 class ResumeFile:
-    """Sums on disk, so that an evaluation that was interrupted goes on where it was.
+    """File of partial sums, from which an interrupted evaluation resumes.
 
     Args:
-        path: the file; None keeps nothing.
-        key: hash of all that the sums depend on.
+        path: the file; None for no file.
+        key: hash from `fingerprint`.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, key: str) -> None:
@@ -79,8 +79,8 @@ class ResumeFile:
         self._saved, self._took = time.monotonic(), 0.0
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """No other evaluation uses the file within.
+    def locked(self) -> Iterator[None]:
+        """Lock the file against other evaluations within the context.
 
         Raises:
             InUseError: if another one does.
@@ -89,15 +89,15 @@ class ResumeFile:
             yield
             return
         check_folder(self.path)
-        remedy = "Wait until that has ended, stop it, or name another work file."
+        remedy = "Wait until it has ended, stop it, or give another work file."
         with Lock(self.path.with_name(f".{self.path.name}.lock"), f"the work file {self.path}", remedy):
             yield
 
     def load(self) -> PartialSums | None:
-        """The sums kept, where there are any of the same evaluation.
+        """Saved sums of the same evaluation; None if there is no file.
 
         Raises:
-            ValueError: if the file is that of another evaluation, damaged, or no work file at all.
+            ValueError: if the file belongs to another evaluation, is damaged, or is not a work file.
         """
         if self.path is None or not self.path.exists():
             return None
@@ -109,20 +109,20 @@ class ResumeFile:
                 raise ValueError("it is a file of another kind")
         except ValueError as error:
             raise ValueError(
-                f"{self.path} is not a work file of a tiled evaluation that can be read ({error}). Remove it to begin "
-                "anew, or name another work file."
+                f"{self.path} is not a work file of a tiled evaluation that can be read ({error}). Remove it to start "
+                "over, or give another work file."
             ) from error
         if str(found["key"]) != self.key:
             raise ValueError(
-                f"{self.path} belongs to another structure, model or setting; remove it, or name another work file."
+                f"{self.path} belongs to another structure, model or setting; remove it, or give another work file."
             )
         arrays = {name: found.get(name) for name in ("tile_energies", "energies", "forces", "virials")}
         return PartialSums(**arrays, done=int(found["done"]), batch=int(found["batch"]))  # type: ignore[arg-type]
 
     def save(self, sums: PartialSums, *, now: bool = False) -> None:
-        """Write the sums, all or nothing, when it is time to."""
+        """Write the sums atomically, unless the last writing is too recent."""
         passed = time.monotonic() - self._saved
-        if self.path is None or not (now or passed > max(SECONDS, self._took / SHARE)):
+        if self.path is None or not (now or passed > max(MIN_SAVE_INTERVAL, self._took / MAX_SAVE_SHARE)):
             return
         begun = time.monotonic()
         arrays = {name: np.asarray(value) for name, value in vars(sums).items() if value is not None}
@@ -131,6 +131,6 @@ class ResumeFile:
         self._took = self._saved - begun
 
     def remove(self) -> None:
-        """The evaluation is finished."""
+        """Remove the file of a finished evaluation."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How space is cut into tiles."""
+"""Settings of the division into tiles."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-ALIKE = 0.1
-"""Share by which the number of atoms may differ in structures that are alike."""
+ATOM_COUNT_TOLERANCE = 0.1
+"""Largest relative difference in the number of atoms of similar structures."""
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,11 @@ class Tiles:
 
     Args:
         focus: width of a tile's focus box, Å; None to choose it.
-        context: width of the surroundings that a tile holds beside its focus, Å, at least the model's
-            `receptive_field`; None to choose it.
+        context: width of the buffer around the focus, Å, at least the model's `receptive_field`; None to choose it.
         max_memory: bytes that an evaluation may take beside the atoms themselves; None for half of what is available.
 
     Raises:
-        ValueError: for lengths or a memory that are not positive.
+        ValueError: if a length or the memory is not positive.
     """
 
     focus: float | None = None
@@ -35,22 +34,22 @@ class Tiles:
                 raise ValueError(f"{name} is {value}{unit}; it has to be a positive number, or None to choose it.")
 
     def check(self, receptive_field: float) -> None:
-        """Raise ValueError where the context is narrower than the receptive field, Å."""
+        """Raise ValueError if the context is smaller than the receptive field, Å."""
         if self.context is not None and self.context < receptive_field:
             raise ValueError(
                 f"context is {self.context} Å, less than the model's receptive field of {receptive_field} Å: a tile "
-                f"would not hold all that the energies of its focus depend on. Give at least {receptive_field} Å; "
-                "`context_for` finds it for an accuracy."
+                "would not contain all atoms that the energies of its focus depend on. Give at least "
+                f"{receptive_field} Å; `context_for` gives the context for an accuracy."
             )
 
 
 @dataclass(frozen=True)
 class ChosenFor:
-    """The structure that a choice was made for. It stays for all like it, so that energies can be compared.
+    """Structure for which a choice was made. The choice is kept for similar ones, so that energies are comparable.
 
     Args:
-        n_atoms: its number of atoms.
-        elements: its atomic numbers, each once.
+        n_atoms: number of atoms.
+        elements: atomic numbers, each once.
     """
 
     n_atoms: int
@@ -60,7 +59,8 @@ class ChosenFor:
     def of(atoms: Atoms) -> "ChosenFor":
         return ChosenFor(len(atoms), tuple(np.unique(atoms.numbers).tolist()))
 
-    def holds(self, atoms: Atoms) -> bool:
-        """Whether a structure has the same elements and nearly as many atoms."""
+    def matches(self, atoms: Atoms) -> bool:
+        """Whether a structure is similar: the same elements and nearly the same number of atoms."""
         other = ChosenFor.of(atoms)
-        return self.elements == other.elements and abs(other.n_atoms - self.n_atoms) <= ALIKE * self.n_atoms
+        difference = abs(other.n_atoms - self.n_atoms)
+        return self.elements == other.elements and difference <= ATOM_COUNT_TOLERANCE * self.n_atoms

@@ -1,11 +1,11 @@
-"""The tiles of one cluster solved together: each its own equilibrium, with its own window of the solver.
+"""Solve of the tiles of one cluster: each tile is a system with its own fixed point and Anderson window.
 
     E_t = Σ_{i in focus} e_i(z_i) + ⟨λ, f(z) − z⟩,    λ = (∂f/∂z)ᵀ λ + ∂/∂z Σ_{i in focus} e_i
 
-An atom's neighbourhood is encoded once, however many tiles hold the atom, from all that it sees; its features are
-solved for in each of them by themselves, without messages from atoms that the tile does not solve for. Every `E_t` is
-stationary in its features, so the derivative of the sum is one backward pass through one application of the cells,
-exact for the tiles as they are.
+The neighbourhood of an atom is encoded once, with its complete environment, also if the atom is in several tiles. Its
+features are solved for in each tile separately, without messages from atoms that the tile does not solve for. Every
+`E_t` is stationary in its features, so the derivative of the sum is one backward pass through one application of the
+cells, exact at fixed membership of the tiles.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from .grid import Floats, Ints
 
 @dataclass(frozen=True)
 class SolveSummary:
-    """How the tiles' equilibria were found; worst values of all tiles.
+    """Convergence of the tiles' fixed points; the worst values of all tiles.
 
     Attributes:
         residual: of the features.
@@ -65,17 +65,17 @@ class SolveSummary:
 
 @dataclass(frozen=True)
 class Solved:
-    """What the tiles of a cluster contribute, in float64.
+    """Contributions of the tiles of a cluster, in float64.
 
     Attributes:
         tile_energies: [n_tiles], eV.
         atom: int64 [n_focus], index of each focus atom, by tile.
         tile: int64 [n_focus], sorted; its tile.
-        energies: of the focus atoms [n_focus], eV; each tile's sum to its energy.
-        forces: of all members of the cluster [n_members, 3], eV/Å, or None.
+        energies: energies of the focus atoms [n_focus], eV; their sum over a tile is its energy.
+        forces: forces on all members of the cluster [n_members, 3], eV/Å, or None.
         virials: `sym Σ_k d_ik ⊗ ∂E/∂d_ik` of the rows [n_rows, 3, 3], eV, or None.
-        found: how.
-        n_neighbors: of an atom, with padding.
+        found: convergence of the solve.
+        n_neighbors: neighbours of an atom, with padding.
     """
 
     tile_energies: Floats
@@ -89,15 +89,15 @@ class Solved:
 
 
 class _Pairs(NamedTuple):
-    """Rows of the tiles: each a row of the cluster in one of its tiles.
+    """Pairs of a tile and a row of the cluster that is solved for in the tile.
 
     Attributes:
         row: int64 [n_pairs], row of the cluster.
         tile: int64 [n_pairs], sorted.
         focus: 1 or 0 [n_pairs].
-        graph: topology of the tiles; an edge whose other end is not solved for in the tile leads back to its own row.
+        graph: topology of the tiles; edges to atoms that are not solved for in the tile are replaced by self-edges.
         present: [n_pairs, n_neighbors], whether the edge carries messages.
-        one_to_one: whether the pairs are the first rows.
+        one_to_one: whether pair k is row k.
     """
 
     row: Tensor
@@ -124,17 +124,17 @@ def solve_tiles(
 
     Args:
         model: an equilibrium model.
-        operators: its functions.
+        compiled: its compiled functions.
         cluster: the tiles.
         numbers: atomic numbers of the cluster's members [n_members].
-        options: how to solve.
+        options: settings of the solve.
         forces: whether forces and virials are wanted.
-        keep: whether to keep what their derivatives need from the encoding on, in place of encoding again.
-        dtype: precision of the vectors.
-        device: where to compute.
+        keep: whether to keep intermediate results of the encoding for the derivatives rather than encode again.
+        dtype: precision of the edge vectors.
+        device: device of the computation.
 
     Raises:
-        ValueError: for unknown elements, and two atoms on one site.
+        ValueError: for unknown elements, and for two atoms on one site.
     """
     with torch.no_grad():
         graph = _rows(cluster, numbers, model.edge_cutoff, dtype, device)
@@ -160,9 +160,9 @@ def solve_tiles(
 
 
 def _rows(cluster: Cluster, numbers: NDArray[Any], cutoff: Cutoff, dtype: torch.dtype, device: torch.device) -> Graph:
-    """The edges of the rows; members of the cluster that are no rows stand in them as neighbours only.
+    """Edges of the rows; other members of the cluster occur as neighbours only.
 
-    The reverse of an edge to such a member is the edge itself.
+    The reverse of an edge to a member that is not a row is the edge itself.
     """
     n_rows = cluster.n_rows
     if finds_edges_on(device):
@@ -206,7 +206,7 @@ def _array(tensor: Tensor) -> Floats:
 
 
 def _pairs(cluster: Cluster, graph: Graph) -> _Pairs:
-    """The tiles' rows and the edges between them."""
+    """Pairs of tiles and rows, and the edges between pairs of one tile."""
     device, n_neighbors = graph.vectors.device, graph.n_neighbors
     row, tile, focus = (torch.from_numpy(x).to(device) for x in (cluster.row, cluster.tile, cluster.focus))
     chosen = row if cluster.shared else slice(cluster.n_solved)
@@ -231,7 +231,7 @@ def _pairs(cluster: Cluster, graph: Graph) -> _Pairs:
 
 
 def _partners(cluster: Cluster, row: Tensor, tile: Tensor, neighbors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The pair at the other end of each edge, where there is one in the same tile [n_pairs, n_neighbors]."""
+    """Pair at the other end of each edge, and whether there is one in the same tile [n_pairs, n_neighbors]."""
     present = mask & (neighbors < cluster.n_solved)
     if cluster.n_tiles == 1:
         return neighbors, present
@@ -245,7 +245,7 @@ def _partners(cluster: Cluster, row: Tensor, tile: Tensor, neighbors: Tensor, ma
 
 
 def _of_pairs(encoding: Encoding, pairs: _Pairs) -> Encoding:
-    """The geometry's part for the tiles' rows: without messages from outside, pair energies of the focus alone."""
+    """Encoding of the pairs: no gates to atoms outside, pair energies for the focus only."""
     (u, v, gates), pair = encoding.injection, encoding.pair
     chosen = slice(len(pairs.row)) if pairs.one_to_one else pairs.row
     u, v, gates, pair = u[chosen], v[chosen], gates[chosen], pair[chosen]
@@ -255,10 +255,10 @@ def _of_pairs(encoding: Encoding, pairs: _Pairs) -> Encoding:
 def _energies(
     model: EnergyModel, species: Tensor, found: Equilibrium, pairs: _Pairs, cluster: Cluster
 ) -> tuple[Tensor, Tensor]:
-    """Energies of the focus atoms, to which the corrections `λ · (f − z)` of the tile's others are dealt out evenly.
+    """Energies of the focus atoms; the corrections `λ · (f − z)` of other atoms of a tile are shared evenly.
 
     Returns:
-        [n_focus] and of the tiles [n_tiles], eV, float64.
+        energies of focus atoms [n_focus] and of tiles [n_tiles], eV, float64.
     """
     rows = found.lagrangian.double()
     inside = pairs.focus.bool()
@@ -274,7 +274,7 @@ def _edge_gradient(
 ) -> Tensor:
     """`∂(Σ_t E_t)/∂d` of the rows' edges [n_rows, n_neighbors, 3], eV/Å.
 
-    As `CompiledModel.edge_gradient`, with the cotangents of a row's encoding summed over the tiles that hold it.
+    As `CompiledModel.edge_gradient`, with the cotangents of a row's encoding summed over its tiles.
     """
     inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
     sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
@@ -283,14 +283,14 @@ def _edge_gradient(
     by_row = pairs.row[order]
 
     def chosen(b: slice) -> slice | Tensor:
-        """The pairs of a block of rows."""
+        """Pairs of a block of rows."""
         if pairs.one_to_one:
             return slice(min(b.start, n_pairs), min(b.stop, n_pairs))
         first, last = torch.searchsorted(by_row, torch.tensor([b.start, b.stop], device=order.device)).tolist()
         return order[first:last]
 
     def summed(parts: tuple[Tensor, Tensor], own: slice | Tensor, b: slice) -> tuple[Tensor, Tensor]:
-        """What belongs to the pairs of a block, added up for its rows."""
+        """Values of the pairs of a block, summed over the pairs of each row."""
         row = pairs.row[own] - b.start
         first, second = (x.new_zeros(b.stop - b.start, *x.shape[1:]).index_add(0, row, x) for x in parts)
         return first, second
@@ -313,7 +313,7 @@ def _edge_gradient(
 
 
 def _forces(gradient: Tensor, graph: Graph, n_members: int) -> Tensor:
-    """`F_i = Σ_k (∂E/∂d_ik − ∂E/∂d_ki)` [n_members, 3], eV/Å, float64; members that are no rows get their share."""
+    """`F_i = Σ_k (∂E/∂d_ik − ∂E/∂d_ki)` [n_members, 3], eV/Å, float64, also on members that are not rows."""
     gradient = gradient.double()
     forces = gradient.new_zeros(n_members, 3)
     forces[: len(gradient)] = gradient.sum(1)

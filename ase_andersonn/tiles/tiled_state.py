@@ -1,7 +1,7 @@
-"""The energies of all tiles of one structure, and how they follow when a few atoms change.
+"""Energies of all tiles of one structure, with incremental updates when a few atoms change.
 
-Moving, changing, adding or removing an atom concerns the tiles that hold it, before or after. Lists of atoms, energies
-of tiles and of atoms are changed in place, and what they were is noted down, so that a change can be taken back.
+Moving, substituting, inserting or deleting an atom affects the tiles that contain it before or after the change. Cell
+lists and energies are changed in place, and the previous values are recorded, so that a change can be rolled back.
 """
 
 import copy
@@ -13,19 +13,19 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from .grid import CHUNK, WHOLE, CellList, Floats, Ints, TileGrid3D, flat_index
+from .grid import CHUNK_ATOMS, MIN_DIVIDED_EXTENT, CellList, Floats, Ints, TileGrid3D, flat_index
 
 Numbers = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Atoms that are not what they were.
+    """Changed atoms of a structure.
 
     Args:
         atoms: int64 [n], indices, each once.
-        positions: [n, 3], Å, as they are now.
-        numbers: [n], atomic numbers as they are now.
+        positions: new positions [n, 3], Å.
+        numbers: new atomic numbers [n].
     """
 
     atoms: Ints
@@ -35,7 +35,7 @@ class Change:
 
 @dataclass(eq=False)
 class Undo:
-    """What was before a change."""
+    """Previous values of everything that a change overwrote."""
 
     change: Change
     bins: list[tuple[int, int, NDArray[np.int32]]] = field(default_factory=list)
@@ -45,18 +45,18 @@ class Undo:
 
 
 class TiledState:
-    """A structure with the energies of its tiles.
+    """Structure with its cell lists and the energies of its tiles.
 
     Args:
-        grid: how space is cut.
-        bins: the atoms' bins, with room for more.
+        grid: the grid of tiles.
+        bins: the atoms' bins, with free places.
         atoms: the structure; copied.
         focus: Å.
         context: Å.
 
     Attributes:
         tile_energies: [n_tiles], eV.
-        energies: of the atoms [n_atoms], eV.
+        energies: energies of the atoms [n_atoms], eV.
     """
 
     def __init__(self, grid: TileGrid3D, bins: CellList, atoms: Atoms, focus: float, context: float) -> None:
@@ -66,22 +66,22 @@ class TiledState:
         self.tile_energies: Floats = np.zeros(grid.n_tiles)
         self.energies: Floats = np.zeros(len(atoms))
         self._total = (0.0, 0.0)
-        heights = [grid.heights(self.positions[k : k + CHUNK])[0] for k in range(0, len(atoms), CHUNK)]
+        heights = [grid.heights(self.positions[k : k + CHUNK_ATOMS])[0] for k in range(0, len(atoms), CHUNK_ATOMS)]
         self._low = np.min([h.min(0) for h in heights], 0)
         self._high = np.max([h.max(0) for h in heights], 0)
 
     @property
     def energy(self) -> float:
-        """The sum of the tiles' energies, eV."""
+        """Sum of the tiles' energies, eV."""
         return self._total[0] + self._total[1]
 
     def set_energies(self, tile_energies: Floats, energies: Floats) -> None:
-        """Energies of all tiles and of all atoms."""
+        """Set the energies of all tiles and of all atoms."""
         self.tile_energies, self.energies = tile_energies, energies
         self._total = (math.fsum(tile_energies), 0.0)
 
     def difference(self, atoms: Atoms) -> Change | None:
-        """The atoms of a structure that are not as they are here; None where more than atoms is different."""
+        """Atoms of a structure that differ from the state; None if the cell or the number of atoms differs."""
         if len(atoms) != len(self.positions) or not self.same_cell(atoms):
             return None
         different = (atoms.positions != self.positions).any(1) | (atoms.numbers != self.numbers)
@@ -89,10 +89,10 @@ class TiledState:
         return Change(changed, atoms.positions[changed], atoms.numbers[changed])
 
     def resized(self, atoms: Atoms) -> tuple["TiledState", Ints] | None:
-        """This with a stretch of atoms taken out and others put in their place; the tiles concerned [n, 3].
+        """State after replacing a contiguous range of atoms by others, and the affected tiles [n, 3].
 
-        The energies of these tiles and of the new atoms are still to be found. Arrays are copied, as `Atoms` does when
-        its length changes. None where more is different.
+        The energies of these tiles and of the new atoms are not computed yet. Arrays are copied, as their length
+        changes. None if more than that differs.
         """
         if len(atoms) == len(self.positions) or not self.same_cell(atoms):
             return None
@@ -116,18 +116,18 @@ class TiledState:
         return other, self.grid.tiles_with(heights, self.context)
 
     def same_cell(self, atoms: Atoms) -> bool:
-        """Whether cell and boundary conditions are those of a structure."""
+        """Whether a structure has the same cell and boundary conditions."""
         return np.array_equal(atoms.cell.array, self.cell) and np.array_equal(atoms.pbc, self.pbc)
 
     def exceeds_grid(self, positions: Floats) -> bool:
-        """Whether space would be cut otherwise with atoms at these positions."""
+        """Whether atoms at these positions would need another grid."""
         if not len(positions) or self.grid.pbc.all():
             return False
         heights, _ = self.grid.heights(positions)
         low, high = np.minimum(self._low, heights.min(0)), np.maximum(self._high, heights.max(0))
         for axis in np.flatnonzero(~self.grid.pbc):
             if self.grid.shape[axis] == 1:
-                outside = high[axis] - low[axis] > WHOLE * self.focus
+                outside = high[axis] - low[axis] > MIN_DIVIDED_EXTENT * self.focus
             else:
                 ends = np.floor(np.array([low[axis], high[axis]]) / self.focus) - self.grid.first[axis]
                 outside = bool(ends[0] < 0 or ends[1] >= self.grid.shape[axis])
@@ -137,7 +137,7 @@ class TiledState:
         return False
 
     def apply(self, change: Change) -> tuple[Ints, Undo]:
-        """Make a change; the tiles whose energies have to be found anew [n, 3], and how to go back."""
+        """Apply a change; returns the tiles to be evaluated again [n, 3] and the values to undo it."""
         before = self.positions[change.atoms]
         undo = Undo(Change(change.atoms, before, self.numbers[change.atoms]), total=self._total)
         heights, _ = self.grid.heights(np.concatenate((before, change.positions)))
@@ -156,7 +156,7 @@ class TiledState:
         return tiles, undo
 
     def empty(self, tiles: Ints) -> NDArray[np.bool_]:
-        """Which tiles have no atom in their focus."""
+        """Whether the focus of each tile is empty."""
         own = np.stack(np.meshgrid(*map(np.arange, self.grid.split), indexing="ij"), -1).reshape(-1, 3)
         wrapped = np.where(self.grid.pbc, tiles % self.grid.shape, tiles)
         bins = (wrapped * self.grid.split)[:, None] + own
@@ -164,7 +164,7 @@ class TiledState:
         return empty
 
     def update(self, tiles: Ints, tile_energies: Floats, atoms: Ints, energies: Floats, undo: Undo) -> None:
-        """Set energies of some tiles (flat numbers) and of their focus atoms."""
+        """Set the energies of some tiles (flat indices) and of their focus atoms."""
         undo.tiles.append((tiles, self.tile_energies[tiles]))
         undo.energies.append((atoms, self.energies[atoms]))
         for value in (tile_energies - self.tile_energies[tiles]).tolist():
@@ -173,7 +173,7 @@ class TiledState:
         self.energies[atoms] = energies
 
     def rollback(self, undo: Undo) -> None:
-        """The state before a change."""
+        """Restore the state before a change."""
         for b, count, items in undo.bins:
             first = int(self.bins.start[b])
             self.bins.items[first : first + count] = items
@@ -191,7 +191,7 @@ class TiledState:
             self.bins = CellList(self.grid, self.positions, 2 * max(self.bins.spare, len(bins)))
 
     def _add(self, value: float) -> None:
-        """Compensated summation: a million moves leave no trace in the sum."""
+        """Add to the total by compensated summation, so that rounding does not accumulate over millions of moves."""
         total, rest = self._total
         both = total + value
         lost = (total - both) + value if abs(total) >= abs(value) else (value - both) + total
@@ -199,7 +199,7 @@ class TiledState:
 
 
 def _common(positions: Floats, numbers: Numbers, atoms: Atoms) -> tuple[int, int]:
-    """How many atoms are the same at the beginning and at the end of two lists of different length."""
+    """Number of identical atoms at the beginning and at the end of two lists of different length."""
     n = min(len(positions), len(atoms))
 
     def same(old: slice, new: slice) -> NDArray[np.bool_]:

@@ -206,7 +206,7 @@ def _run(engine: _Sweeps, sweeps: int, progress: bool) -> str | None:
 
     left = max(sweeps - engine.nsteps, 0)
     bar = tqdm(total=sweeps, initial=engine.nsteps, unit="sweep", disable=None if progress else True)
-    with StopSignal() as stop, bar, engine.held():
+    with StopSignal() as stop, bar, engine.locked():
         for last in engine.irun(left):
             bar.update(engine.nsteps - bar.n)
             if stop.name is not None and not last:

@@ -74,7 +74,7 @@ def answers_of(classifier: StructureClassifier, frames: Sequence[Atoms]) -> tupl
         raise SystemExit(f"{len(frames) - len(answers)} of {len(frames)} frames have no label")
     probabilities = torch.tensor([list(a.probabilities.values()) for a in answers], dtype=torch.float64)
     targets = torch.tensor([classifier.labels.label_of(float(atoms.info["value"])) for atoms in frames])
-    return probabilities, torch.tensor([a.novelty for a in answers]), targets
+    return probabilities, torch.tensor([a.out_of_distribution for a in answers]), targets
 
 
 def measured(name: str, kept: Tensor, probabilities: Tensor, targets: Tensor) -> dict[str, Any]:

@@ -48,7 +48,7 @@ from benchmarks._common import RESULTS, machine, write_results
 from benchmarks._worker import in_own_process
 from benchmarks.speed.tiles_report import pictures, report
 
-RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
+CONTEXT_RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
 """Contexts, in cutoffs."""
 LATTICE = 2.466
 PORE = 6.0
@@ -95,7 +95,7 @@ def errors(model: EnergyModel, name: str, atoms: Atoms, focus: float) -> dict[st
     ask: dict[str, Any] = {"forces": True, "stress": False, "changes": ()}
     exact = DirectEvaluator(model, tight).calculate(atoms, **ask)
     rows = []
-    for ratio in RATIOS:
+    for ratio in CONTEXT_RATIOS:
         context = model.receptive_field + (ratio - 1.0) * model.cutoff
         given = TiledEvaluator(model, tight, focus=focus, context=context).calculate(atoms, **ask)
         per_atom = np.sqrt(np.mean(np.square(given["energies"] - exact["energies"])))
@@ -125,7 +125,7 @@ def measure_errors(options: argparse.Namespace) -> dict[str, Any]:
             errors(model, f"{key} ({name or 'default'})", atoms, focus) | {"contraction": contraction}
             for key, atoms in cases.items()
         ]
-    return {"ratios": RATIOS, "rows": rows}
+    return {"ratios": CONTEXT_RATIOS, "rows": rows}
 
 
 # Time and memory against size ----------------------------------------------------------------------------------------

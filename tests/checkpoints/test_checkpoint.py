@@ -84,7 +84,7 @@ def test_the_card_lies_beside_the_weights_for_people(saved: Path) -> None:
 def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
     data = saved.read_bytes()
     saved.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match=r"model.safetensors cannot be read as a model: .*Copy or make it anew"):
+    with pytest.raises(ValueError, match=r"model.safetensors cannot be read as a model: .*Copy or create it again"):
         load_model(saved)
 
 
@@ -121,14 +121,14 @@ def test_any_flipped_bit_is_noticed(saved: Path) -> None:
         flipped = data.copy()
         flipped[place] ^= 1
         saved.write_bytes(flipped)
-        with pytest.raises(ValueError, match=r"was altered|cannot be read|is no model of this package"):
+        with pytest.raises(ValueError, match=r"was altered|cannot be read|is not a model of this package"):
             load_model(saved)
 
 
 def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(save({"weight": torch.zeros(3)}, {"format": "pt"}))
-    with pytest.raises(ValueError, match="is no model of this package: its format is 'pt', not 'ase-andersonn-2'"):
+    with pytest.raises(ValueError, match="is not a model of this package: its format is 'pt', not 'ase-andersonn-2'"):
         load_model(path)
 
 

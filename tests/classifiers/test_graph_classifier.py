@@ -106,7 +106,7 @@ def test_the_cell_contracts(model: GraphClassifier) -> None:
     assert moved.norm(dim=1).max() <= SMALL.contraction * (y - z).norm(dim=1).max() + 1e-12
 
 
-def test_molecules_are_told_by_their_dipoles() -> None:
+def test_molecules_are_classified_by_dipoles() -> None:
     torch.manual_seed(0)
     model = GraphClassifier(replace(SMALL, labels=POLARITY, n_dipoles=4)).double().eval()
     water = molecule("H2O")
@@ -121,7 +121,7 @@ def test_molecules_are_told_by_their_dipoles() -> None:
     assert torch.equal(crystal, torch.full_like(crystal, 1e-3))
 
 
-def test_frameworks_are_told_by_their_voids() -> None:
+def test_frameworks_are_classified_by_pores() -> None:
     # in both no atom sees another, and the density is the same
     even, uneven = (Atoms("Ne2", [(0, 0, 0), (0, 0, z)], cell=[8, 8, 24], pbc=True) for z in (12.0, 4.5))
     others = [bulk("Ne", "fcc", a, cubic=True) for a in (5.0, 7.0, 9.0, 13.0, 17.0)]
@@ -243,7 +243,7 @@ def test_every_weight_learns(model: GraphClassifier) -> None:
 # Files and bad input
 
 
-def test_a_file_holds_the_whole_model(model: GraphClassifier, tmp_path: Path) -> None:
+def test_a_file_contains_the_complete_model(model: GraphClassifier, tmp_path: Path) -> None:
     model = model.float()
     model.temperature.fill_(1.7)
     save_model(model, tmp_path / "model.safetensors", {"origin": "test"})

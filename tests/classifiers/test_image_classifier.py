@@ -249,7 +249,7 @@ def test_configs_that_make_no_model(change: dict[str, Any], message: str) -> Non
 def test_cells_that_are_none() -> None:
     with pytest.raises(ValueError, match="contraction is 1"):
         ImageClassifier(replace(SMALL, contraction=1.0))
-    with pytest.raises(ValueError, match="4 columns; it takes an odd number"):
+    with pytest.raises(ValueError, match="4 columns; the number has to be odd"):
         ImageClassifier(replace(SMALL, kernel_size=4))
     with pytest.raises(ValueError, match="'median'; allowed are"):
         ImageClassifier(replace(SMALL, pooling="median"))  # type: ignore[arg-type]

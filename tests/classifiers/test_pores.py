@@ -9,16 +9,16 @@ from ase.build import bulk, fcc111, make_supercell, molecule
 from ase.spacegroup import crystal
 
 from ase_andersonn.classifiers.features.pores import (
-    LARGEST,
-    PROBES,
+    MAX_RADIUS,
+    PROBE_RADII,
     QUANTILES,
-    STEPS,
+    STEP_DIAMETERS,
     n_pore_features,
     pore_features,
-    void_radii,
+    van_der_waals_radii,
 )
 
-SAME = np.array([0.02, *(0.02 for _ in STEPS), *(0.1 for _ in QUANTILES), *(0.015 for _ in PROBES)])
+SAME = np.array([0.02, *(0.02 for _ in STEP_DIAMETERS), *(0.1 for _ in QUANTILES), *(0.015 for _ in PROBE_RADII)])
 """How far the features of two cells of one framework may be apart: Å, steps, Å and shares of the cell."""
 
 
@@ -44,7 +44,7 @@ def framework(seed: int, n_atoms: int = 12) -> Atoms:
 @pytest.mark.parametrize(("symbol", "a"), [("C", 6.0), ("Zn", 9.0), ("K", 15.0)])
 def test_the_largest_sphere_of_a_simple_cubic_crystal_is_at_the_centre(symbol: str, a: float) -> None:
     atoms = Atoms(symbol, cell=[a, a, a], pbc=True)
-    radius = 3**0.5 / 2 * a - void_radii()[atoms.numbers[0]]
+    radius = 3**0.5 / 2 * a - van_der_waals_radii()[atoms.numbers[0]]
     assert diameter(atoms) == pytest.approx(2 * radius, abs=0.02)
 
 
@@ -77,8 +77,8 @@ def test_the_cavity_of_a_known_framework() -> None:
 
 
 def test_void_fractions_of_a_dilute_crystal() -> None:
-    fractions = pore_features(Atoms("C", cell=[12.0, 12.0, 12.0], pbc=True))[-len(PROBES) :]
-    expected = [1.0 - 4 / 3 * np.pi * (1.70 + probe) ** 3 / 12.0**3 for probe in PROBES]
+    fractions = pore_features(Atoms("C", cell=[12.0, 12.0, 12.0], pbc=True))[-len(PROBE_RADII) :]
+    expected = [1.0 - 4 / 3 * np.pi * (1.70 + probe) ** 3 / 12.0**3 for probe in PROBE_RADII]
     assert np.allclose(fractions, expected, atol=0.01)
 
 
@@ -89,17 +89,17 @@ def test_no_point_of_the_cell_holds_a_larger_sphere(seed: int) -> None:
     points = np.random.default_rng(seed).uniform(size=(5000, 3)) @ atoms.cell.array
     shifts = np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ atoms.cell.array
     nearest = np.full(len(points), np.inf)
-    for position, radius in zip(atoms.positions, void_radii()[atoms.numbers], strict=True):
+    for position, radius in zip(atoms.positions, van_der_waals_radii()[atoms.numbers], strict=True):
         for shift in shifts:
             np.minimum(nearest, np.linalg.norm(points - position - shift, axis=1) - radius, out=nearest)
     assert 2 * nearest.max() - 0.02 <= features[0] <= 2 * nearest.max() + 1.2
-    quantiles = features[1 + len(STEPS) : -len(PROBES)]
+    quantiles = features[1 + len(STEP_DIAMETERS) : -len(PROBE_RADII)]
     assert np.allclose(quantiles, np.quantile(nearest, QUANTILES), atol=0.15)
 
 
 def test_steps_rise_at_their_diameters() -> None:
-    steps = pore_features(Atoms("C", cell=[8.0, 8.0, 8.0], pbc=True))[1 : 1 + len(STEPS)]
-    large = np.array(STEPS) < 3**0.5 * 8.0 - 2 * 1.70
+    steps = pore_features(Atoms("C", cell=[8.0, 8.0, 8.0], pbc=True))[1 : 1 + len(STEP_DIAMETERS)]
+    large = np.array(STEP_DIAMETERS) < 3**0.5 * 8.0 - 2 * 1.70
     assert ((steps > 0.5) == large).all()
     assert (np.diff(steps) <= 0).all()
 
@@ -142,16 +142,16 @@ def test_what_is_open_to_the_vacuum_encloses_nothing(atoms: Atoms) -> None:
 def test_a_metal_has_no_room() -> None:
     features = pore_features(bulk("W"))
     assert features[0] == 0.0
-    assert not features[-len(PROBES) + 2 :].any()
+    assert not features[-len(PROBE_RADII) + 2 :].any()
 
 
 def test_vacuum_counts_up_to_a_limit() -> None:
     alone = Atoms("He", cell=[200.0, 200.0, 200.0], pbc=True)
-    assert diameter(alone) == 2 * LARGEST
-    assert diameter(fcc111("Cu", (1, 1, 3), vacuum=500.0, periodic=True)) == 2 * LARGEST
+    assert diameter(alone) == 2 * MAX_RADIUS
+    assert diameter(fcc111("Cu", (1, 1, 3), vacuum=500.0, periodic=True)) == 2 * MAX_RADIUS
 
 
 def test_elements_without_a_radius() -> None:
     with pytest.raises(ValueError, match=r"Z = \[110\]"):
         pore_features(Atoms("Ds", cell=[5, 5, 5], pbc=True))
-    assert np.isfinite(void_radii()[1:]).all()
+    assert np.isfinite(van_der_waals_radii()[1:]).all()

@@ -115,6 +115,6 @@ def test_many_atoms_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     positions, weights = random_atoms(cell, 20)
     images = []
     for entries in (2**22, 1):
-        monkeypatch.setattr("ase_andersonn.lattice.density_image.ENTRIES", entries)
+        monkeypatch.setattr("ase_andersonn.lattice.density_image.PAIRS_AT_ONCE", entries)
         images.append(gaussian_image(positions, weights, cell, (6, 6, 6), [True] * 3, sigma=SIGMA, cutoff=CUTOFF))
     torch.testing.assert_close(*images)

@@ -202,7 +202,7 @@ def test_an_equilibrium_that_is_not_reached_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 7, 1000])
-def test_slabs_are_the_whole(most: int) -> None:
+def test_slabs_give_the_full_grid(most: int) -> None:
     grid = TileGrid((2, 1), (1, 2), (True, False))
     network = network_of("fully_connected", grid)
     padded = grid.pad(randn(1, 1, 8, 5))
@@ -224,7 +224,7 @@ def test_tiles_that_do_not_fit(sizes: tuple[int, ...], focus: int, context: int,
 
 
 def test_numbers_without_a_meaning() -> None:
-    with pytest.raises(ValueError, match="one entry an axis"):
+    with pytest.raises(ValueError, match="one entry per axis"):
         TileGrid((1, 1), (1,), (True, True))
     with pytest.raises(ValueError, match="at least 1 and 0"):
         TileGrid((0,), (1,), (True,))

@@ -214,13 +214,13 @@ def test_a_single_move_evaluates_only_its_tiles() -> None:
     assert found.diagnostics["evaluated"] == 9
 
 
-def test_a_proposal_that_fails_leaves_the_settled_state() -> None:
+def test_a_failed_trial_energy_leaves_the_committed_state() -> None:
     found, atoms = evaluator("square"), lattice("square")
     energy = found.trial_energy(atoms, np.arange(25))
     found.commit(True)
     before = atoms.get_initial_magnetic_moments()
     atoms.arrays["initial_magmoms"][3] = 0.5
-    with pytest.raises(ValueError, match="none of -1, 1"):
+    with pytest.raises(ValueError, match="not among -1, 1"):
         found.trial_energy(atoms, np.array([3]))
     atoms.set_initial_magnetic_moments(before)
     atoms.positions[3] += [1.0, 0, 0]
@@ -236,9 +236,9 @@ def test_a_rejected_first_state_is_forgotten() -> None:
     found, atoms = evaluator("square"), lattice("square")
     found.trial_energy(atoms, np.array([0]))  # nothing is settled, so all is evaluated
     found.commit(False)
-    with pytest.raises(RuntimeError, match="no state is settled"):
+    with pytest.raises(RuntimeError, match="no committed state"):
         found.trial_energy_changes(atoms, np.array([0]))
-    with pytest.raises(RuntimeError, match="no such moves"):
+    with pytest.raises(RuntimeError, match="no trial moves of this shape"):
         found.commit_each(np.array([True]))
 
 
@@ -266,7 +266,7 @@ def test_many_structures_at_once() -> None:
 def test_no_forces() -> None:
     atoms = lattice("square")
     atoms.calc = calculator("square")
-    with pytest.raises(PropertyNotImplementedError, match="an energy and no forces"):
+    with pytest.raises(PropertyNotImplementedError, match="an energy but no forces"):
         atoms.get_forces()
     assert np.isfinite(atoms.get_potential_energy())
 
@@ -290,9 +290,9 @@ def test_files_copies_and_pickles(tmp_path: Any) -> None:
     ("atoms", "message"),
     [
         (bulk("Fe", cubic=True), "do not fill a square lattice"),
-        (spin_lattice("triangular", 4), "this is no square lattice"),
+        (spin_lattice("triangular", 4), "this is not a square lattice"),
         (spin_lattice("square", 2), "fewer than the 3 of a tile"),
-        (spin_lattice("square", 4, spins=np.zeros(16)), "16 initial magnetic moments are none of -1, 1: 0"),
+        (spin_lattice("square", 4, spins=np.zeros(16)), "16 magnetic moments are not among -1, 1: 0"),
     ],
 )
 def test_what_is_no_lattice_of_the_model(atoms: Atoms, message: str) -> None:

@@ -100,10 +100,10 @@ def broken(kind: str) -> Atoms:
         ("lifted", "atom 5 is 0.1 Å away"),
         ("vacancy", "15 atoms do not fill"),
         ("double", "2 atoms share site 6"),
-        ("sheared", "this is no square lattice"),
+        ("sheared", "this is not a square lattice"),
         ("stretched", "do not fill"),
         ("no cell", "cell vectors span"),
-        ("layered", "repeats along its first 2"),
+        ("layered", "periodic along its first 2"),
         ("outside", "1 atoms lie outside the cell"),
         ("crystal", "8 atoms do not fill"),
         ("empty", "no atoms"),
@@ -116,10 +116,10 @@ def test_what_is_no_lattice(kind: str, message: str) -> None:
         Sites.of(broken(kind), "square")
 
 
-def test_lattices_are_told_apart() -> None:
-    with pytest.raises(ValueError, match=r"angles are 60\.0°; this is no square lattice"):
+def test_lattices_are_distinguished() -> None:
+    with pytest.raises(ValueError, match=r"angles are 60\.0°; this is not a square lattice"):
         Sites.of(spin_lattice("triangular", 4), "square")
-    with pytest.raises(ValueError, match="no triangular lattice"):
+    with pytest.raises(ValueError, match="not a triangular lattice"):
         Sites.of(spin_lattice("square", 4), "triangular")
 
 
@@ -138,11 +138,11 @@ def test_values() -> None:
     np.testing.assert_array_equal(read_values(np.array([1.0, -1.0, 1.0]), VALUES), [1, 0, 1])
     np.testing.assert_array_equal(read_values(np.array([2.0, 0.0, -2.0]), np.array([-2.0, 0.0, 2.0])), [2, 1, 0])
     assert len(read_values(np.zeros(0), VALUES)) == 0
-    with pytest.raises(ValueError, match="2 initial magnetic moments are none of -1, 1: 0, 2"):
+    with pytest.raises(ValueError, match="2 magnetic moments are not among -1, 1: 0, 2"):
         read_values(np.array([1.0, 0.0, 2.0]), VALUES)
-    with pytest.raises(ValueError, match="none of"):
+    with pytest.raises(ValueError, match="not among"):
         read_values(np.array([1.0, np.nan]), VALUES)
-    with pytest.raises(ValueError, match="one number a site"):
+    with pytest.raises(ValueError, match="one number per site"):
         read_values(np.ones((3, 3)), VALUES)
 
 

@@ -44,7 +44,7 @@ def test_protocols_are_recognised_by_their_methods():
     assert not isinstance(Energy(None), LocalEnergy)
 
 
-def test_each_proposal_is_settled_and_names_what_was_touched():
+def test_each_trial_is_committed_and_lists_the_changed_atoms():
     calc = LocalEnergyOf(springs)
     mc = MetropolisMC(crystal(calc), 300.0, MOVES, seed=0, check_interval=0)
     assert calc.log == [("trial_energy", 8), ("commit", True)]
@@ -57,7 +57,7 @@ def test_each_proposal_is_settled_and_names_what_was_touched():
     assert set(values[1::2]) == {True, False}
 
 
-def test_the_atoms_touched_are_all_that_differ():
+def test_changed_atoms_are_all_that_differ():
     class Watch(LocalEnergyOf):
         before = None
 
@@ -101,7 +101,7 @@ def test_local_and_full_energies_make_the_same_run(moves):
     assert runs[0][2] == runs[1][2]
 
 
-def test_cell_and_count_changes_touch_all():
+def test_cell_and_count_changes_list_all_atoms():
     calc = LocalEnergyOf(lambda i, r, z, m: 0.0 * z)
     atoms = Atoms("Ar", positions=[[0, 0, 0]], cell=[8.0] * 3, pbc=True, calculator=calc)
     mc = MetropolisMC(atoms, 300.0, [Exchange("Ar", -0.3), VolumeChange(1e-4)], seed=3)
@@ -274,7 +274,7 @@ def test_atoms_that_nobody_changed_are_not_evaluated_anew():
     assert ("trial_energy", 8) not in mc.atoms.calc.log[seen:]
 
 
-def test_constraints_and_arrays_of_any_kind_are_told_apart():
+def test_fingerprints_depend_on_constraints_and_arrays_of_any_kind():
     mc = MetropolisMC(crystal(LocalEnergyOf(springs)), 300.0, Displacement(0.1), seed=8, check_interval=0)
     mc.atoms.set_array("day", np.zeros(8, "datetime64[s]"))
     for constraint in (FixAtoms([0]), FixAtoms([1]), FixCartesian(0, (True, False, False))):

@@ -143,7 +143,7 @@ def test_a_run_without_a_seed_can_be_repeated_too():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
-def test_a_killed_process_leaves_a_whole_file(tmp_path):
+def test_a_killed_process_leaves_a_complete_file(tmp_path):
     """The file is written as fast as it can be and the process killed: whatever is there is a state."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -203,7 +203,7 @@ def test_a_damaged_file_is_refused_and_nothing_changes(tmp_path, damage):
         np.savez(tmp_path / "other.npz", positions=np.zeros(3))
         damage = (tmp_path / "other.npz").read_bytes()
     path.write_bytes(damage)
-    with pytest.raises(ValueError, match="no state of a Monte Carlo run"):
+    with pytest.raises(ValueError, match="not a readable state file of a Monte Carlo run"):
         local(seed=3, restart=path)
     assert path.read_bytes() == damage
 
@@ -230,8 +230,8 @@ def stretched(atoms):
     [
         ({"temperature_K": 300.0}, "temperature_K was 500.0 and is 300.0"),
         ({"moves": SpinFlip(indices=[1, 2])}, "moves was"),
-        ({"atoms": lattice(5)}, "holds 16 atoms and the structure has 25"),
-        ({"atoms": relabelled(lattice(4))}, "holds .*16 and the structure is Ni16"),
+        ({"atoms": lattice(5)}, "has 16 atoms and the structure has 25"),
+        ({"atoms": relabelled(lattice(4))}, "has .*16 and the structure is Ni16"),
         ({"atoms": stretched(lattice(4))}, "has the cell .* and the structure another. Give the structure"),
     ],
 )
@@ -288,7 +288,7 @@ def test_a_simulation_that_refuses_a_state_goes_on_as_if_nothing_had_been(make):
 def test_python_objects_are_not_written(tmp_path):
     mc = local(seed=3)
     mc.atoms.arrays["notes"] = np.array([{}] * len(mc.atoms), object)
-    with pytest.raises(ValueError, match=r"atoms\.notes hold Python objects"):
+    with pytest.raises(ValueError, match=r"atoms\.notes have Python objects"):
         mc.save(tmp_path / "mc.npz")
     assert not list(tmp_path.iterdir())
 

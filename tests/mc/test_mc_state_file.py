@@ -19,13 +19,15 @@ def tempering(**kwargs):
 
 
 @pytest.mark.parametrize("make", [local, tempering])
-def test_every_damage_is_told_of(tmp_path, make):
+def test_every_damage_is_detected(tmp_path, make):
     path = tmp_path / "mc.npz"
     simulation = make(restart=path)
     simulation.run(3)
     simulation.save()
     for damage in accidents(path):
-        with pytest.raises(ValueError, match=r"mc\.npz is no state of a Monte Carlo run .* Move it away") as caught:
+        with pytest.raises(
+            ValueError, match=r"mc\.npz is not a readable state file of a Monte Carlo run .* Move it away"
+        ) as caught:
             make(restart=path)
         assert type(caught.value) is ValueError, damage
     assert make(restart=path).nsteps == 3
@@ -79,7 +81,7 @@ def test_the_process_that_runs_with_a_state_file_is_named(tmp_path, make):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "runs\n"
-            expected = rf"mc\.npz is in use by process {other.pid} on .* name another file as restart"
+            expected = rf"mc\.npz is in use by process {other.pid} on .* give another file as restart"
             for use in (lambda: make(restart=path), lambda: early.run(1), early.save):
                 with pytest.raises(RuntimeError, match=expected):
                     use()
@@ -87,7 +89,7 @@ def test_the_process_that_runs_with_a_state_file_is_named(tmp_path, make):
         finally:
             other.kill()
     assert make(restart=path).nsteps == 1  # it does not hold the file any more
-    with pytest.raises(ValueError, match="was written by another simulation since this one began"):
+    with pytest.raises(ValueError, match="was written by another simulation since this one started"):
         early.run(1)
 
 

@@ -158,5 +158,5 @@ def test_full_energies_do_not_do():
 def test_sets_that_are_no_partition_are_refused(sets):
     atoms = lattice(SIDE)
     atoms.calc = Ising(SIDE)
-    with pytest.raises(ValueError, match="each atom once"):
+    with pytest.raises(ValueError, match="each atom exactly once"):
         MetropolisMC(atoms, 300, Sublattice(SpinFlip(), sets=[list(one) for one in sets]))

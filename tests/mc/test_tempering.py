@@ -200,7 +200,7 @@ def one(T=300.0, moves=None, symbols="CuNi", calc=None, **kwargs):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: [one()], "two at least"),
+        (lambda: [one()], "at least two"),
         (lambda: [one(), one(moves=SpinFlip())], "different kinds of moves"),
         (lambda: [one(), one(symbols="CuNi2")], "different numbers of atoms"),
         (lambda: [one(), one(symbols="Cu2")], "different compositions"),

@@ -58,7 +58,7 @@ def test_a_map_that_is_not_finite_ends_at_once():
         ({"tol": 0.0}, "tol is 0.0"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"window": 0}, "window is 0"),
-        ({"x0": torch.ones(2, 2)}, "x0 as b"),
+        ({"x0": torch.ones(2, 2)}, "x0 must have the shape of b"),
         ({"b": torch.ones(3, 2, dtype=torch.int64)}, "torch.int64"),
         ({"segments": Segments(torch.zeros(2, dtype=torch.int64), 1)}, "one entry a row"),
     ],

@@ -99,7 +99,7 @@ def test_empty_lines_between_frames_end_nothing(tmp_path: Path) -> None:
     found = formulas(tmp_path / "a.xyz")
     assert [text[:5] for text in found] == ["Si2", "Si2", "error", "Si2", "error"]
     assert "structure 2" in found[2]
-    assert "from structure 4 on, 'word' stands where a number of atoms is expected" in found[4]
+    assert "from structure 4 on, 'word' was found instead of a number of atoms" in found[4]
 
 
 def test_one_bad_block_of_a_cif(tmp_path: Path) -> None:
@@ -186,28 +186,28 @@ def read_file_charge(folder: Path) -> float:
 
 
 UNREADABLE = {
-    "a.cif": (b"", "holds no structure: it is empty"),
-    "b.cif": (b" \n", "holds no structure: it is empty"),
+    "a.cif": (b"", "has no structure: it is empty"),
+    "b.cif": (b" \n", "has no structure: it is empty"),
     "c.cif": (b"\xef\xbb\xbf", "no line that begins with data_"),
-    "d.cif": (b"data_x\n", "holds no structure"),
-    "e.cif": (b"data_x\n_cell_length_a 3\n", "a cell and no positions"),
+    "d.cif": (b"data_x\n", "has no structure"),
+    "e.cif": (b"data_x\n_cell_length_a 3\n", "a cell but no positions"),
     "a.xyz": (b"3\n\nC 0 0\n", "Frame has 1 atoms, expected 3"),
     "b.xyz": (b"3\n", "ends within a frame"),
     "a.json": (b"{", "it is no JSON"),
-    "b.json": (b'{"a": [1, null]}', "no structure of pymatgen or ASE"),
+    "b.json": (b'{"a": [1, null]}', "without a structure of pymatgen or ASE"),
     "POSCAR": (b"Si\n1.0\n", "cannot be read"),
     "OUTCAR": (b"nothing", "cannot be read"),
     "vasprun.xml": (b"<a>", "cannot be read"),
     "a.traj": (b"abc", "cannot be read"),
     "a.db": (b"abc", "cannot be read"),
     "a.sdf": (b"a\nb\n", "cannot be read"),
-    "b.sdf": (b"a\n\n\n  0  0  0     0  0            999 V3000\n", "V3000; V2000 is read"),
+    "b.sdf": (b"a\n\n\n  0  0  0     0  0            999 V3000\n", "V3000; only V2000 can be read"),
     "a.gro": (b"a\n3\n", "it ends within a frame"),
-    "a.unknown": (b"abc", "its format is not known"),
-    "nothing": (b"abc", "its format is not known"),
-    "a.cif.zst": (b"\x28\xb5\x2f\xfd" + bytes(9), "packed by zstd, which is not read here"),
+    "a.unknown": (b"abc", "its format cannot be detected"),
+    "nothing": (b"abc", "its format cannot be detected"),
+    "a.cif.zst": (b"\x28\xb5\x2f\xfd" + bytes(9), "compressed by zstd, which cannot be read"),
     "a.cif.gz": (gzip.compress(b"data_x\n" * 99)[:-20], "Compressed file ended"),
-    "b.cif.gz": (gzip.compress(b""), "holds no structure: it is empty"),
+    "b.cif.gz": (gzip.compress(b""), "has no structure: it is empty"),
     "a.zip": (b"PK\x03\x04", "cannot be read"),
 }
 
@@ -222,12 +222,12 @@ def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, name: str) -> No
     assert str(error).startswith(str(tmp_path / name))
     assert text in str(error)
     assert "\n" not in str(error)
-    with pytest.raises(ValueError, match=r"cannot be read|holds no structure|packed by"):
+    with pytest.raises(ValueError, match=r"cannot be read|has no structure|compressed by"):
         read_file(tmp_path / name)
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*a\.cif, seen from"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*a\.cif \(working directory"):
         read_file(tmp_path / "a.cif")
     with pytest.raises(ValueError, match="is a folder"):
         read_file(tmp_path)
@@ -264,8 +264,8 @@ def test_a_name_with_an_at_sign_or_no_utf_8(tmp_path: Path) -> None:
     assert said(found) == "Si2"
 
 
-def test_the_last_structure_of_several_is_told_of(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="holds 3 structures, of which the last is taken"):
+def test_the_last_structure_of_several_gives_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="has 3 structures, of which the last is used"):
         assert len(read_structure(crystals(tmp_path / "a.cif"))) == 2
 
 
@@ -300,14 +300,14 @@ CRYSTAL = [
         ("a.vasp", SILICON, 6, "3", "a line or a value is missing"),
         ("a.vasp", SILICON, 8, "0 0 q", "'q' stands where a number is expected"),
         ("a.vasp", SILICON[:5], 0, "Si2", "a line or a value is missing"),
-        ("a.xyz", FRAME, 0, "two", "'two' stands where a number of atoms is expected"),
+        ("a.xyz", FRAME, 0, "two", "'two' was found instead of a number of atoms"),
         ("a.xyz", FRAME, 0, "5", "Frame has 2 atoms, expected 5"),
         ("a.xyz", FRAME, 2, "Si 0 zero 0", "'zero' stands where a number is expected"),
         ("a.xyz", FRAME, 2, "Si 0 0", "a line or a value is missing"),
         ("a.xyz", FRAME, 2, "Qq 0 0 0", "there is no element 'Qq'"),
         ("a.cif", CRYSTAL, 1, "_cell_length_a abc", "'abc' stands where a number is expected"),
         ("a.cif", CRYSTAL, 1, "_cell_length_q 4.0", "has no _cell_length_a"),
-        ("a.cif", CRYSTAL, 4, "_cell_angle_alpha 200", "angles [200.0, 90.0, 90.0], no cell's"),
+        ("a.cif", CRYSTAL, 4, "_cell_angle_alpha 200", "angles [200.0, 90.0, 90.0], which form no cell"),
         ("a.cif", CRYSTAL, 1, "_cell_length_a 0", "lengths [0.0, 4.0, 4.0] and angles"),
         ("a.cif", CRYSTAL, -1, "Qq 0 0 0", "there is no element 'Qq'"),
         ("a.cif", CRYSTAL, -1, "Cu 0 0 here", "a line or a value is missing, impossible"),

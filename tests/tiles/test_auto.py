@@ -30,7 +30,7 @@ def make(**options: object) -> AndersoNN:
     return AndersoNN(small_model(), dtype="float64", tol=1e-14, compile=False, **options)  # type: ignore[arg-type]
 
 
-def test_on_is_near_the_whole_and_says_how_it_was_cut() -> None:
+def test_tiled_energies_are_close_to_direct_ones_with_diagnostics() -> None:
     atoms = silicon(4)
     tiled, whole = make(tiles="on"), make()
     assert tiled.get_potential_energy(atoms) == pytest.approx(whole.get_potential_energy(atoms), abs=1e-4 * len(atoms))
@@ -49,7 +49,7 @@ def test_a_telling_model_chooses_a_context_that_holds_what_neighbours_see() -> N
     assert tiled.diagnostics["context"] >= model.receptive_field
 
 
-def test_what_is_told_and_heard_takes_memory() -> None:
+def test_memory_of_messages_is_estimated() -> None:
     told, silent = telling_model(), small_model()
     for forces in (False, True):
         ratio = row_bytes(told, 48, forces=forces) / row_bytes(silent, 48, forces=forces)
@@ -63,7 +63,7 @@ def test_given_lengths_are_used() -> None:
     assert calc.diagnostics["context"] == 8.0
 
 
-def test_auto_is_the_whole_where_it_fits() -> None:
+def test_auto_is_direct_if_it_fits_in_memory() -> None:
     atoms = silicon(7)
     calc = make(tiles="auto")
     assert calc.get_potential_energy(atoms) == pytest.approx(make().get_potential_energy(atoms), rel=1e-12)
@@ -103,7 +103,7 @@ def test_auto_evaluates_many_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_auto_evaluates_what_does_not_fit_by_tiles_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "available_memory", lambda device: 2**20)
-    monkeypatch.setattr(auto, "ALWAYS_FITS", 100)
+    monkeypatch.setattr(auto, "MAX_ATOMS_UNCHECKED", 100)
     frames = [silicon(2), silicon(3), bulk("Si", cubic=True), silicon(3)]
     calc = AndersoNN(small_model(), dtype="float64", tol=1e-8, compile=False, tiles="auto")
     found = calc.evaluate(frames, forces=False)
@@ -161,7 +161,7 @@ def test_neighbours_are_those_within_the_cutoffs_of_pairs() -> None:
     assert most_neighbors(atoms, 6.0) > 2.0 * most
 
 
-def test_proposed_changes_are_settled_in_tiles() -> None:
+def test_trial_energies_and_commits_with_tiles() -> None:
     atoms = silicon(4)
     calc = make(tiles=Tiles(focus=6.0, context=8.0))
     before = calc.trial_energy(atoms, np.arange(len(atoms)))

@@ -54,7 +54,7 @@ def kill_a_worker(client: Any) -> None:
 
 def test_workers_give_the_numbers_of_one_process(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = CASES["skewed"]()
-    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)
+    monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", 60)
     expected, given = results(tiled(3.0), atoms), results(tiled(3.0, client=client), atoms)
     for name, value in expected.items():
         assert np.array_equal(given[name], value), name
@@ -70,7 +70,7 @@ def test_tasks_hold_clusters_in_their_order() -> None:
 
 def test_a_worker_that_dies_loses_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = CASES["crystal"]() * (2, 2, 2)
-    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 20)
+    monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", 20)
     expected = results(tiled(3.0), atoms)["energy"]
     evaluator = tiled(3.0, client=client)
     killer = threading.Timer(1.0, kill_a_worker, [client])
@@ -102,11 +102,11 @@ def test_a_task_that_is_given_up_is_submitted_anew() -> None:
         assert Task(lambda f=failures, s=submitted: s.append(1) or Given(f)).result() == "done"
         assert len(submitted) == times + 1
     forever = [died() for _ in range(SUBMISSIONS)]
-    with pytest.raises(RuntimeError, match=f"begun {SUBMISSIONS} times over, and its workers died each time"):
+    with pytest.raises(RuntimeError, match=f"submitted {SUBMISSIONS} times, and its workers died each time"):
         Task(lambda: Given(forever)).result()
     with pytest.raises(ZeroDivisionError):
         Task(lambda: Given([ZeroDivisionError()])).result()
-    with pytest.raises(RuntimeError, match="the Dask scheduler was lost"):
+    with pytest.raises(RuntimeError, match="connection to the Dask scheduler was lost"):
         Task(lambda: Given([CancelledError()])).result()
 
 
@@ -142,7 +142,7 @@ class Having(Workers):
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
-        self._seen = time.monotonic()
+        self._last_seen = time.monotonic()
 
 
 def test_workers_that_are_still_to_come_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,11 @@ def test_sums_come_back(tmp_path: Path, forces: bool) -> None:
         ResumeFile(tmp_path / "tiles.work", "other").load()
 
 
-def test_every_damage_is_told_of(tmp_path: Path) -> None:
+def test_every_damage_is_detected(tmp_path: Path) -> None:
     work = ResumeFile(tmp_path / "tiles.work", "key")
     work.save(some_sums(), now=True)
     for damage in accidents(tmp_path / "tiles.work"):
-        with pytest.raises(ValueError, match=r"tiles\.work is not a work file .* Remove it to begin anew") as caught:
+        with pytest.raises(ValueError, match=r"tiles\.work is not a work file .* Remove it to start over") as caught:
             work.load()
         assert type(caught.value) is ValueError, damage
     assert work.load() is not None

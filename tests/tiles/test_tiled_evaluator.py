@@ -67,11 +67,11 @@ def test_other_models_are_tiled_alike(model: EnergyModel, name: str) -> None:
 
 
 @pytest.mark.parametrize("focus", [3.0, 5.0])
-def test_what_is_told_is_the_same_in_every_batch(focus: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_are_the_same_in_every_batch(focus: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles solved one by one, and all together: rows at the border of a batch are told as much as others."""
     model, atoms = telling_model(), CASES["open"]()
     together = results(tiled(focus, 8.5, model), atoms)
-    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 1)
+    monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", 1)
     alone = tiled(focus, 8.5, model)
     same(results(alone, atoms), together, 1e-12)
     assert alone.diagnostics["batches"] == alone.diagnostics["tiles"] > 1
@@ -169,7 +169,7 @@ def test_batches_do_not_matter(context: float, monkeypatch: pytest.MonkeyPatch) 
     atoms = CASES["skewed"]()
     expected = results(tiled(3.0, context), atoms)
     for rows in (1, 100, 300):
-        monkeypatch.setitem(stream.MOST_ROWS, "cpu", rows)
+        monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", rows)
         evaluator = tiled(3.0, context)
         same(results(evaluator, atoms), expected, 1e-12)
         assert evaluator.diagnostics["batches"] > 1
@@ -177,14 +177,14 @@ def test_batches_do_not_matter(context: float, monkeypatch: pytest.MonkeyPatch) 
 
 def test_memory_makes_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = bulk("Si", cubic=True) * (3, 3, 3)
-    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 10**6)
+    monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", 10**6)
     sizes = []
     for memory in (2 << 20, 4 << 20, 1 << 30):
         evaluator = tiled(5.0, CUTOFF, max_memory=memory)
         energy(evaluator, atoms)
         sizes.append(evaluator.diagnostics["batches"])
     assert sizes[0] > sizes[1] > sizes[2]
-    with pytest.raises(ValueError, match=r"one tile holds the neighbourhoods of .* Choose a smaller focus"):
+    with pytest.raises(ValueError, match=r"one tile contains the neighbourhoods of .* Choose a smaller focus"):
         energy(tiled(8.0, CUTOFF, max_memory=1 << 18), atoms)
     with pytest.raises(ValueError, match="results and lists"):
         energy(tiled(8.0, CUTOFF, max_memory=1 << 10), atoms)
@@ -197,9 +197,9 @@ class Interrupted(Exception):
 @pytest.mark.parametrize("place", [(stream.TileBatchSolver, "_take"), (tiled_module, "add")], ids=["solving", "adding"])
 def test_what_was_interrupted_goes_on(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms, work = CASES["skewed"](), tmp_path / "tiles.work"
-    monkeypatch.setitem(stream.MOST_ROWS, "cpu", 60)
-    monkeypatch.setattr(work_module, "SECONDS", 0.0)
-    monkeypatch.setattr(work_module, "SHARE", 1e9)
+    monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", 60)
+    monkeypatch.setattr(work_module, "MIN_SAVE_INTERVAL", 0.0)
+    monkeypatch.setattr(work_module, "MAX_SAVE_SHARE", 1e9)
     expected = results(tiled(3.0), atoms)
     original, calls = getattr(*place), []
 
@@ -280,7 +280,7 @@ def test_the_focus_that_the_error_names_is_small_enough(height: float) -> None:
 
 def test_a_tile_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SolveOptions", lambda tol, **_: SolveOptions(tol, max_steps=2))
-    with pytest.raises(ConvergenceError, match="tiles was not reached"):
+    with pytest.raises(ConvergenceError, match="tiles did not converge"):
         energy(tiled(), CASES["crystal"]())
 
 
@@ -288,7 +288,7 @@ def test_an_atom_alone_and_far_apart() -> None:
     far = Atoms("CHSi", positions=[[0, 0, 0], [400, 0, 0], [0, -300, 100]])
     same(results(tiled(), far), results(whole(), far), 1e-12)
     far.positions[1] *= 100
-    with pytest.raises(ValueError, match="choose a larger one"):
+    with pytest.raises(ValueError, match="choose a larger focus"):
         energy(tiled(), far)
     alone = Atoms("Si", positions=[[1.0, 2.0, 3.0]])
     same(results(tiled(), alone), results(whole(), alone), 1e-12)

@@ -90,7 +90,7 @@ def test_following_changes_is_evaluating_everything(name: str, seed: int, more: 
             atoms = was
 
 
-def test_changes_are_found_without_being_told() -> None:
+def test_changes_are_found_by_comparison() -> None:
     """As an ASE code does it: the structure changes, and the energy is asked for."""
     atoms, random = wide(), np.random.default_rng(5)
     evaluator, followed = tiled(3.0, 4.0), 0
@@ -145,7 +145,7 @@ def test_a_change_of_the_cell_is_taken_back_too() -> None:
     assert energy(evaluator, strained) == proposed
 
 
-def test_only_the_tiles_that_hold_a_touched_atom_are_evaluated() -> None:
+def test_only_tiles_with_a_changed_atom_are_evaluated() -> None:
     atoms = wide()
     evaluator = tiled(3.0, 4.0)
     energy(evaluator, atoms)
@@ -172,11 +172,11 @@ def test_nothing_is_lost_in_a_failed_move() -> None:
             evaluator.trial_energy(trial, np.array([3]))
         identical(before, state(evaluator))
     evaluator.trial_energy(atoms, np.array([3]))
-    with pytest.raises(RuntimeError, match="has not been settled"):
+    with pytest.raises(RuntimeError, match="was not committed"):
         evaluator.trial_energy(atoms, np.array([3]))
 
 
-def test_a_proposal_may_be_the_first_call() -> None:
+def test_trial_energy_may_be_the_first_call() -> None:
     atoms = CASES["crystal"]()
     evaluator = tiled(3.0, 4.0)
     expected = energy(tiled(3.0, 4.0), atoms)
@@ -187,7 +187,7 @@ def test_a_proposal_may_be_the_first_call() -> None:
     assert energy(evaluator, atoms) == expected
 
 
-def test_an_unsettled_proposal_is_no_state() -> None:
+def test_an_uncommitted_trial_is_not_a_state() -> None:
     atoms = CASES["crystal"]()
     evaluator = tiled(3.0, 4.0)
     expected = energy(evaluator, atoms)

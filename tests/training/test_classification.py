@@ -228,10 +228,10 @@ def test_novelty_is_the_distance_in_standard_deviations(config: ClassifierTrainC
     covariance += 0.01 * covariance.diagonal().mean() * torch.eye(8, dtype=torch.float64)
     distance = (off * torch.linalg.solve(covariance, off.T).T).sum(1).sqrt()
     expected = distance / distance[300:].quantile(0.99)
-    torch.testing.assert_close(model.novelty(x.float()).double(), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.out_of_distribution(x.float()).double(), expected, rtol=1e-3, atol=1e-4)
     fit_novelty(model, x[:300].float(), x[:0].float())
     expected = distance / distance[:300].quantile(0.99)
-    torch.testing.assert_close(model.novelty(x.float()).double(), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.out_of_distribution(x.float()).double(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_one_in_a_hundred_is_unusual(config: ClassifierTrainConfig) -> None:
@@ -240,8 +240,8 @@ def test_one_in_a_hundred_is_unusual(config: ClassifierTrainConfig) -> None:
     mix = torch.randn(8, 8)
     x: Tensor = torch.randn(6000, 8) @ mix + 3.0
     fit_novelty(model, x[:5000], x[5000:])
-    assert (model.novelty(x[5000:]) > 1.0).float().mean() == pytest.approx(0.01, abs=0.002)
-    assert (model.novelty(x[5000:] + 20.0) > 1.0).all()
+    assert (model.out_of_distribution(x[5000:]) > 1.0).float().mean() == pytest.approx(0.01, abs=0.002)
+    assert (model.out_of_distribution(x[5000:] + 20.0) > 1.0).all()
 
 
 def test_class_weights_have_mean_one() -> None:

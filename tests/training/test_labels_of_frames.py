@@ -162,5 +162,5 @@ def test_a_file_that_breaks_off(tmp_path: Path, frames: list[Atoms]) -> None:
 def test_a_file_without_structures_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.extxyz"
     path.write_text("")
-    with pytest.raises(ValueError, match=r"empty\.extxyz holds no structure"):
+    with pytest.raises(ValueError, match=r"empty\.extxyz has no structure"):
         read_frames([str(path)])

@@ -133,7 +133,7 @@ def test_runs_of_other_versions_are_refused() -> None:
         load_state_tensors({**tensors, "model/weight": torch.zeros(3, 4)}, *run)
 
 
-def test_every_damage_is_told_of(tmp_path: Path) -> None:
+def test_every_damage_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     state = {"position": {"epoch": 3}, "said": f'"{CHECKSUM}":"{BLANK}"'}  # a text that looks like the checksum
     write_checkpoint(path, {"model/a": torch.randn(20, 3), "b": torch.tensor(2.0)}, state)
@@ -154,7 +154,7 @@ def test_a_checkpoint_of_before_there_were_checksums_is_read_with_a_warning(
 
 def test_a_checkpoint_with_a_wrong_checksum(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(save({"a": torch.ones(1)}, {KEY: "{}", CHECKSUM: "1" * 64}))
-    with pytest.raises(ValueError, match="its content does not fit its checksum"):
+    with pytest.raises(ValueError, match="its content does not match its checksum"):
         read_checkpoint(tmp_path / "c")
 
 

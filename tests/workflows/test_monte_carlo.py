@@ -151,5 +151,5 @@ def test_states_of_other_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"temperature_K was 300.0 and is 400.0"):
         monte_carlo(alloy(), EMT(), **{**options, "temperature": 400.0}, resume=True)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="no state of a Monte Carlo run"):
+    with pytest.raises(ValueError, match="not a readable state file of a Monte Carlo run"):
         monte_carlo(alloy(), EMT(), **options, resume=True)

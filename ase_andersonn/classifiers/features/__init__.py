@@ -1,1 +1,1 @@
-"""Inputs of classifiers that a structure has as numbers."""
+"""Numerical features of structures as inputs of classifiers."""

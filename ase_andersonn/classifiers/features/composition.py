@@ -1,8 +1,8 @@
-"""Composition and density of a structure as numbers that do not depend on its cell.
+"""Features of composition and density, independent of the choice of cell.
 
-Mean, spread and extremes of the elements' properties over the atoms, and what chemistry asks of a compound: can the
-usual oxidation states balance, do the electropositive atoms fill the octets of the others, how ionic are its bonds.
-Source of the kind of features: Ward et al., npj Comput. Mater. 2, 16028 (2016).
+Mean, standard deviation and extremes of element properties over the atoms, and chemical rules: charge balance of common
+oxidation states, filling of octets by the electropositive atoms, ionicity of bonds. The type of features follows Ward
+et al., npj Comput. Mater. 2, 16028 (2016).
 """
 
 import itertools
@@ -28,8 +28,8 @@ Ta 3 4 5|W 4 6|Re 4 6 7|Os 4 8|Ir 3 4|Pt 2 4|Au -1 1 3|Hg 1 2|Tl 1 3|Pb 2 4|Bi -
 Ac 3|Th 4|Pa 4 5|U 4 5 6|Np 4 5|Pu 3 4|Am 3|Cm 3|Bk 3|Cf 3|Es 3|Fm 3|Md 3|No 2 3|Lr 3
 """
 # fmt: on
-MOST_ASSIGNMENTS = 20000
-"""Of oxidation states to elements; beyond, each element keeps its first and last state only."""
+MAX_ASSIGNMENTS = 20000
+"""Largest number of assignments of oxidation states; above it only the first and last states are used."""
 NAMES = (
     "imbalance",
     "mixed imbalance",
@@ -43,26 +43,26 @@ NAMES = (
     "odd",
     "elements",
 )
-INVERTED = 0.35
-"""An anion may be less electronegative than a cation by this much, as tellurium is than lead."""
+ELECTRONEGATIVITY_MARGIN = 0.35
+"""Largest Pauling electronegativity of a cation above that of an anion, as for lead and tellurium."""
 NAMES_OF_SPACE = ("volume", "packing", "periodic")
 
 
 @cache
 def oxidation_states() -> dict[int, tuple[int, ...]]:
-    """Usual oxidation states of each atomic number, ascending."""
+    """Common oxidation states of each atomic number, ascending."""
     entries = dict(entry.split(maxsplit=1) for entry in _STATES.replace("\n", "").split("|"))
     return {z: tuple(map(int, entries[s].split())) for z, s in enumerate(chemical_symbols) if s in entries}
 
 
 def n_composition_features() -> int:
-    """Length of what `composition_features` returns."""
+    """Number of composition features."""
     n_properties: int = element_properties().shape[1]
     return 4 * n_properties + len(NAMES) + len(NAMES_OF_SPACE)
 
 
 def composition_features(atoms: Atoms) -> Floats:
-    """Features of composition and density, the same for every cell of a crystal [n_composition_features].
+    """Features of composition and density [n_composition_features].
 
     Raises:
         ValueError: for an element beyond the table of properties.
@@ -74,40 +74,47 @@ def composition_features(atoms: Atoms) -> Floats:
     share = counts / counts.sum()
     table = element_properties()[numbers]
     mean = share @ table
-    spread = np.sqrt(share @ (table - mean) ** 2)
-    kinds, shares, wholes = tuple(numbers.tolist()), share.tolist(), tuple(counts.tolist())
-    chemistry = [*_balance(kinds, shares), *_octet(kinds, shares), *_contrast(kinds, shares), _odd(kinds, wholes)]
-    parts = [mean, spread, table.min(0), table.max(0), chemistry, [float(len(kinds))], _space(atoms)]
+    std = np.sqrt(share @ (table - mean) ** 2)
+    kinds, shares, counts_per_formula = tuple(numbers.tolist()), share.tolist(), tuple(counts.tolist())
+    chemistry = [
+        *_balance(kinds, shares),
+        *_octet(kinds, shares),
+        *_contrast(kinds, shares),
+        _odd(kinds, counts_per_formula),
+    ]
+    parts = [mean, std, table.min(0), table.max(0), chemistry, [float(len(kinds))], _space(atoms)]
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
 def _balance(kinds: tuple[int, ...], shares: list[float]) -> tuple[float, float, float, float, float]:
-    """The assignment of one usual oxidation state to each element that comes closest to a neutral compound.
+    """Charge balance of the assignment of common oxidation states that is closest to neutral.
 
-    No element is negative beside a positive one that is more electronegative by more than `INVERTED`. Elements of no
-    usual state (He, Ne, ...) have none.
+    The electronegativity of no cation exceeds that of an anion by more than `ELECTRONEGATIVITY_MARGIN`. Elements
+    without common states (He, Ne, ...) have none.
 
     Returns:
-        its |charge| per atom; the same where an element's states may be mixed; and, all per atom, the electrons that
-        are left in the cations' d and f shells, in their s and p shells, and the mean |oxidation state|.
+        its |charge| per atom; the same with mixed valence; and, per atom, the electrons left in the cations' d and f
+        shells and in their s and p shells, and the mean |oxidation state|.
     """
     x = np.array([ELECTRONEGATIVITY[z - 1] for z in kinds])
     share = np.array(shares)
     states = [oxidation_states().get(z, (0,)) for z in kinds]
-    if math.prod(map(len, states)) > MOST_ASSIGNMENTS:
+    if math.prod(map(len, states)) > MAX_ASSIGNMENTS:
         states = [tuple({s[0], s[-1]}) for s in states]
     charges = np.array(list(itertools.product(*states)), np.float64)
     lowest_anion = np.where(charges < 0, x, np.inf).min(1)
     highest_cation = np.where(charges > 0, x, -np.inf).max(1)
-    sensible = charges[lowest_anion >= highest_cation - INVERTED]
+    sensible = charges[lowest_anion >= highest_cation - ELECTRONEGATIVITY_MARGIN]
     best = min(sensible if len(sensible) else charges, key=lambda q: (round(abs(q @ share), 9), q @ q))
     low, high = (float(sum(c * s[end] for c, s in zip(share, states, strict=True))) for end in (0, -1))
-    inner, outer = (float(left) for left in share @ [_left(z, q) for z, q in zip(kinds, best, strict=True)])
+    inner, outer = (
+        float(left) for left in share @ [_remaining_electrons(z, q) for z, q in zip(kinds, best, strict=True)]
+    )
     return float(abs(best @ share)), max(low, -high, 0.0), inner, outer, float(np.abs(best) @ share)
 
 
-def _left(number: int, charge: float) -> tuple[float, float]:
-    """Electrons left to a cation in d and f, and in s and p; closed d and f shells do not count."""
+def _remaining_electrons(number: int, charge: float) -> tuple[float, float]:
+    """Remaining electrons of a cation in d and f, and in s and p; closed d and f shells do not count."""
     s, p, d, f = valence(number)
     if charge <= 0.0:
         return 0.0, 0.0
@@ -121,9 +128,9 @@ def _left(number: int, charge: float) -> tuple[float, float]:
 
 
 def _octet(kinds: tuple[int, ...], shares: list[float]) -> tuple[float, float]:
-    """Valence electrons per atom beyond what fills the octets of the p elements, and the same without its sign.
+    """Valence electrons per atom in excess of filled octets of the p elements, and the absolute value.
 
-    Electrons are given by the elements without p electrons; those with p electrons lack `8 − v`, hydrogen one.
+    Elements without p electrons donate electrons; those with p electrons accept `8 − v`, hydrogen one.
     """
     given = wanted = 0.0
     for z, share in zip(kinds, shares, strict=True):
@@ -145,13 +152,13 @@ def _contrast(kinds: tuple[int, ...], shares: list[float]) -> tuple[float, float
 
 
 def _odd(kinds: tuple[int, ...], counts: tuple[int, ...]) -> float:
-    """Whether the formula unit has an odd number of electrons: without a gap, unless it is magnetic or doubled."""
+    """Whether the formula unit has an odd number of electrons, hence no gap unless it is magnetic or dimerized."""
     unit = reduce(math.gcd, counts)
     return float(sum(z * (n // unit) for z, n in zip(kinds, counts, strict=True)) % 2)
 
 
 def _space(atoms: Atoms) -> list[float]:
-    """ln(volume per atom, Å³), share of it within covalent radii, and whether the structure is a crystal at all."""
+    """ln(volume per atom, Å³), packing fraction of covalent spheres, and whether the structure is a crystal."""
     if not atoms.pbc.all():
         return [0.0, 0.0, 0.0]
     volume = abs(float(np.linalg.det(atoms.cell.array)))

@@ -1,22 +1,23 @@
-"""The node–neighbour image of a structure: a row for each atom, a column for each of its nearest neighbours.
+"""Node–neighbour images of structures, with a row per atom and columns for its nearest neighbours.
 
-The image of Deep AndersoNN (Al Dajani and Keyes, arXiv 2407.19724) lists neighbours in order of distance. A plain list
-jumps: where two neighbours are equally far, which is the rule in a crystal, their order is an accident, and a neighbour
-beyond the cutoff or the last column falls out at once. Here the columns of atom `i` are the axis of the coordination
-number instead, and a neighbour `j` at distance `r_j` fills the part of it that it adds,
+The image of Deep AndersoNN (Al Dajani and Keyes, arXiv 2407.19724) lists neighbours in order of distance. Such a list
+is discontinuous: the order of equidistant neighbours, which are the rule in a crystal, is arbitrary, and a neighbour
+beyond the cutoff or the last column disappears abruptly. Here the columns of atom `i` are the axis of the coordination
+number instead, and a neighbour `j` at distance `r_j` covers the interval that it adds,
 
     lo_j = Σ_l m_l s((r_j − r_l) / w),    width_j = Σ_l m_l [1 − s((r_j − r_l) / w) − s((r_l − r_j) / w)]
     A_cj = (m_j / width_j) |[c, c + 1] ∩ [lo_j, lo_j + width_j]|
     image[i, c] = (Σ_j A_cj, x_i, Σ_j A_cj x_ij)
 
-with the atom's own properties `x_i`, those of neighbour and bond `x_ij`, `s` a smooth step from 0 to 1 and the mass
-`m`, 1 up to `FULL` of the cutoff and falling smoothly to 0 at it.
-Neighbours whose distances differ by the resolution `w` or more have a column each, in order of distance, as in the
-paper; those of one shell share its columns evenly. `A`, and so the image, is continuous in the positions and the cell,
-with a bounded slope: through ties, at the cutoff, at the last column. Its slope, however, jumps where the edge of a
-neighbour's part passes an integer.
+with the atom's own properties `x_i`, those of neighbour and bond `x_ij`, a smooth step `s` from 0 to 1, and a weight
+`m` that is 1 up to `FULL_WEIGHT` of the cutoff and decreases smoothly to 0 at it. Neighbours whose distances differ by
+the resolution `w` or more have a column each, in order of distance, as in the paper; those of one shell share its
+columns evenly. `A`, and therefore the image, is Lipschitz continuous in positions and cell, also at equal distances, at
+the cutoff, and at the last column. Its derivative is discontinuous where the end of a neighbour's interval passes an
+integer.
 
-No cell, order of atoms or frame enters: primitive cell, conventional cell and supercell have the same set of rows.
+The image is invariant to the choice of cell, the order of atoms and rotations: primitive cell, conventional cell and
+supercell have the same set of rows.
 """
 
 import math
@@ -32,10 +33,10 @@ from torch import Tensor
 from ase_andersonn.structures.elements import ELECTRONEGATIVITY, N_ELEMENTS, PROPERTIES, element_properties
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
 
-FULL = 0.75
-"""Share of the cutoff within which a neighbour counts fully."""
-BLOCK = 512
-"""Atoms worked on at a time, so that pairs of neighbours need little memory."""
+FULL_WEIGHT = 0.75
+"""Share of the cutoff within which neighbours have full weight."""
+BLOCK_ATOMS = 512
+"""Number of atoms processed at a time, to bound the memory of pairs of neighbours."""
 L_MAX = 4
 """Highest Legendre polynomial of the angle between two neighbours."""
 TINY = 1e-12
@@ -44,12 +45,12 @@ _ROWS = ("values", "filled", "numbers")
 
 @dataclass(frozen=True, eq=False)
 class NodeNeighborImages:
-    """The images of a batch of structures.
+    """Node–neighbour images of a batch of structures.
 
     Args:
         values: [n_atoms, n_neighbors, n_channels], channels as `channel_names` has them.
-        filled: [n_atoms, n_neighbors], `Σ_j A_cj`: 1 in a column that is full, 0 in one beyond the last neighbour; off
-            by some percent where shells are closer than the resolution but not one.
+        filled: [n_atoms, n_neighbors], `Σ_j A_cj`: 1 in a full column, 0 beyond the last neighbour; deviates by a few
+            percent for partly merged shells, closer than the resolution.
         numbers: int64 [n_atoms], atomic numbers.
         system: int64 [n_atoms], sorted; structure the atom belongs to.
         n_systems: number of structures.
@@ -67,7 +68,7 @@ class NodeNeighborImages:
 
     @property
     def mask(self) -> Tensor:
-        """bool [n_atoms, n_neighbors], whether the column holds anything."""
+        """bool [n_atoms, n_neighbors], whether the column is not empty."""
         return self.filled > 0
 
     @property
@@ -76,7 +77,7 @@ class NodeNeighborImages:
         return torch.bincount(self.system, minlength=self.n_systems)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "NodeNeighborImages":
-        """The images on a device, in a precision."""
+        """Copy on a device and in a precision."""
         moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
         if dtype is not None:
             moved |= {"values": moved["values"].to(dtype), "filled": moved["filled"].to(dtype)}
@@ -91,7 +92,7 @@ class _Settings(NamedTuple):
 
 
 def channel_names(n_radial: int = 12) -> list[str]:
-    """What the channels of an image are, in order."""
+    """Names of the channels of an image, in order."""
     return [
         "filled",
         *(f"own {name}" for name in PROPERTIES),
@@ -113,32 +114,32 @@ def node_neighbor_image(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> NodeNeighborImages:
-    """The images of one structure, or of several as one batch; computed in float64.
+    """Images of one structure, or of several as one batch; computed in float64.
 
     Args:
         atoms: structures.
         cutoff: Å.
         n_neighbors: columns.
-        n_radial: Gaussians of the distance, evenly from 0 to the cutoff.
+        n_radial: number of Gaussians of the distance, evenly spaced from 0 to the cutoff.
         resolution: distances that differ by less are partly one shell, Å.
-        dtype: precision of what is returned.
-        device: where it lives and is computed.
+        dtype: precision of the result.
+        device: device of the computation and the result.
 
     Raises:
-        ValueError: for sizes that make no image, elements beyond the table, no structures, and structures that have no
-            graph (see `check_atoms`).
+        ValueError: for invalid sizes, elements beyond the table, no structures, and invalid structures (see
+            `check_atoms`).
     """
     settings = _Settings(cutoff, n_neighbors, n_radial, resolution)
     _check_settings(settings)
     graph = graph_from_atoms(atoms, cutoff, dtype=torch.float64, device=device)
     _check_elements(graph.numbers)
-    parts = [_rows(graph, rows, settings) for rows in torch.arange(graph.n_atoms, device=device).split(BLOCK)]
+    parts = [_rows(graph, rows, settings) for rows in torch.arange(graph.n_atoms, device=device).split(BLOCK_ATOMS)]
     values, filled = (torch.cat(blocks).to(dtype) for blocks in zip(*parts, strict=True))
     return NodeNeighborImages(values, filled, graph.numbers, graph.system, graph.n_systems)
 
 
 def join(images: Sequence[NodeNeighborImages]) -> NodeNeighborImages:
-    """The batches as one, in their order; all of one shape, precision and device."""
+    """Concatenate batches of equal shape, precision and device."""
     starts, total = [], 0
     for image in images:
         starts.append(total)
@@ -166,7 +167,7 @@ def _check_elements(numbers: Tensor) -> None:
 
 
 def _rows(graph: Graph, rows: Tensor, settings: _Settings) -> tuple[Tensor, Tensor]:
-    """Values and filling of some atoms' rows."""
+    """Values and filling of the rows of some atoms."""
     d, numbers = graph.vectors[rows], graph.numbers[graph.neighbors[rows]]
     r = torch.where(graph.mask[rows], d.square().sum(-1), torch.inf).sqrt()
     r, order = r.sort(1)
@@ -184,24 +185,24 @@ def _rows(graph: Graph, rows: Tensor, settings: _Settings) -> tuple[Tensor, Tens
 
 
 def _step(x: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, with two continuous derivatives."""
+    """Smooth step: 0 below 0, 1 above 1, with two continuous derivatives."""
     x = x.clamp(0.0, 1.0)
     return x * x * x * (10.0 + x * (6.0 * x - 15.0))
 
 
 def _mass(r: Tensor, cutoff: float) -> Tensor:
-    return _step((cutoff - r) / ((1.0 - FULL) * cutoff))
+    return _step((cutoff - r) / ((1.0 - FULL_WEIGHT) * cutoff))
 
 
 def _n_needed(r: Tensor, settings: _Settings) -> int:
-    """How many of the nearest neighbours have any part in the image, at most; the others need not be looked at.
+    """Upper bound of the number of nearest neighbours that contribute to the image.
 
     Args:
         r: distances in ascending order [n_rows, n_neighbors], inf where there is none.
     """
     below = torch.searchsorted(r, r - settings.resolution, right=True)
     total = torch.nn.functional.pad(_mass(r, settings.cutoff).cumsum(1), (1, 0))
-    inside = total.gather(1, below) < settings.n_neighbors  # its part begins before the last column ends
+    inside = total.gather(1, below) < settings.n_neighbors  # its interval begins before the end of the last column
     last = torch.where(inside & r.isfinite(), r, 0.0).amax(1, keepdim=True)
     return max(1, int((r < last + settings.resolution).sum(1).max()))
 
@@ -224,7 +225,7 @@ def _table(like: Tensor) -> Tensor:
 
 
 def _pair_features(r: Tensor, own: Tensor, other: Tensor, settings: _Settings) -> Tensor:
-    """Properties of the neighbour, the bond, and Gaussians of its length [n_rows, n_distances, n_features].
+    """Properties of neighbour and bond, and Gaussians of the bond length [n_rows, n_distances, n_features].
 
     Args:
         r: [n_rows, n_distances], Å, inf where there is no neighbour.
@@ -242,7 +243,7 @@ def _pair_features(r: Tensor, own: Tensor, other: Tensor, settings: _Settings) -
 
 
 def _angles(u: Tensor, columns: Tensor) -> Tensor:
-    """Mean `P_l` of the angle to the neighbours in the first quarter of the columns, and in all of them.
+    """Mean `P_l` of the angles to the neighbours in the first quarter of the columns, and in all columns.
 
     Args:
         u: unit vectors [n_rows, n_distances, 3].

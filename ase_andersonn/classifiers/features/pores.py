@@ -1,12 +1,12 @@
-"""The empty space of a framework as numbers that do not depend on its cell.
+"""Pore features of a framework, independent of the choice of cell.
 
     s(p) = min_i |p − r_i| − R_i,    diameter = 2 max_p s(p),    void fraction = share of the cell with s(p) > ρ
 
-`R_i` are van der Waals radii, so `s(p)` is the radius of the largest sphere about `p` that touches no atom, and the
-diameter is that of the largest included sphere (Willems et al., Microporous Mesoporous Mater. 149, 134 (2012)).
+`R_i` are van der Waals radii, so `s(p)` is the radius of the largest sphere around `p` without overlap with an atom,
+and the diameter is that of the largest included sphere (Willems et al., Microporous Mesoporous Mater. 149, 134 (2012)).
 
-`s` changes by no more than the way that `p` goes. So a coarse grid shows which of its boxes can hold the maximum; these
-are halved until they are smaller than `ACCURACY`.
+`s` is Lipschitz continuous with constant 1, so a coarse grid shows which boxes can contain the maximum (branch and
+bound); these are halved until they are smaller than `RADIUS_ACCURACY`.
 """
 
 import itertools
@@ -32,35 +32,35 @@ Te 2.06|I 1.98|Xe 2.16|Pt 1.72|Au 1.66|Hg 1.55|Tl 1.96|Pb 2.02|U 1.86
 """
 # fmt: on
 OTHER_RADIUS = 2.0
-"""Å, of the elements that the table has no radius for, up to lawrencium; as is usual for pores of frameworks."""
+"""Å; radius of elements that are not in the table, up to lawrencium, as is common for pores of frameworks."""
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Of `s` over the cell."""
-PROBES = (0.0, 0.6, 1.2, 1.8, 2.4)
+"""Quantiles of `s` over the cell."""
+PROBE_RADII = (0.0, 0.6, 1.2, 1.8, 2.4)
 """Radii ρ of the void fractions, Å; 1.3 is that of helium, 1.8 that of nitrogen."""
-STEPS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0, 20.0)
-"""Diameters of smooth steps, Å: a threshold is learnt sooner from these than from the diameter alone."""
+STEP_DIAMETERS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0, 20.0)
+"""Å; diameters of smooth steps, from which thresholds are easier to learn than from the diameter alone."""
 STEP_WIDTH = 0.5
-"""Å."""
-ACCURACY = 0.005
-"""Å, to which the largest radius is found."""
-LARGEST = 40.0
-"""Å; radii beyond, as in a cell that is vacuum for the most part, count as this."""
-SPACING = 1.0
-"""Å, of the grid in cells between `FEWEST` and `MOST` Å³; finer in smaller cells, coarser in larger ones."""
-FEWEST, MOST = 3000, 20000
-"""Points of the grid."""
-BOXES = 128
-"""Boxes kept to be halved: those with the largest radii in their middles."""
-CORNERS: Floats = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
-"""Of a box, seen from its middle, in its edges."""
+"""Å; width of these steps."""
+RADIUS_ACCURACY = 0.005
+"""Å; accuracy of the largest radius."""
+MAX_RADIUS = 40.0
+"""Å; larger radii, as in a cell that is mostly vacuum, are set to this."""
+GRID_SPACING = 1.0
+"""Å; spacing of the grid, unless the limits of its number of points require another one."""
+MIN_GRID_POINTS, MAX_GRID_POINTS = 3000, 20000
+"""Limits of the number of points of the grid."""
+BOXES_KEPT = 128
+"""Largest number of boxes to be halved, those with the largest radii at their centres."""
+BOX_CORNERS: Floats = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
+"""Corners of a box, relative to its centre in units of its edges."""
 
 
 @cache
-def void_radii() -> Floats:
+def van_der_waals_radii() -> Floats:
     """Van der Waals radius of each atomic number [N_ELEMENTS + 1], Å; nan for 0.
 
     Bondi's (J. Phys. Chem. 68, 441 (1964)) and for hydrogen Rowland and Taylor's (J. Phys. Chem. 100, 7384 (1996)), as
-    the Cambridge Crystallographic Data Centre lists them and the pore diameters of CoRE MOF were computed with.
+    listed by the Cambridge Crystallographic Data Centre and used for the pore diameters of CoRE MOF.
     """
     radii = np.full(N_ELEMENTS + 1, OTHER_RADIUS)
     radii[0] = math.nan
@@ -71,8 +71,8 @@ def void_radii() -> Floats:
 
 
 def n_pore_features() -> int:
-    """Length of what `pore_features` returns."""
-    return 1 + len(STEPS) + len(QUANTILES) + len(PROBES)
+    """Number of pore features."""
+    return 1 + len(STEP_DIAMETERS) + len(QUANTILES) + len(PROBE_RADII)
 
 
 def pore_features(atoms: Atoms) -> Floats:
@@ -80,11 +80,11 @@ def pore_features(atoms: Atoms) -> Floats:
 
     Diameter and quantiles are in Å; a step at `d` is `1 / (1 + exp((d − diameter) / STEP_WIDTH))`.
 
-    A structure that does not repeat in all three directions is open to the vacuum: it encloses nothing, and all are 0.
-    Where atoms leave no room, as in metals, the diameter is 0.
+    All features are 0 for structures that are not periodic in three directions, as they are open to the vacuum. The
+    diameter is 0 if atoms leave no free space, as in metals.
 
-    The diameter is that of any cell to 0.02 Å nearly always; quantiles and fractions are those of a grid, so they
-    differ from cell to cell by some 0.05 Å and 0.01.
+    The diameter of equivalent cells agrees to 0.02 Å nearly always; quantiles and fractions are grid averages and
+    differ between equivalent cells by about 0.05 Å and 0.01.
 
     Raises:
         ValueError: for an element without a radius.
@@ -99,34 +99,34 @@ def pore_features(atoms: Atoms) -> Floats:
     surfaces, radii = _clearances(atoms, cell, grid)
     diameter = 2.0 * max(_largest(surfaces, grid, radii), 0.0)
     step = abs(np.linalg.det(grid.steps)) ** (1.0 / 3.0)
-    # a step that rises over the width of a box: a jump would make much more of where the points happen to be
-    fractions = [np.clip((radii - probe) / step + 0.5, 0.0, 1.0).mean() for probe in PROBES]
+    # a step smoothed over the width of a box, as a sharp one would depend more on the positions of the grid points
+    fractions = [np.clip((radii - probe) / step + 0.5, 0.0, 1.0).mean() for probe in PROBE_RADII]
     return np.concatenate([[diameter], _steps(diameter), np.quantile(radii, QUANTILES), fractions])
 
 
 def _steps(diameter: float) -> Floats:
-    steps: Floats = 1.0 / (1.0 + np.exp((np.array(STEPS) - diameter) / STEP_WIDTH))
+    steps: Floats = 1.0 / (1.0 + np.exp((np.array(STEP_DIAMETERS) - diameter) / STEP_WIDTH))
     return steps
 
 
 class _Grid(NamedTuple):
-    """Middles of equal boxes that fill a cell."""
+    """Centres of equal boxes that fill a cell."""
 
     points: Floats
     """[n_points, 3], Å"""
     steps: Floats
-    """Edges of a box [3, 3], one a row, Å"""
+    """Edges of a box as rows [3, 3], Å"""
 
 
 class _Surfaces(NamedTuple):
-    """Atoms and images as one tree for each radius, all that are within `margin` of the cell."""
+    """Search trees of atoms and periodic images within `margin` of the cell, one per radius."""
 
     trees: list[tuple[float, Any]]
     margin: float
 
     def clearance(self, points: Floats) -> Floats:
-        """`s` at points of the cell [n_points, 3], at most `LARGEST`; right up to margin − the largest radius."""
-        nearest = np.full(len(points), LARGEST)
+        """`s` at points of the cell [n_points, 3], at most `MAX_RADIUS`; exact up to margin − largest radius."""
+        nearest = np.full(len(points), MAX_RADIUS)
         for radius, tree in self.trees:
             np.minimum(nearest, tree.query(points)[0] - radius, out=nearest)
         return nearest
@@ -134,7 +134,7 @@ class _Surfaces(NamedTuple):
 
 def _grid(cell: Floats) -> _Grid:
     volume = abs(np.linalg.det(cell))
-    step = (volume / min(max(volume / SPACING**3, FEWEST), MOST)) ** (1.0 / 3.0)
+    step = (volume / min(max(volume / GRID_SPACING**3, MIN_GRID_POINTS), MAX_GRID_POINTS)) ** (1.0 / 3.0)
     shape = np.ceil(np.linalg.norm(cell, axis=1) / step).astype(int)
     middles = [(np.arange(n) + 0.5) / n for n in shape]
     fractions = np.stack(np.meshgrid(*middles, indexing="ij"), -1).reshape(-1, 3)
@@ -142,21 +142,21 @@ def _grid(cell: Floats) -> _Grid:
 
 
 def _clearances(atoms: Atoms, cell: Floats, grid: _Grid) -> tuple[_Surfaces, Floats]:
-    """Surfaces that are enough for every point of the cell, and `s` on the grid [n_points]."""
-    own = void_radii()[atoms.numbers]
+    """Surfaces with a sufficient margin for the cell, and `s` on the grid [n_points]."""
+    own = van_der_waals_radii()[atoms.numbers]
     largest, margin = float(own.max()), 6.0
     while True:
         surfaces = _surfaces(atoms.positions, own, cell, margin)
         radii = surfaces.clearance(grid.points)
-        # fewer atoms make larger radii, so what these ask for is never too little
-        needed = min(float(radii.max()) + _half_diagonal(grid.steps), LARGEST) + largest
+        # fewer atoms give larger radii, so the margin from these is always sufficient
+        needed = min(float(radii.max()) + _half_diagonal(grid.steps), MAX_RADIUS) + largest
         if needed <= margin:
             return surfaces, radii
         margin = needed
 
 
 def _surfaces(positions: Floats, radii: Floats, cell: Floats, margin: float) -> _Surfaces:
-    from scipy.spatial import cKDTree  # a third of a second, and only frameworks need it
+    from scipy.spatial import cKDTree  # the import takes a third of a second and is needed for frameworks only
 
     inverse = np.linalg.inv(cell)
     around = margin * np.linalg.norm(inverse, axis=0)  # in fractions of the cell
@@ -169,22 +169,22 @@ def _surfaces(positions: Floats, radii: Floats, cell: Floats, margin: float) -> 
 
 
 def _largest(surfaces: _Surfaces, grid: _Grid, radii: Floats) -> float:
-    """The largest `s` of the cell, Å."""
+    """Largest `s` in the cell, Å."""
     points, steps = grid.points, grid.steps
     half, best = _half_diagonal(steps), float(radii.max())
-    while half > ACCURACY:
-        kept = np.flatnonzero(radii + half > best + ACCURACY)
+    while half > RADIUS_ACCURACY:
+        kept = np.flatnonzero(radii + half > best + RADIUS_ACCURACY)
         if len(kept) == 0:
             break
-        if len(kept) > BOXES:
-            kept = kept[np.argpartition(-radii[kept], BOXES)[:BOXES]]
+        if len(kept) > BOXES_KEPT:
+            kept = kept[np.argpartition(-radii[kept], BOXES_KEPT)[:BOXES_KEPT]]
         steps, half = steps / 2.0, half / 2.0
-        points = (points[kept, None] + CORNERS @ steps).reshape(-1, 3)
+        points = (points[kept, None] + BOX_CORNERS @ steps).reshape(-1, 3)
         radii = surfaces.clearance(points)
         best = max(best, float(radii.max()))
     return best
 
 
 def _half_diagonal(steps: Floats) -> float:
-    """The farthest that a point of a box is from its middle."""
-    return float(np.linalg.norm(CORNERS @ steps, axis=1).max())
+    """Half of the longest diagonal of a box, Å."""
+    return float(np.linalg.norm(BOX_CORNERS @ steps, axis=1).max())

@@ -1,8 +1,9 @@
-"""Features of a structure from those of its atoms, the same for a cell and for its repetitions.
+"""Intensive pooling of atomic features to features of a structure.
 
-    mean ȳ, spread √(Σ (y − ȳ)² / N), weighted mean Σ e^{s_i} y_i / Σ e^{s_i}, smooth maximum ln(Σ e^{βy_i} / N) / β
+    mean ȳ, standard deviation √(Σ (y − ȳ)² / N), weighted mean Σ e^{s_i} y_i / Σ e^{s_i}, smooth maximum ln(Σ e^{βy_i}
+    / N) / β
 
-Each divides by the number of atoms, so repeating the cell changes nothing.
+Each is normalized by the number of atoms, so supercells have the same features.
 """
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from ase_andersonn.nn.blocks import silu, soft_clip
 
-LIMIT = 8.0
-"""Features level off here, so that the smooth maximum's exponentials stay finite in float32."""
-SHARPNESS = 2.0
+FEATURE_LIMIT = 8.0
+"""Soft limit of features, so that the exponentials of the smooth maximum are finite in float32."""
+MAXIMUM_SHARPNESS = 2.0
 """β of the smooth maximum."""
 
 
@@ -22,12 +23,12 @@ def total(x: Tensor, system: Tensor, n_systems: int) -> Tensor:
 
 
 class AtomPooling(nn.Module):
-    """Four views of a structure's atoms.
+    """Mean, standard deviation, attention-weighted mean and smooth maximum over the atoms of a structure.
 
     Args:
         n_in: features of an atom.
-        n_out: features pooled; a multiple of `n_heads`.
-        n_heads: softmax weights.
+        n_out: number of pooled features; a multiple of `n_heads`.
+        n_heads: number of softmax weights.
     """
 
     def __init__(self, n_in: int, n_out: int, n_heads: int) -> None:
@@ -47,11 +48,11 @@ class AtomPooling(nn.Module):
         """
         n = len(n_per_system)
         share = (1.0 / n_per_system.to(x.dtype))[:, None]
-        y = soft_clip(silu(self.value(x)), LIMIT)
+        y = soft_clip(silu(self.value(x)), FEATURE_LIMIT)
         mean = total(y, system, n) * share
-        spread = (total((y - mean[system]).square(), system, n) * share + 1e-4).sqrt()
-        weight = soft_clip(self.score(x), LIMIT).exp()
+        std = (total((y - mean[system]).square(), system, n) * share + 1e-4).sqrt()
+        weight = soft_clip(self.score(x), FEATURE_LIMIT).exp()
         heads = (y.view(len(y), self.n_heads, -1) * weight[..., None]).flatten(1)
         norm = total(weight, system, n).repeat_interleave(y.shape[1] // self.n_heads, 1)
-        highest = (total((SHARPNESS * y).exp(), system, n) * share).log() / SHARPNESS
-        return torch.cat([mean, spread, total(heads, system, n) / norm, highest], -1)
+        highest = (total((MAXIMUM_SHARPNESS * y).exp(), system, n) * share).log() / MAXIMUM_SHARPNESS
+        return torch.cat([mean, std, total(heads, system, n) / norm, highest], -1)

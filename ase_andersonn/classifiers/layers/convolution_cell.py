@@ -1,14 +1,14 @@
-"""The weight-tied convolution along the rows of an image: a contraction by construction.
+"""Convolutional equilibrium cell along the rows of an image, a contraction by construction.
 
     f(z)_p = u_p + γ W φ(v_p + g_p ∘ Σ_t K_t z_(p+t)),    t = −s … s,    φ = tanh
 
-On a row of n columns, beyond whose ends z counts as 0, the convolution is a block of the circular one on N = n + 2s
-columns, whose norm is the largest at its frequencies:
+On a row of n columns with zero padding, the convolution is a block of the circular one on N = n + 2s columns, whose
+norm is the largest norm over its frequencies:
 
     ‖K ∗ z‖ ≤ max_k ‖Σ_t K_t e^(2πi k t / N)‖₂ ‖z‖,    k = 0 … N − 1
 
-It is held at or below 1 (Sedghi, Gupta and Long, arXiv 1805.10408), `0 < g < 1`, `|φ'| ≤ 1` and `‖W‖₂ ≤ 1`. So `f`
-contracts by γ, whatever the image holds, in the Frobenius norm of a row.
+It is bounded by 1 (Sedghi, Gupta and Long, arXiv 1805.10408), and `0 < g < 1`, `|φ'| ≤ 1`, `‖W‖₂ ≤ 1`. Therefore `f` is
+a contraction by γ in the Frobenius norm of a row, for any image.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from ase_andersonn.nn.blocks import bounded
 
 
 class ImageInjection(NamedTuple):
-    """What the image gives to the cell."""
+    """Injection of the image into the cell."""
 
     u: Tensor
     """Added to the features [n_atoms, n_neighbors, n_channels]."""
@@ -31,7 +31,7 @@ class ImageInjection(NamedTuple):
 
 
 class ImageCellWeights(NamedTuple):
-    """The cell's matrices with their norms bounded."""
+    """Matrices of the cell with bounded norms."""
 
     kernel: Tensor
     """`[K_−s … K_s]` [n_channels, size * n_channels]."""
@@ -40,13 +40,13 @@ class ImageCellWeights(NamedTuple):
 
 
 class ImageCell(nn.Module):
-    """The matrices of the cell.
+    """Parameters of the cell.
 
-    At the start every `K_t` is the same rotation: a moving average, whose norm is 1.
+    Initially every `K_t` is the same rotation, hence a moving average of norm 1.
 
     Args:
         n_channels: channels of `z`.
-        n_neighbors: columns of a row, at most.
+        n_neighbors: largest number of columns of a row.
         size: columns under the kernel, odd.
         contraction: γ, in (0, 1).
 
@@ -59,20 +59,20 @@ class ImageCell(nn.Module):
         if not 0.0 < contraction < 1.0:
             raise ValueError(f"contraction is {contraction}; a fixed point is guaranteed for values between 0 and 1.")
         if size < 1 or size % 2 == 0:
-            raise ValueError(f"the kernel has {size} columns; it takes an odd number, for it has a centre.")
+            raise ValueError(f"the kernel has {size} columns; the number has to be odd.")
         self.n_neighbors, self.contraction = n_neighbors, contraction
         rotation = nn.init.orthogonal_(torch.empty(n_channels, n_channels))
         self.kernel = nn.Parameter(rotation.repeat(1, size) / size)
         self.out = nn.Parameter(nn.init.orthogonal_(torch.empty(n_channels, n_channels)))
 
     def weights(self) -> ImageCellWeights:
-        """The matrices, bounded."""
+        """Matrices with bounded norms."""
         norm = convolution_norm(self.kernel, self.n_neighbors)
         return ImageCellWeights(self.kernel / norm.clamp(min=1.0), self.contraction * bounded(self.out))
 
 
 def convolution_norm(kernel: Tensor, n_neighbors: int) -> Tensor:
-    """A bound on the norm of `convolve` on rows of so many columns, or fewer; see the head of this file.
+    """Bound of the norm of `convolve` on rows of at most `n_neighbors` columns; see the module.
 
     Args:
         kernel: [n_channels, size * n_channels].

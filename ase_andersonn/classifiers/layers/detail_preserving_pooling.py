@@ -1,4 +1,4 @@
-"""Pooling of one- and two-dimensional feature maps, detail-preserving among others.
+"""Detail-preserving pooling, and other pooling, of one- and two-dimensional feature maps.
 
     out = Σ_q w_q I_q / Σ_q w_q,    w_q = α + (x_q / x̄)^(λ/2),    x_q = ρ(I_q − Ĩ_q)² + ε
 
@@ -7,18 +7,18 @@ over the sites `q` of a window, `x̄` the mean of `x` there: sites that differ f
 | variant | |
 |---|---|
 | symmetric | ρ(d) = d: detail is any difference |
-| asymmetric | ρ(d) = max(d, 0): detail is what stands out above |
+| asymmetric | ρ(d) = max(d, 0): detail is a positive difference |
 | lite | Ĩ is the mean over the window |
-| full | Ĩ is a learned filter of three sites along each axis, of each channel's own |
-| stochastic | windows move by one site, and training keeps a random one of every block of `window` along each axis |
+| full | Ĩ is a learned filter of three sites along each axis, one per channel |
+| stochastic | windows have stride 1, and training keeps a random one of every block of `window` along each axis |
 
-`α, λ > 0` are learned for each channel. `λ → 0` and `α → ∞` give the average.
+`α, λ > 0` are learned per channel. `λ → 0` and `α → ∞` give average pooling.
 
 Saeedan, Weber, Goesele and Roth, CVPR 2018 (arXiv 1804.04076); the random choice is that of Zhai et al. (arXiv
 1611.05138).
 
-A window's sites are kept as a list of maps, so that all is elementwise and a compiler makes one loop of it: fastest on
-maps whose channels are next to each other in memory (`channels_last`), several times slower on others.
+The sites of a window are a list of maps, so that all operations are elementwise and fused by a compiler. This is
+fastest on maps with contiguous channels (`channels_last`), and several times slower on others.
 """
 
 import itertools
@@ -33,24 +33,24 @@ PoolingKind = Literal[
 ]
 KINDS: tuple[PoolingKind, ...] = get_args(PoolingKind)
 EPSILON = 1e-3
-FILTER = 3
-"""Sites of the full variants' filter along an axis."""
+FILTER_SIZE = 3
+"""Number of sites of the full variants' filter along an axis."""
 CONVOLUTIONS = {1: nn.functional.conv1d, 2: nn.functional.conv2d}
 AVERAGES: dict[int, Callable[..., Tensor]] = {1: nn.functional.avg_pool1d, 2: nn.functional.avg_pool2d}
 MAXIMA: dict[int, Callable[..., Tensor]] = {1: nn.functional.max_pool1d, 2: nn.functional.max_pool2d}
 
 
 def pooling(kind: PoolingKind, n_channels: int, window: int, n_axes: int = 1) -> nn.Module:
-    """The layer of that name, [n, n_channels, *sizes] → [n, n_channels, *sizes / window].
+    """Create a pooling layer, [n, n_channels, *sizes] → [n, n_channels, *sizes / window].
 
     Args:
-        kind: one of `KINDS`; `"strided"` is a convolution that moves by its own width.
+        kind: one of `KINDS`; `"strided"` is a convolution with a stride of its own width.
         n_channels: channels.
         window: sites along each axis.
         n_axes: 1 or 2.
 
     Raises:
-        ValueError: for an unknown kind, and what the layers refuse.
+        ValueError: for an unknown kind, and as the layers.
     """
     if kind not in KINDS:
         raise ValueError(f"pooling is {kind!r}; allowed are {', '.join(KINDS)}.")
@@ -69,7 +69,7 @@ def pooling(kind: PoolingKind, n_channels: int, window: int, n_axes: int = 1) ->
 
 
 class PlainPool(nn.Module):
-    """Largest value or mean of every window.
+    """Max or average pooling.
 
     Args:
         kind: `"max"` or `"average"`.
@@ -89,7 +89,7 @@ class PlainPool(nn.Module):
 
 
 class DetailPreservingPool(nn.Module):
-    """See the head of this file.
+    """Detail-preserving pooling, see the module.
 
     Args:
         n_channels: channels.
@@ -98,11 +98,11 @@ class DetailPreservingPool(nn.Module):
         symmetric, full, stochastic: the variant.
 
     Attributes:
-        log_alpha, log_lambda: parameters [n_channels], at the start α = λ = 1.
-        filter: of the full variants, at the start the mean [n_channels, 1, 3, ...].
+        log_alpha, log_lambda: parameters [n_channels], initially α = λ = 1.
+        filter: filter of the full variants, initially the mean [n_channels, 1, 3, ...].
 
     Raises:
-        ValueError: for windows and numbers of axes that there are none of.
+        ValueError: for an invalid window or number of axes.
     """
 
     def __init__(
@@ -121,19 +121,19 @@ class DetailPreservingPool(nn.Module):
         self.window, self.n_axes, self.symmetric, self.stochastic = window, n_axes, symmetric, stochastic
         self.log_alpha = nn.Parameter(torch.zeros(n_channels))
         self.log_lambda = nn.Parameter(torch.zeros(n_channels))
-        shape = (n_channels, 1, *(FILTER,) * n_axes)
-        self.filter = nn.Parameter(torch.full(shape, 1.0 / FILTER**n_axes)) if full else None
+        shape = (n_channels, 1, *(FILTER_SIZE,) * n_axes)
+        self.filter = nn.Parameter(torch.full(shape, 1.0 / FILTER_SIZE**n_axes)) if full else None
 
     def forward(self, image: Tensor) -> Tensor:
         """image [n, n_channels, *sizes] → [n, n_channels, *sizes / window].
 
         Raises:
-            ValueError: if the sizes are no multiples of the window.
+            ValueError: if the sizes are not multiples of the window.
         """
         check_sizes(image, self.window, self.n_axes)
         if not self.stochastic:
             return self._pool(image, lambda x: block_sites(x, self.window))
-        if not self.training:  # the mean of what may be drawn
+        if not self.training:  # the expectation of the random choice
             found = self._pool(image, lambda x: sliding_sites(x, self.window))
             return AVERAGES[self.n_axes](found, self.window)
         sizes = image.shape[-self.n_axes :]
@@ -148,7 +148,7 @@ class DetailPreservingPool(nn.Module):
 
 
 def check_sizes(x: Tensor, window: int, n_axes: int) -> None:
-    """Raise ValueError where windows do not fill the map."""
+    """Raise ValueError if windows do not fill the map."""
     if any(size % window for size in x.shape[-n_axes:]):
         raise ValueError(f"the map has {tuple(x.shape[-n_axes:])} sites; windows of {window} have to fill it evenly.")
 
@@ -182,20 +182,20 @@ def mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def block_sites(x: Tensor, window: int) -> list[Tensor]:
-    """Sites of the windows side by side, `window ** n_axes` tensors [n, n_channels, *sizes / window]."""
+    """Sites of adjacent windows, `window ** n_axes` tensors [n, n_channels, *sizes / window]."""
     places = itertools.product(*[[slice(o, None, window) for o in range(window)]] * (x.ndim - 2))
     return [x[:, :, *place] for place in places]
 
 
 def sliding_sites(x: Tensor, window: int) -> list[Tensor]:
-    """Sites of a window around every site, the map continued by its edge; tensors of the shape of x."""
+    """Sites of a window around every site, with replicated edges; tensors of the shape of x."""
     padded = _padded(x, window)
     places = itertools.product(*([slice(o, o + size) for o in range(window)] for size in x.shape[2:]))
     return [padded[:, :, *place] for place in places]
 
 
 def chosen_sites(x: Tensor, window: int, chosen: Sequence[Tensor]) -> list[Tensor]:
-    """Those of `sliding_sites` that stand at one site of every block, tensors [n, n_channels, *sizes / window].
+    """`sliding_sites` at one chosen site of every block, tensors [n, n_channels, *sizes / window].
 
     Args:
         x: [n, n_channels, *sizes].
@@ -210,7 +210,7 @@ def chosen_sites(x: Tensor, window: int, chosen: Sequence[Tensor]) -> list[Tenso
 
 
 def _padded(x: Tensor, window: int) -> Tensor:
-    """Continued by its edge; by copies, since the compiled derivative of torch's padding takes one layout alone."""
+    """Map with replicated edges, by concatenation: torch's padding compiles for one layout only."""
     for axis in range(2, x.ndim):
         first, last = x.narrow(axis, 0, 1), x.narrow(axis, -1, 1)
         x = torch.cat([first] * ((window - 1) // 2) + [x] + [last] * (window // 2), axis)
@@ -218,6 +218,6 @@ def _padded(x: Tensor, window: int) -> Tensor:
 
 
 def filtered(x: Tensor, weight: Tensor) -> Tensor:
-    """Every channel convolved with a filter of its own, the map continued by its edge [n, n_channels, *sizes]."""
-    padded = _padded(x, FILTER)
+    """Depthwise convolution with replicated edges [n, n_channels, *sizes]."""
+    padded = _padded(x, FILTER_SIZE)
     return CONVOLUTIONS[x.ndim - 2](padded, weight, groups=x.shape[1])

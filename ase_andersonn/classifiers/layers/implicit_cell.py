@@ -1,9 +1,9 @@
-"""The contractive cell's fixed point as one differentiable function of what the geometry gives and of its weights.
+"""Implicit layer: fixed point of the equilibrium cell, differentiable in injection and weights.
 
     z* = f(z*; u, v, a, W),    λ = (∂f/∂z)ᵀ λ + ∂l/∂z*,    dl = ⟨λ, df at fixed z*⟩
 
 With `x = v + W₁ [m ; z*]` and `s = φ'(x) ∘ (W₂ᵀ λ)`, `∂l/∂u = λ`, `∂l/∂v = s`, `∂l/∂a_ik = (W₁ᵀ s)_i ∘ (W₀ z)_k`, and
-the matrices have outer products. Sums over neighbours are transposed with the reversed gates, so nothing is scattered;
+the matrices have outer products. Sums over neighbours are transposed by the reversed edges, without scatter operations;
 memory does not grow with iterations. First derivatives only. Bai, Kolter and Koltun, arXiv 1909.01377.
 """
 
@@ -36,14 +36,14 @@ from ase_andersonn.solvers import Segments, Solution, Solver, solve
 
 @dataclass
 class CellSolver:
-    """How a cell's fixed point and its adjoint are found.
+    """Solver settings of a cell's fixed point and adjoint, and the solutions of the last solves.
 
     Args:
         solver: fixed-point method.
         tol: relative residual of each structure.
-        max_steps: evaluations at most.
+        max_steps: largest number of evaluations.
         cell, pull, cotangents: functions of `nn.equilibrium_cell` and of this file, or compiled ones.
-        adjoint_solved: told the solution of the adjoint.
+        adjoint_solved: callback with the solution of the adjoint.
 
     Attributes:
         forward, backward: the last solutions of the fixed point and of the adjoint.
@@ -60,7 +60,7 @@ class CellSolver:
     backward: Solution | None = None
 
     def find(self, f: Callable[[Tensor], Tensor], start: Tensor, segments: Segments) -> Solution:
-        """The fixed point of a map."""
+        """Solve for the fixed point of a map."""
         return solve(f, start, solver=self.solver, tol=self.tol, max_steps=self.max_steps, segments=segments)
 
 
@@ -72,14 +72,14 @@ def equilibrium(
     segments: Segments,
     solver: CellSolver,
 ) -> Tensor:
-    """`z* = f(z*)` [n_atoms, n_channels] of scalar features, differentiable once in `injection` and `weights`.
+    """Fixed point `z* = f(z*)` [n_atoms, n_channels] of scalar features, once differentiable.
 
     Args:
-        injection: what the geometry gives.
-        weights: matrices of the cell, of scalars alone.
+        injection: injection of the geometry; gradients reach it.
+        weights: matrices of the cell, for scalars only; gradients reach them.
         neighbors, reverse: [n_atoms, n_neighbors], as in `structures.graph.Graph`.
         segments: structure of each atom.
-        solver: how it is solved; holds what the last solve did.
+        solver: solver settings, which also store the last solutions.
     """
     matrices = (matrix for (matrix,) in weights)
     z: Tensor = _Equilibrium.apply(solver, segments, neighbors, reverse, *injection, *matrices)  # type: ignore[no-untyped-call]
@@ -138,14 +138,15 @@ def cotangents(
 def spectral_radius(
     z: Tensor, injection: Injection, weights: CellWeights, neighbors: Tensor, segments: Segments, steps: int = 120
 ) -> Tensor:
-    """`ρ(∂f/∂z)` of each problem at `z`, float64 [n], by power iteration.
+    """Spectral radius `ρ(∂f/∂z)` of each problem at `z` by power iteration, float64 [n].
 
-    Complex pairs of eigenvalues let the growth of the vector swing, so its logarithm is averaged over the last third.
+    With complex pairs of eigenvalues the growth of the vector oscillates, so its logarithm is averaged over the last
+    third.
 
     Args:
         z: [n_atoms, n_channels].
         injection, weights, neighbors, segments: as in `equilibrium`.
-        steps: products with the Jacobian.
+        steps: number of products with the Jacobian.
     """
     slope = cell_slope(z, injection, neighbors, weights)
     v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)

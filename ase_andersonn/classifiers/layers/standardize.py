@@ -1,4 +1,4 @@
-"""Inputs in units of their standard deviation over the training data."""
+"""Standardization of inputs by mean and standard deviation over the training data."""
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from ase_andersonn.nn.blocks import soft_clip
 
 STD_FLOOR = 1e-3
-"""Added to the standard deviation: differences much smaller than this are not told apart."""
+"""Added to the standard deviation, so that much smaller differences are not amplified."""
 CLIP = 5.0
-"""Standard deviations from the mean at which inputs level off."""
+"""Number of standard deviations at which inputs are softly clipped."""
 
 
 class Standardize(nn.Module):
-    """`(x − x̄) / (σ + STD_FLOOR)`, levelling off at `CLIP`; the identity up to there before `fit`.
+    """`(x − x̄) / (σ + STD_FLOOR)`, softly clipped at `CLIP`; before `fit` mean 0 and scale 1.
 
     Args:
         n: number of inputs.
@@ -27,7 +27,7 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Measure mean and standard deviation over the rows of x [n_rows, n]."""
+        """Set mean and standard deviation from the rows of x [n_rows, n]."""
         self.mean.copy_(x.double().mean(0))
         self.std.copy_(x.double().std(0, correction=0) + STD_FLOOR)
 

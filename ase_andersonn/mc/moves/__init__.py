@@ -1,4 +1,4 @@
-"""Kinds of moves, one file each."""
+"""Monte Carlo moves."""
 
 from .base import Adaptive, Move, Trial
 from .cell import CellChange, VolumeChange

@@ -1,4 +1,4 @@
-"""What a move is: a change of the atoms in place that can be taken back."""
+"""Base classes of Monte Carlo moves: changes of the atoms in place that can be undone."""
 
 import math
 import zlib
@@ -25,12 +25,12 @@ TRANSMUTED = "relative chemical potential of "
 
 @dataclass(slots=True)
 class Trial:
-    """A change that has been made to the atoms and waits for a decision.
+    """Trial change of the atoms, before acceptance or rejection.
 
     Args:
-        touched: int64 [n_touched], atoms that changed; all of them where the cell or their number did.
-        log_ratio: what ensemble and proposal add to -dE / kT, see `criteria`.
-        saved: what the move needs to take the change back.
+        changed: int64 [n_changed], changed atoms; all atoms if the cell or their number changed.
+        log_ratio: contribution r of ensemble and proposal to -dE / kT, see `criteria`.
+        saved: previous values, to undo the change.
     """
 
     changed: Ints
@@ -39,11 +39,11 @@ class Trial:
 
 
 class Move(ABC):
-    """A kind of change. Subclasses are dataclasses whose fields are their settings.
+    """Base of moves. Subclasses are dataclasses whose fields are their settings.
 
     Attributes:
-        changes: what an accepted move changes: positions, numbers, magmoms, cell, count.
-        varies_composition: whether it changes how many atoms of a species there are.
+        changes: quantities that an accepted move changes: positions, numbers, magmoms, cell, count.
+        varies_composition: whether it changes the composition.
     """
 
     changes: ClassVar[frozenset[str]]
@@ -51,29 +51,29 @@ class Move(ABC):
 
     @abstractmethod
     def check(self, context: Context) -> None:
-        """Raise ValueError where the move makes no sense for the atoms, or leaves no legal state."""
+        """Raise ValueError if the move cannot be used with the atoms."""
 
     @abstractmethod
     def propose(self, context: Context) -> Trial | None:
-        """Change the atoms at random; None, with nothing changed, where there is nothing to change."""
+        """Make a random change of the atoms; None, without any change, if no change is possible."""
 
     @abstractmethod
     def undo(self, context: Context, trial: Trial) -> None:
-        """Take the change back, exactly."""
+        """Undo the change exactly."""
 
     def commit(self, context: Context, trial: Trial) -> None:  # noqa: B027 (most need not)
-        """Keep what is derived from the atoms in step with an accepted change."""
+        """Update indices derived from the atoms after an accepted change."""
 
     def fields(self) -> dict[str, float]:
-        """Pressures and chemical potentials by name; moves used together must agree about them."""
+        """Pressures and chemical potentials by name; they must be the same in all moves of a simulation."""
         return {}
 
     def log_weight(self, atoms: Atoms, temperature_K: float) -> dict[str, float]:  # noqa: ARG002
-        """What each of `fields` adds to the logarithm of the structure's probability; for replica exchange."""
+        """Contribution of each of `fields` to the logarithm of a structure's probability, for replica exchange."""
         return {}
 
     def attempt(self, context: Context, energies: Energies, energy: float, record: MoveRecord) -> float:
-        """One Metropolis step from a state of this energy; returns that of the state that follows, eV."""
+        """One Metropolis step from a state of this energy; returns the energy of the next state, eV."""
         record.attempted += 1
         trial = self.propose(context)
         if trial is None:
@@ -96,18 +96,18 @@ class Move(ABC):
         return energy
 
     def settings(self) -> dict[str, Any]:
-        """What the move was asked to do, as JSON, without what is adapted on the way."""
+        """Settings of the move as JSON, without adapted values."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "step"}  # type: ignore[arg-type]
         return {"move": type(self).__name__, **{name: _plain(value) for name, value in values.items()}}
 
 
 class Adaptive(Move):
-    """A move with a step size, which is adapted to a share of accepted moves while a run equilibrates.
+    """Base of moves with a step size, which is adapted to a target acceptance during equilibration.
 
     Attributes:
-        step: the size now.
-        target: share of accepted moves that is aimed at.
-        largest: the size is never made larger than this.
+        step: current step size.
+        target: target acceptance ratio.
+        largest: upper bound of the step size.
     """
 
     step: float
@@ -115,11 +115,11 @@ class Adaptive(Move):
     largest: ClassVar[float]
 
     def adapt(self, acceptance: float) -> None:
-        """Larger steps where more than the target was accepted, smaller ones where less."""
+        """Increase the step size if the acceptance is above the target, decrease it otherwise."""
         self.step = max(min(self.step * math.exp(acceptance - self.target), self.largest), 1e-8)
 
     def check_step(self, unit: str) -> None:
-        """Raise ValueError unless the step and the target make sense."""
+        """Raise ValueError for an invalid step size or target."""
         if not (math.isfinite(self.step) and 0.0 < self.step <= self.largest):
             raise ValueError(
                 f"the step of {type(self).__name__} is {self.step}; it has to be positive and at most "
@@ -133,17 +133,17 @@ class Adaptive(Move):
 
 
 def check_fields(moves: Sequence[Move]) -> dict[str, float]:
-    """The pressures and chemical potentials of all moves together.
+    """Pressures and chemical potentials of all moves.
 
     Raises:
-        ValueError: where two moves do not agree.
+        ValueError: if two moves have different values.
     """
     found: dict[str, float] = {}
     for move in moves:
         for name, value in move.fields().items():
             if found.setdefault(name, value) != value:
                 raise ValueError(
-                    f"the {name} is {found[name]} in one move and {value} in another; moves that are used together "
+                    f"the {name} is {found[name]} in one move and {value} in another; moves used together "
                     "sample one ensemble: give the same number to both."
                 )
     exchanged, transmuted = (
@@ -158,7 +158,7 @@ def check_fields(moves: Sequence[Move]) -> dict[str, float]:
 
 
 def check_indices(indices: Any, n_atoms: int) -> None:
-    """Raise ValueError for indices of atoms that are not there."""
+    """Raise ValueError for indices out of range."""
     if indices is not None and len(indices) and not (indices.min() >= 0 and indices.max() < n_atoms):
         raise ValueError(
             f"indices reach from {indices.min()} to {indices.max()}; the structure has the atoms 0 to {n_atoms - 1}."
@@ -166,16 +166,16 @@ def check_indices(indices: Any, n_atoms: int) -> None:
 
 
 def as_indices(indices: Any) -> Ints | None:
-    """Sorted, each once.
+    """Sorted unique indices; None for all atoms.
 
     Raises:
-        ValueError: for anything but a list of integers.
+        ValueError: if it is not a list of integers.
     """
     if indices is None:
         return None
     found = np.asarray(indices)
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise ValueError(f"indices are {indices!r}; a list of atoms' numbers, or None for all, is expected.")
+        raise ValueError(f"indices are {indices!r}; a list of atom indices, or None for all, is expected.")
     unique: Ints = np.unique(found.astype(np.int64))
     return unique
 
@@ -184,10 +184,10 @@ def number_of(symbol: str) -> int:
     """Atomic number of a chemical symbol.
 
     Raises:
-        ValueError: for what is no symbol.
+        ValueError: if it is not a symbol.
     """
     if symbol not in atomic_numbers:
-        raise ValueError(f"{symbol!r} is no chemical symbol; give one such as 'Cu'.")
+        raise ValueError(f"{symbol!r} is not a chemical symbol; give one such as 'Cu'.")
     return int(atomic_numbers[symbol])
 
 

@@ -1,4 +1,4 @@
-"""Cells that change their volume or their shape, with the atoms' scaled positions kept."""
+"""Moves of cell volume and shape at constant scaled positions."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .base import Adaptive, Trial
 
 
 class _CellMove(Adaptive):
-    """What both cell moves share: a deformation F of cell and positions, h' = h F, r' = r F."""
+    """Base of cell moves: a deformation F of cell and positions, h' = h F, r' = r F."""
 
     pressure: float
 
@@ -35,7 +35,7 @@ class _CellMove(Adaptive):
         atoms, name = context.atoms, type(self).__name__
         if not (atoms.pbc.all() and atoms.cell.rank == 3):
             raise ValueError(
-                f"{name} needs a cell that repeats in three directions; pbc is {atoms.pbc.tolist()} and the cell "
+                f"{name} needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()} and the cell "
                 f"{atoms.cell.array.tolist()} Å. Set both, or leave the move out."
             )
         if context.frozen is not None and context.frozen.any():
@@ -45,7 +45,7 @@ class _CellMove(Adaptive):
             )
 
     def deform(self, context: Context, deformation: NDArray[np.float64], log_change: float) -> Trial:
-        """Make the change h' = h F, r' = r F in place; ln det F is given."""
+        """Deform cell and positions in place, h' = h F, r' = r F; `log_change` is ln det F."""
         atoms = context.atoms
         positions = atoms.arrays["positions"]
         saved = (positions.copy(), atoms.cell.array.copy())
@@ -71,18 +71,18 @@ class _CellMove(Adaptive):
 
 @dataclass(eq=False)
 class VolumeChange(_CellMove):
-    """ln V' = ln V + step (2 u - 1), isotropic; a = min(1, exp(-(dE + p dV) / kT) (V' / V)^(N + 1)).
+    """Isotropic ln V' = ln V + step (2 u - 1); a = min(1, exp(-(dE + p dV) / kT) (V' / V)^(N + 1)).
 
-    Samples the constant-pressure ensemble, V^N exp(-(E + p V) / kT). Molecules are scaled too: there is no move of
-    their centres alone. Frenkel and Smit (2002), section 5.4.
+    Samples the constant-pressure ensemble, V^N exp(-(E + p V) / kT). All atomic positions are scaled, also within
+    molecules. Frenkel and Smit (2002), section 5.4.
 
     Args:
         pressure: p, eV/Å^3 (``ase.units.GPa``).
-        step: largest change of ln V; adapted while the run equilibrates.
+        step: largest change of ln V; adapted during equilibration.
         target: share of accepted moves that adaptation aims at.
 
     Raises:
-        ValueError: for numbers that make no sense.
+        ValueError: for invalid numbers.
     """
 
     pressure: float = 0.0
@@ -99,19 +99,19 @@ class VolumeChange(_CellMove):
 class CellChange(_CellMove):
     """h' = h exp(e), e symmetric with components step (2 u - 1); a = min(1, exp(-(dE + p dV) / kT) (V' / V)^(N + 1)).
 
-    A strain and its inverse are as likely, so the exponent is that of `VolumeChange`, and the cell's nine components
-    have the measure dh V^(-2) under which the volume is distributed as at constant pressure (Martyna, Tobias and Klein,
-    J. Chem. Phys. 101, 4177 (1994)). Strains one after the other turn the cell as a whole a little. The cell of a
-    fluid, whose energy holds no shape, flattens without end: use `VolumeChange` there.
+    A strain and its inverse have equal probability, so the exponent is that of `VolumeChange`, and the nine components
+    of the cell have the measure dh V^(-2), which gives the volume distribution at constant pressure (Martyna, Tobias
+    and Klein, J. Chem. Phys. 101, 4177 (1994)). Successive strains rotate the cell slightly. The energy of a fluid does
+    not depend on the shape of its cell, which would flatten without limit: use `VolumeChange` for fluids.
 
     Args:
         pressure: p, eV/Å^3 (``ase.units.GPa``), hydrostatic.
-        step: largest strain; adapted while the run equilibrates.
+        step: largest strain; adapted during equilibration.
         mask: which of xx, yy, zz, yz, xz, xy may change.
         target: share of accepted moves that adaptation aims at.
 
     Raises:
-        ValueError: for numbers or a mask that make no sense.
+        ValueError: for invalid numbers or an invalid mask.
     """
 
     pressure: float = 0.0
@@ -124,7 +124,7 @@ class CellChange(_CellMove):
         given: Any = np.asarray(self.mask)
         if given.shape != (6,) or not np.isin(given, (0, 1)).all() or not given.any():
             raise ValueError(
-                f"mask is {self.mask!r}; six of True and False are expected, for xx, yy, zz, yz, xz, xy, not all False."
+                f"mask is {self.mask!r}; six booleans are expected, for xx, yy, zz, yz, xz, xy, not all False."
             )
         self.mask = tuple(bool(on) for on in given)
 

@@ -1,4 +1,4 @@
-"""Atoms move by a random vector."""
+"""Random displacements of atoms."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,18 +13,18 @@ from .base import Adaptive, Trial, as_indices, check_indices
 
 @dataclass(eq=False)
 class Displacement(Adaptive):
-    """r' = r + step (2 u - 1), with u uniform in the unit cube; a = min(1, exp(-dE / kT)).
+    """Displacement r' = r + step (2 u - 1), u uniform in the unit cube; a = min(1, exp(-dE / kT)).
 
-    Coordinates that FixAtoms or FixCartesian hold are not moved. Metropolis et al., J. Chem. Phys. 21, 1087 (1953).
+    Coordinates fixed by FixAtoms or FixCartesian are not changed. Metropolis et al., J. Chem. Phys. 21, 1087 (1953).
 
     Args:
-        step: largest change of each coordinate, Å; adapted while the run equilibrates.
-        n_atoms: atoms moved at once.
+        step: largest change of each coordinate, Å; adapted during equilibration.
+        n_atoms: number of atoms moved at once.
         indices: atoms that may be moved; None for all.
         target: share of accepted moves that adaptation aims at.
 
     Raises:
-        ValueError: for a step, number, target or indices that make no sense.
+        ValueError: for an invalid step, number, target or indices.
     """
 
     step: float = 0.1

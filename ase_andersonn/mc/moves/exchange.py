@@ -1,4 +1,4 @@
-"""Atoms that come from a reservoir, and go back to it."""
+"""Exchange of atoms with a reservoir."""
 
 import copy
 import math
@@ -18,22 +18,22 @@ from .base import EXCHANGED, Ints, Move, Trial, number_of
 
 @dataclass(eq=False)
 class Exchange(Move):
-    """An atom is inserted or, as often, deleted; grand canonical.
+    """Insertion or, with equal probability, deletion of an atom; grand canonical.
 
         insertion: a = min(1, z V / (N + 1) exp(-dE / kT)),    deletion: a = min(1, N / (z V) exp(-dE / kT)),
         z = exp(mu / kT) / wavelength^3,    wavelength = h / sqrt(2 pi m kT)
 
-    N counts the atoms of the species that FixAtoms does not hold. The energy of no atoms is zero. An inserted atom is
-    the last one, with zero for its magnetic moment, tag and momentum. Frenkel and Smit (2002), section 5.6.
+    N is the number of atoms of the species that are not fixed by FixAtoms. The energy without atoms is zero. An
+    inserted atom is appended, with zero magnetic moment, tag and momentum. Frenkel and Smit (2002), section 5.6.
 
     Args:
         symbol: species.
-        chemical_potential: mu, eV, on the scale of the calculator's energies (an atom alone has its calculator's
-            energy), with the ideal gas's kT ln(density wavelength^3).
+        chemical_potential: mu, eV, relative to the energies of the calculator (including that of an isolated atom),
+            with the ideal-gas term kT ln(density wavelength^3).
         mass: m, u; None for the element's.
 
     Raises:
-        ValueError: for an unknown symbol, or numbers that make no sense.
+        ValueError: for an unknown symbol, or invalid numbers.
     """
 
     symbol: str
@@ -56,7 +56,7 @@ class Exchange(Move):
         atoms = context.atoms
         if not (atoms.pbc.all() and atoms.cell.rank == 3):
             raise ValueError(
-                f"Exchange fills the volume of a cell that repeats in three directions; pbc is {atoms.pbc.tolist()} "
+                f"Exchange needs a cell that is periodic in three directions; pbc is {atoms.pbc.tolist()} "
                 f"and the cell {atoms.cell.array.tolist()} Å. Set both (a slab: with vacuum)."
             )
         if others := [type(c).__name__ for c in atoms.constraints if not isinstance(c, FixAtoms)]:
@@ -66,8 +66,8 @@ class Exchange(Move):
         for name in ("initial_magmoms", "initial_charges"):
             if name in atoms.arrays and atoms.arrays[name][self._members(context)].any():
                 raise ValueError(
-                    f"atoms of {self.symbol} have {name.replace('_', ' ')}, and Exchange inserts atoms without: what "
-                    "is deleted would never come back. Set them to zero."
+                    f"atoms of {self.symbol} have {name.replace('_', ' ')}, but Exchange inserts atoms without: an "
+                    "atom deleted could not be inserted again. Set them to zero."
                 )
 
     def propose(self, context: Context) -> Trial | None:
@@ -105,7 +105,7 @@ class Exchange(Move):
         return {EXCHANGED + self.symbol: n * log_activity(self.chemical_potential, self._mass, temperature_K)}
 
     def _members(self, context: Context) -> Ints:
-        """Atoms that may be deleted; to look for them costs no more than to insert one."""
+        """Atoms that may be deleted; the search costs no more than an insertion."""
         of_species = context.atoms.numbers == self._number
         if context.frozen is not None:
             of_species &= ~context.frozen.any(1)

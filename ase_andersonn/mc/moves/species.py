@@ -1,4 +1,4 @@
-"""Atoms that change places, and atoms that become another species."""
+"""Moves of species: swaps of two atoms, and transmutations of one."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from .base import TRANSMUTED, Move, Trial, as_indices, check_indices, number_of
 
 @dataclass(eq=False)
 class SpeciesSwap(Move):
-    """Two atoms of different species change places; a = min(1, exp(-dE / kT)).
+    """Swap of two atoms of different species; a = min(1, exp(-dE / kT)).
 
-    The pair of species is drawn first, each pair of those present as likely, then one atom of each. What is exchanged
-    are the atomic numbers (and masses, where the atoms have their own), so sites keep their order and their magnetic
-    moments. Constraints hold positions, and so do not concern it.
+    The pair of species is drawn first, uniformly among the pairs present, then one atom of each. Atomic numbers (and
+    masses, if set) are swapped, so sites keep their order and magnetic moments. Constraints of positions have no effect
+    on this move.
 
     Args:
-        symbols: species that are swapped; None for all.
+        symbols: species to swap; None for all.
         indices: atoms that may be swapped; None for all.
 
     Raises:
-        ValueError: for fewer than two species, or indices that make no sense.
+        ValueError: for fewer than two species, or invalid indices.
     """
 
     symbols: Sequence[str] | None = None
@@ -40,7 +40,7 @@ class SpeciesSwap(Move):
         self.indices = as_indices(self.indices)
         self._numbers = None if self.symbols is None else frozenset(number_of(symbol) for symbol in self.symbols)
         if self._numbers is not None and len(self._numbers) < 2:
-            raise ValueError(f"symbols is {list(self.symbols or [])}; a swap needs two species at least.")
+            raise ValueError(f"symbols is {list(self.symbols or [])}; a swap needs at least two species.")
 
     def check(self, context: Context) -> None:
         """See `Move.check`."""
@@ -92,18 +92,18 @@ class SpeciesSwap(Move):
 
 @dataclass(eq=False)
 class Transmutation(Move):
-    """An atom becomes another species, semi-grand canonical; a = min(1, exp(-(dE - mu_new + mu_old) / kT)).
+    """Change of an atom's species, semi-grand canonical; a = min(1, exp(-(dE - mu_new + mu_old) / kT)).
 
-    The number of atoms is kept; the weight of a structure is exp(-(E - sum_s mu_s N_s) / kT), so only differences of
-    the mu_s matter. They are those of the configuration: the momenta's share 3/2 kT ln(m_new / m_old) is not in them.
-    Kofke and Glandt, Mol. Phys. 64, 1105 (1988).
+    The number of atoms is constant; the weight of a structure is exp(-(E - sum_s mu_s N_s) / kT), so only differences
+    of the mu_s matter. They are configurational: the kinetic part 3/2 kT ln(m_new / m_old) is not included. Kofke and
+    Glandt, Mol. Phys. 64, 1105 (1988).
 
     Args:
-        chemical_potentials: species and its mu, eV; atoms of other species are left alone.
+        chemical_potentials: mu of each species, eV; atoms of other species are not changed.
         indices: atoms that may change; None for all.
 
     Raises:
-        ValueError: for fewer than two species, potentials that are not finite, or indices that make no sense.
+        ValueError: for fewer than two species, potentials that are not finite, or invalid indices.
     """
 
     chemical_potentials: Mapping[str, float]
@@ -118,7 +118,7 @@ class Transmutation(Move):
         potentials = self.chemical_potentials
         if not isinstance(potentials, Mapping) or len(potentials) < 2:
             raise ValueError(
-                f"chemical_potentials is {potentials!r}; two species at least are needed, as in "
+                f"chemical_potentials is {potentials!r}; at least two species are needed, as in "
                 "{'Cu': 0.0, 'Ni': 0.1}."
             )
         if wrong := {s: mu for s, mu in potentials.items() if not math.isfinite(mu)}:
@@ -133,7 +133,7 @@ class Transmutation(Move):
         check_indices(self.indices, len(context.atoms))
         if "masses" in context.atoms.arrays:
             raise ValueError(
-                "the atoms have masses of their own, and an atom that becomes another species would keep its old one. "
+                "the atoms have masses of their own, which a change of species would not update. "
                 "Delete them: del atoms.arrays['masses']."
             )
         if not sum(self._available(context)) and not context.count_varies:
@@ -181,12 +181,12 @@ class Transmutation(Move):
         return {name: mu * n / kT for (name, mu), n in zip(potentials, counts, strict=True)}
 
     def is_allowed(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which of these atomic numbers it may change; see `sublattice.SiteMove`."""
+        """Whether each atomic number may be changed; see `sublattice.SiteMove`."""
         allowed: NDArray[np.bool_] = self._slot[values] >= 0
         return allowed
 
     def sample(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], NDArray[np.float64] | float]:
-        """New atomic numbers, each of the other species as likely, and ln ratios; see `sublattice.SiteMove`."""
+        """Atomic numbers uniform among the other species, and log ratios; see `sublattice.SiteMove`."""
         old = self._slot[values]
         n = len(self._species)
         new = (old + 1 + (context.rng.integers(n - 1, size=len(old)) if n > 2 else 0)) % n

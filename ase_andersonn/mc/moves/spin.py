@@ -1,4 +1,4 @@
-"""Magnetic moments that turn over."""
+"""Spin flips of collinear magnetic moments."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,16 +13,16 @@ from .base import Ints, Move, Trial, as_indices, check_indices
 
 @dataclass(eq=False)
 class SpinFlip(Move):
-    """m' = -m of one atom's initial magnetic moment; a = min(1, exp(-dE / kT)).
+    """Flip of one atom's initial magnetic moment, m' = -m; a = min(1, exp(-dE / kT)).
 
-    Collinear moments, as of an Ising model: set them with ``atoms.set_initial_magnetic_moments``. Atoms whose moment is
-    zero have no spin.
+    Moments are collinear, as in an Ising model: set them with ``atoms.set_initial_magnetic_moments``. Atoms with zero
+    moment have no spin.
 
     Args:
         indices: atoms whose spin may flip; None for all.
 
     Raises:
-        ValueError: for indices that make no sense.
+        ValueError: for invalid indices.
     """
 
     indices: Any = None
@@ -65,16 +65,16 @@ class SpinFlip(Move):
         moments[trial.changed] = -moments[trial.changed]
 
     def is_allowed(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which of these moments are spins; see `sublattice.SiteMove`."""
+        """Whether each moment is a spin; see `sublattice.SiteMove`."""
         allowed: NDArray[np.bool_] = values != 0
         return allowed
 
     def sample(self, values: NDArray[Any], context: Context) -> tuple[NDArray[Any], float]:  # noqa: ARG002
-        """The moments turned over, and ln ratios; see `sublattice.SiteMove`."""
+        """Flipped moments, and log ratios; see `sublattice.SiteMove`."""
         return -values, 0.0
 
     def _with_spin(self, context: Context) -> Ints:
-        """Atoms with a moment; flips leave it non-zero, so they are looked for only when atoms come or go."""
+        """Atoms with a moment; flips do not change this set, so it is updated only if the number of atoms changes."""
         n = len(context.atoms)
         if self._spins is None or self._spins[0] != context.counted:
             moments = context.atoms.arrays["initial_magmoms"]

@@ -58,5 +58,5 @@ def fit_novelty(model: ClassifierModel, train: Tensor, validation: Tensor) -> No
     model.feature_mean.copy_(x.mean(0))
     model.feature_whitening.copy_(torch.linalg.inv(factor).T)
     model.novelty_scale.fill_(1.0)
-    distances = model.novelty((validation if len(validation) else train).to(model.feature_mean))
+    distances = model.out_of_distribution((validation if len(validation) else train).to(model.feature_mean))
     model.novelty_scale.fill_(float(distances.double().quantile(QUANTILE)) + 1e-12)

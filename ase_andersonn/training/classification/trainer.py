@@ -59,7 +59,7 @@ class ClassifierTrainer(TrainingLoop):
         model.calibrate(self.train.samples[::every])
         model.value_scale.copy_(_value_scale(self.train.values))
         model.to(resolve_device(config.device), resolve_dtype(config.dtype))
-        model.accelerate(config.compile)
+        model.compile_functions(config.compile)
         model.train()
         batches = ShuffledBatches(len(self.train), config.batch_size, config.seed)
         super().__init__(config, model, batches, may_change=MAY_CHANGE_ON_RESUME, progress_bar=progress_bar)
