@@ -182,7 +182,8 @@ def report(data: dict[str, Any]) -> str:
             "# Contraction",
             "",
             f"{data['model']}, {data['dtype']}. {n:,} random structures, 1 to {MAX_ATOMS} atoms, 0.01 to 5 times the",
-            f"normal density, closest pair {data['min_distance']:.2f} Å; solved to a relative residual of {TOL:.0e}, cold,",
+            f"normal density, closest pair {data['min_distance']:.2f} Å; "
+            f"solved to a relative residual of {TOL:.0e}, cold,",
             f"in {data['seconds']:.0f} s. Iterations are evaluations of the map, of each structure on its own.",
             "",
             markdown_machine(data["machine"]),
