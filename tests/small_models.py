@@ -91,7 +91,7 @@ def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:
     for weight, near in zip(model.cell.parameters(), (eye, torch.cat([eye, eye], 1), eye), strict=True):
         weight.mul_(0.3).add_(near)
     model.attention.gate.bias.add_(1.5)
-    model.inject[-1].bias[:, n:].add_(2.0)
+    model.injection[-1].bias[:, n:].add_(2.0)
     return model
 
 
