@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", REPOSITORY / "benchmarks" / "results"))
+"""The environment names another folder for shortened runs, whose figures are not to replace those of full ones."""
 IMAGES = REPOSITORY / "docs" / "images"
 NOT_MEASURED = "not measured"
 WIDTH = 240

@@ -1,4 +1,4 @@
-"""How much better are the labels that the classifier is sure of, and how fast are they?
+"""How does accuracy depend on coverage (answers above a confidence), and how fast is the classifier?
 
     python -m benchmarks.classifiers.accuracy --data frames/mp20bt_test.extxyz frames/wbm10k.extxyz [--seeds run]
 

@@ -1,4 +1,4 @@
-"""Does molecular dynamics stay together, and does it visit what the data's own did?
+"""Are distances in molecular dynamics distributed as in the reference trajectory, and do molecules stay intact?
 
     python -m benchmarks.dynamics.stability --model MODEL --data FRAMES --name acac-300K --temperature 300 --work WORK
 

@@ -1,4 +1,4 @@
-"""Does Monte Carlo with local energies keep its books, and sample what molecular dynamics samples?
+"""Do running energies of Monte Carlo agree with fresh ones, and does it sample the distribution of molecular dynamics?
 
     python -m benchmarks.sampling.monte_carlo [--part agreement gr] [--moves 10000] [--sweeps 600] [--md-steps 20000]
 

@@ -1,4 +1,4 @@
-"""One function a model: it builds the ASE calculator that `inference.py` measures, in that model's own environment.
+"""Calculators of the potentials that `inference.py` measures, one function each, run in the model's environment.
 
 Weights do not change the time of a call, so where a package would have to download them the model is built at its
 published architecture with random ones, and its energies are scaled down so that the atoms of an MD run stay in place.

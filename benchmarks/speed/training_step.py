@@ -103,7 +103,7 @@ def unrolled(steps: int) -> float:
     model, graph = problem()
     before = resident_mib()
     species, vectors = model.species(graph.numbers), graph.vectors.clone().requires_grad_()
-    injection = model.encode(vectors, species, species[graph.neighbors], graph.mask)
+    injection = model.encode(vectors, species, graph.neighbors, graph.mask)
     z, weights = injection.u, model.cell_weights()
     for _ in range(steps):
         z = apply_cell(z, injection, graph.neighbors, weights)
