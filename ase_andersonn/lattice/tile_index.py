@@ -40,8 +40,8 @@ class TileIndex:
         for size, n, f, c, ring in zip(
             self.sizes, self.tile_counts, grid.focus, grid.context, grid.periodic, strict=True
         ):
-            inside = f * np.arange(n) - c + np.arange(f + 2 * c)[:, None]
-            self._coordinates.append(inside % size if ring else np.where((inside >= 0) & (inside < size), inside, -1))
+            site = f * np.arange(n) - c + np.arange(f + 2 * c)[:, None]
+            self._coordinates.append(site % size if ring else np.where((site >= 0) & (site < size), site, -1))
             x, reach = np.arange(size), math.ceil(c / f)
             tile = x // f + np.arange(-reach, reach + 1)[:, None]
             place = x + c - tile * f
