@@ -29,7 +29,8 @@ class Config(Protocol):
 
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
-CompileMode = Literal["auto", "native"] | bool
+TorchCompile = Literal["auto"] | bool
+CompileMode = TorchCompile | Literal["native"]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import Settings
 
 from .native import library
-from .native.attention import has_kernel
+from .native.attention import check_kernel, has_kernel
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +31,10 @@ class CompileChoice:
 
     def __init__(self, model: EnergyModel, settings: Settings) -> None:
         self.asked = settings.compile
-        self.has_kernel = settings.device.type == "cpu" and has_kernel(model)
-        self.is_ready = self.told = False
+        self.has_kernel = has_kernel(model, settings.device)
+        self.is_ready = self.has_warned = False
         if self.asked == "native":
-            if not self.has_kernel:
-                kind = f"a {type(model).__name__} on {settings.device}"
-                raise ValueError(f"compile is 'native', of which {kind} has no kernels; use 'auto', True or False.")
+            check_kernel(model, settings.device)
             if not library.is_built():
                 library.build()
             if library.load() is None:
@@ -52,11 +50,13 @@ class CompileChoice:
             if self.is_ready:
                 return "native"
             if worked > KERNEL_SECONDS:
-                library.build_in_background()
+                process = library.build_in_background()
+                if process is not None and process.poll():
+                    library.warn_of_failure(process)
             return False
         if worked <= EAGER_SECONDS:
             return False
-        if not self.told:
-            self.told = True
+        if not self.has_warned:
+            self.has_warned = True
             logger.warning("compiling the model: the next calls take a minute or more longer, all later ones less time")
         return "auto"

@@ -47,12 +47,12 @@ class CompiledModel:
     Args:
         model: the model; its weights are read at every call.
         device: where it lives.
-        mode: `"auto"`, `True` or `False`, as in `backends.compile_function`.
+        mode: as in `backends.compile_function`; `"native"` for C++ kernels, without gradients of the weights.
     """
 
     def __init__(self, model: EnergyModel, device: torch.device, mode: CompileMode) -> None:
         if mode == "native":
-            model = with_kernel(model)
+            model = with_kernel(model, device)
 
         def compiled(function: Any, dynamic: bool | None = None) -> Any:
             return compile_function(function, device=device, mode=mode, dynamic=dynamic)

@@ -89,20 +89,28 @@ def evaluate(
         solver: fixed-point solver of features and adjoint.
         max_steps: most applications of the cell in one solve.
         begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
-        sweep: whether to take plain steps first, see `SolveOptions`.
-        compile: whether the model's functions are compiled, as in `backends.compile_function`.
+        picard: whether to begin with Picard iterations, see `SolveOptions`.
+        compile: whether the model's functions are compiled, as in `backends.compile_function`, or `"native"`, which
+            uses C++ kernels.
 
     Raises:
-        ValueError: for elements that the model does not know.
+        ValueError: for elements that the model does not know; for `"native"` where there is no kernel, or where weights
+            require gradients, which the kernels do not have.
     """
     if next(model.parameters()).is_inference():  # made inside inference mode, where autograd may not read them
         model = copy.deepcopy(model)
+    with_gradients = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
+    if with_gradients and compile == "native":
+        raise ValueError(
+            "compile is 'native', whose kernels have no gradients of the weights; use 'auto', True or False, or call "
+            "this inside torch.no_grad()."
+        )
     species = model.species(graph.numbers)
     compiled = compiled_model(model, graph.vectors.device, compile)
     options = SolveOptions(tol, solver, max_steps, begin, picard)
 
     wanted = forces or stress
-    if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
+    if with_gradients:
         found, lagrangian, gradient = differentiable(model, graph, species, compiled, options, derivatives=wanted)
     else:
         with torch.no_grad():

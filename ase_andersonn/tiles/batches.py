@@ -12,6 +12,7 @@ from ase_andersonn.backends import CompileMode, exact_matmul
 from ase_andersonn.engine.compile_choice import CompileChoice
 from ase_andersonn.engine.compiled import compiled_model
 from ase_andersonn.engine.equilibrium import SolveOptions
+from ase_andersonn.engine.native import library
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import ConvergenceError, Settings, warn_of_error
 
@@ -93,11 +94,13 @@ class Job:
 
     def run(self, model: EnergyModel, cluster: Cluster, numbers: Any) -> Solved:
         """Solve the tiles of a cluster whose members have these atomic numbers."""
-        device = self.settings.device
+        device, mode = self.settings.device, self.compile
+        if mode == "native" and self.settings.compile == "auto" and not library.can_use():
+            mode = False  # on another machine, without a compiler
         with exact_matmul():
             return solve_tiles(
                 model,
-                compiled_model(model, device, self.compile),
+                compiled_model(model, device, mode),
                 cluster,
                 numbers,
                 SolveOptions(self.settings.tol, picard=True),

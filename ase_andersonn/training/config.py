@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ase_andersonn.config import CompileMode
+from ase_andersonn.config import TorchCompile
 
 DEFAULT_EPOCHS = 100
 
@@ -94,7 +94,7 @@ class TrainConfig:
     tolerance: float = 1e-6
     device: str = "auto"
     dtype: str = "float32"
-    compile: CompileMode = False
+    compile: TorchCompile = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """The neighbour attention in C++: what torch gives, first and second precision, and a library that is built once."""
 
 import ctypes
+import functools
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,15 @@ from ase.build import bulk, molecule
 from small_models import small_model
 
 from ase_andersonn import AndersoNN
+from ase_andersonn.config import from_dict
+from ase_andersonn.engine.compile_choice import KERNEL_SECONDS, CompileChoice
+from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.engine.native import library
 from ase_andersonn.engine.native.attention import AttentionKernel
+from ase_andersonn.potentials.interface import Settings
+from ase_andersonn.structures.graph import graph_from_atoms
+from ase_andersonn.tiles import Tiles
+from ase_andersonn.training.config import TrainConfig
 
 pytestmark = pytest.mark.skipif(library.find_compiler() is None, reason="needs a C++ compiler")
 TOLERANCE = {"float32": (1e-6, 1e-5), "float64": (1e-10, 1e-10)}
@@ -128,6 +136,82 @@ def test_changed_weights_are_noticed() -> None:
 def test_what_has_no_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="'native', of which a DEQCartesian on cpu has no kernels"):
         AndersoNN(small_model(rank=1), compile="native")
+
+
+def test_gradients_of_weights_are_refused() -> None:
+    """The kernels have none: an energy whose gradients in the weights are zero must not be given."""
+    model = small_model().requires_grad_()
+    graph = graph_from_atoms([rattled(bulk("Si", cubic=True))], model.cutoff, dtype=torch.float64)
+    with pytest.raises(ValueError, match="no gradients of the weights"):
+        evaluate(model, graph, forces=True, compile="native")
+    with torch.no_grad():
+        without = evaluate(model, graph, forces=True, compile="native")
+    torch.testing.assert_close(without.energy, evaluate(model, graph).energy.detach())
+    with pytest.raises(TypeError, match="compile = .native."):
+        from_dict(TrainConfig, {"train": ["a.xyz"], "output": "run", "compile": "native"})
+
+
+@pytest.mark.parametrize("sizes", [{"rank": 1}, {"n_heads": 72, "n_edge": 72, "n_token": 72}])
+def test_evaluate_refuses_what_has_no_kernel(sizes: dict[str, int]) -> None:
+    model = small_model(**sizes)
+    graph = graph_from_atoms([rattled(bulk("Si", cubic=True))], model.cutoff, dtype=torch.float64)
+    with pytest.raises(ValueError, match="has no kernels"):
+        evaluate(model, graph, compile="native")
+
+
+def test_precisions_do_not_share_weights() -> None:
+    attention = small_model().attention
+    kernel = AttentionKernel(attention.float())
+    one = kernel._current_weights("f32")
+    assert kernel._current_weights("f32") is one
+    assert kernel._current_weights("f64") is not one
+
+
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a user of a container that its password file does not list: slower, and no error."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in (library.CACHE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(library.Path, "home", nowhere)
+    assert not library.is_built()
+    calc = AndersoNN()
+    calc.get_forces(CASES["silicon"][1])
+    assert calc.diagnostics["backend"] == "eager"
+    with pytest.raises(RuntimeError, match=f"no home directory .* set {library.CACHE}"):
+        AndersoNN(compile="native")
+
+
+def test_a_build_in_the_background_that_fails_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho no such instruction >&2; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv(library.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setattr(library, "build_in_background", functools.cache(library.start_build))
+    choices = [CompileChoice(small_model(), Settings(torch.device("cpu"), torch.float64)) for _ in range(2)]
+    assert choices[0].mode(KERNEL_SECONDS + 1) is False
+    process = library.build_in_background()
+    assert process is not None
+    process.wait()
+    assert [choice.mode(KERNEL_SECONDS + 1) for choice in choices * 2] == [False] * 4
+    assert [record.getMessage().count("no such instruction") for record in caplog.records] == [1]
+
+
+def test_a_worker_without_kernels_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles that a calculator with kernels sends to a machine without a compiler are solved there all the same."""
+    atoms = CASES["more atoms than are evaluated at once"][1]
+    calc = AndersoNN(tiles=Tiles(6.0), dtype="float64")
+    expected = calc.get_forces(atoms)
+    assert calc.diagnostics["backend"] == "native"
+    monkeypatch.setattr(library, "can_use", lambda: False)
+    calc.reset()
+    np.testing.assert_allclose(calc.get_forces(atoms), expected, atol=1e-8)
+    assert calc.diagnostics["backend"] == "eager"
 
 
 def _build(folder: str) -> None:

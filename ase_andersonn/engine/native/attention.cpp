@@ -4,10 +4,12 @@
 // everything in between stays in the first levels of the cache. Nothing is kept between the two passes: the backward pass
 // computes the forward one again.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -99,27 +101,26 @@ template <class T> void gemm(const T *x, int64_t ldx, const T *b, int64_t n, con
     for (; j + w <= n; j += w) columns<T, 1>(x, ldx, b + j, n, bs(j), y + j, ldy, rows, m, add);
 }
 
-template <class T> T *aligned(int64_t n) { return static_cast<T *>(std::aligned_alloc(64, padded(std::max<int64_t>(n, 1) * sizeof(T), 64))); }
+template <class T> struct Buffer {  // n zeros, aligned to vectors; std::bad_alloc without memory
+    T *p;
+    explicit Buffer(int64_t n) : p(static_cast<T *>(::operator new(std::max<int64_t>(n, 1) * sizeof(T), std::align_val_t{64}))) { std::memset(p, 0, n * sizeof(T)); }
+    Buffer(Buffer &&other) noexcept : p(other.p) { other.p = nullptr; }
+    ~Buffer() { ::operator delete(p, std::align_val_t{64}); }
+    operator T *() const { return p; }
+};
 
 // A matrix with its rows padded to whole vectors, and its transpose.
 template <class T> struct Matrix {
-    T *a, *t; int64_t n_in, n_out, p_in, p_out;
-    Matrix(const T *w, int64_t n_in, int64_t n_out) : n_in(n_in), n_out(n_out), p_in(padded(n_in, W<T>)), p_out(padded(n_out, W<T>)) {
-        a = aligned<T>(n_in * p_out); t = aligned<T>(n_out * p_in);
-        std::memset(a, 0, sizeof(T) * n_in * p_out); std::memset(t, 0, sizeof(T) * n_out * p_in);
+    int64_t p_in, p_out; Buffer<T> a, t;
+    Matrix(const T *w, int64_t n_in, int64_t n_out) : p_in(padded(n_in, W<T>)), p_out(padded(n_out, W<T>)), a(n_in * p_out), t(n_out * p_in) {
         for (int64_t i = 0; i < n_in; i++) for (int64_t j = 0; j < n_out; j++) { a[i * p_out + j] = w[i * n_out + j]; t[j * p_in + i] = w[i * n_out + j]; }
     }
-    ~Matrix() { std::free(a); std::free(t); }
-    Matrix(const Matrix &) = delete;
 };
 template <class T> struct Rows {  // vectors padded to whole ones
-    T *a; int64_t p;
-    Rows(const T *w, int64_t rows, int64_t n) : p(padded(n, W<T>)) {
-        a = aligned<T>(rows * p); std::memset(a, 0, sizeof(T) * rows * p);
+    int64_t p; Buffer<T> a;
+    Rows(const T *w, int64_t rows, int64_t n) : p(padded(n, W<T>)), a(rows * p) {
         if (w) for (int64_t i = 0; i < rows; i++) std::memcpy(a + i * p, w + i * n, sizeof(T) * n);
     }
-    ~Rows() { std::free(a); }
-    Rows(const Rows &) = delete;
 };
 
 template <class T> struct Model {
@@ -127,8 +128,7 @@ template <class T> struct Model {
     int64_t ny, E, Tk, C, H, pr, py;
     Matrix<T> radial, score, value, query, attended, direct, gate, weight;
     Rows<T> center, other, factor, score_bias, value_bias, query_bias, direct_bias, gate_bias, weight_bias;
-    T *angular;                       // [ny, Tk] by component
-    std::vector<double> q0;           // first Legendre polynomials
+    Buffer<T> angular;                // [ny, Tk] by component
     Model(const Sizes &z, const Weights<T> &w, int64_t n_species)
         : s(z), ny((z.l_max + 1) * (z.l_max + 1)), E(padded(z.n_edge, W<T>)), Tk(padded(z.n_token, W<T>)), C(padded(z.n_channels, W<T>)), H(padded(z.n_heads, W<T>)),
           pr(padded(z.n_radial, W<T>)), py(padded(ny, W<T>)),
@@ -136,11 +136,9 @@ template <class T> struct Model {
           attended(w.attended, z.n_token, z.n_token), direct(w.direct, z.n_edge, z.n_token), gate(w.gate, z.n_token, z.n_channels), weight(w.weight, z.n_token, 1),
           center(w.center, n_species, z.n_edge), other(w.other, n_species, z.n_edge), factor(z.separable ? w.factor : nullptr, n_species, z.n_edge),
           score_bias(w.score_bias, 1, z.n_heads), value_bias(z.separable ? nullptr : w.value_bias, 1, z.n_edge), query_bias(w.query_bias, 1, z.n_token),
-          direct_bias(w.direct_bias, 1, z.n_token), gate_bias(w.gate_bias, 1, z.n_channels), weight_bias(w.weight_bias, 1, 1) {
-        angular = aligned<T>(ny * Tk); std::memset(angular, 0, sizeof(T) * ny * Tk);
+          direct_bias(w.direct_bias, 1, z.n_token), gate_bias(w.gate_bias, 1, z.n_channels), weight_bias(w.weight_bias, 1, 1), angular(ny * Tk) {
         for (int64_t l = 0, m = 0; l <= z.l_max; l++) for (int64_t i = 0; i < 2 * l + 1; i++, m++) std::memcpy(angular + m * Tk, w.angular + l * z.n_token, sizeof(T) * z.n_token);
     }
-    ~Model() { std::free(angular); }
 };
 
 // Harmonics of K directions [ny, K] and their derivatives in x, y, z.
@@ -174,8 +172,8 @@ template <class T> void harmonics(int64_t l_max, int64_t K, int64_t ld, const T 
 }
 
 template <class T> struct Scratch {
-    int64_t K; std::vector<T *> kept;
-    T *take(int64_t n) { T *p = aligned<T>(n); std::memset(p, 0, sizeof(T) * n); kept.push_back(p); return p; }
+    int64_t K; std::vector<Buffer<T>> kept;
+    T *take(int64_t n) { kept.emplace_back(n); return kept.back(); }
     T *b, *db, *x0, *x, *s, *w, *alpha, *av, *val, *Y, *Yt, *Dx, *Dy, *Dz, *dens, *q, *att, *qa, *pre, *token, *g, *wt, *e;
     T *dtok, *dq, *dat, *dx, *dval, *dens_bar, *dY, *dw, *dbb, *dalpha, *ux, *uy, *uz, *r, *inside, *dinside, *env1, *wide, *dg;
     std::vector<int64_t> slot, sp;
@@ -191,7 +189,6 @@ template <class T> struct Scratch {
         ux = take(Kp); uy = take(Kp); uz = take(Kp); r = take(Kp); inside = take(Kp); dinside = take(Kp); env1 = take(Kp);
         slot.resize(K); sp.resize(K);
     }
-    ~Scratch() { for (T *p : kept) std::free(p); }
 };
 
 template <class T> struct Atom {
@@ -201,7 +198,7 @@ template <class T> struct Atom {
     Atom(const Model<T> &m, Scratch<T> &c) : m(m), c(c), heads_edge(m.s.n_edge / m.s.n_heads), heads_token(m.s.n_token / m.s.n_heads) {}
 
     void geometry(bool derivative) {
-        const double rc = m.s.cutoff; const T norm = T(std::sqrt(2.0 / rc)), step = T(M_PI / rc);
+        const double rc = m.s.cutoff; const T norm = T(std::sqrt(2.0 / rc)), step = T(3.14159265358979323846 / rc);
         for (int64_t k = 0; k < K; k++) {
             const T r = c.r[k], theta = r * step, sn = std::sin(theta), cs = std::cos(theta);
             T s0 = 0, s1 = sn, c0 = 1, c1 = cs;
@@ -379,26 +376,37 @@ template <class T> struct Call {
     }
 };
 
-template <class T> void run(const Call<T> &call, int64_t n_atoms, int64_t n_threads) {
-    constexpr int64_t FEWEST = 32;  // atoms that are worth a thread
-    n_threads = std::max<int64_t>(1, std::min(n_threads, n_atoms / FEWEST));
+// Whether there was memory enough. No exception leaves it, which would end the process.
+template <class T> bool run(const Call<T> &call, int64_t n_atoms, int64_t n_threads) noexcept {
+    constexpr int64_t ATOMS_PER_THREAD = 32;  // at least, for a thread to pay
+    n_threads = std::max<int64_t>(1, std::min(n_threads, n_atoms / ATOMS_PER_THREAD));
+    std::atomic<bool> good{true};
+    auto part = [&](int64_t t) noexcept {
+        try { call(t * n_atoms / n_threads, (t + 1) * n_atoms / n_threads); } catch (const std::bad_alloc &) { good = false; }
+    };
     std::vector<std::thread> others;
-    for (int64_t t = 1; t < n_threads; t++) others.emplace_back(call, t * n_atoms / n_threads, (t + 1) * n_atoms / n_threads);
-    call(0, n_atoms / n_threads);
+    int64_t started = 1;
+    try {
+        others.reserve(n_threads);
+        for (; started < n_threads; started++) others.emplace_back(part, started);
+    } catch (const std::exception &) {}  // no more threads are to be had: this one does the other parts
+    part(0);
+    for (int64_t t = started; t < n_threads; t++) part(t);
     for (auto &other : others) other.join();
+    return good;
 }
 
 #define EXPORT(T, NAME)                                                                                                    \
-    extern "C" void *make_##NAME(const Sizes *sizes, const Weights<T> *weights, int64_t n_species) {                       \
-        return new Model<T>(*sizes, *weights, n_species);                                                                  \
+    extern "C" void *make_##NAME(const Sizes *sizes, const Weights<T> *weights, int64_t n_species) noexcept {              \
+        try { return new Model<T>(*sizes, *weights, n_species); } catch (const std::bad_alloc &) { return nullptr; }       \
     }                                                                                                                      \
-    extern "C" void free_##NAME(void *model) { delete static_cast<Model<T> *>(model); }                                    \
-    extern "C" void run_##NAME(const void *model, int64_t n_threads, int64_t n_atoms, int64_t n_slots, const T *r, const T *unit,     \
-                               const int64_t *species, const int64_t *near, const unsigned char *mask, T *pooled, T *total, T *density, \
-                               T *gates, const T *pooled_bar, const T *total_bar, const T *density_bar, const T *gates_bar,  \
-                               T *r_bar, T *unit_bar) {                                                                    \
-        run<T>({*static_cast<const Model<T> *>(model), n_slots, r, unit, species, near, mask, pooled, total, density, gates, pooled_bar, \
-                total_bar, density_bar, gates_bar, r_bar, unit_bar}, n_atoms, n_threads);                                  \
+    extern "C" void free_##NAME(void *model) noexcept { delete static_cast<Model<T> *>(model); }                           \
+    extern "C" int run_##NAME(const void *model, int64_t n_threads, int64_t n_atoms, int64_t n_slots, const T *r, const T *unit, \
+                              const int64_t *species, const int64_t *near, const unsigned char *mask, T *pooled, T *total, T *density, \
+                              T *gates, const T *pooled_bar, const T *total_bar, const T *density_bar, const T *gates_bar,  \
+                              T *r_bar, T *unit_bar) noexcept {                                                            \
+        return run<T>({*static_cast<const Model<T> *>(model), n_slots, r, unit, species, near, mask, pooled, total, density, gates, \
+                       pooled_bar, total_bar, density_bar, gates_bar, r_bar, unit_bar}, n_atoms, n_threads);               \
     }
 EXPORT(float, f32)
 EXPORT(double, f64)

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import threading
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from .library import build, is_built, load
 NAMES = {torch.float32: "f32", torch.float64: "f64"}
 INTEGERS = ("n_radial", "l_max", "n_edge", "n_token", "n_heads", "n_channels", "separable")
 MATRICES = ("radial", "score", "value", "query", "attended", "direct", "gate", "weight")
-MAX_HEADS = 64
-"""Attention heads that the kernel has room for."""
+MAX_HEADS, MAX_DEGREE = 64, 9
+"""Attention heads and degrees of spherical harmonics that the kernel has room for."""
 
 
 class _Sizes(ctypes.Structure):
@@ -35,17 +36,28 @@ class _Weights(ctypes.Structure):
     ]
 
 
-def has_kernel(model: EnergyModel) -> bool:
+def has_kernel(model: EnergyModel, device: torch.device) -> bool:
     """Whether the kernel computes what the model's attention does."""
-    return type(model) is DEQAttention and model.attention.n_heads <= MAX_HEADS
+    if type(model) is not DEQAttention or device.type != "cpu":
+        return False
+    return model.attention.n_heads <= MAX_HEADS and model.attention.l_max <= MAX_DEGREE
 
 
-def with_kernel(model: EnergyModel) -> EnergyModel:
-    """The model with its attention in C++; weights are shared.
+def check_kernel(model: EnergyModel, device: torch.device) -> None:
+    """Raise ValueError for a model or device without a kernel."""
+    if not has_kernel(model, device):
+        kind = f"a {type(model).__name__} on {device}"
+        raise ValueError(f"compile is 'native', of which {kind} has no kernels; use 'auto', True or False.")
+
+
+def with_kernel(model: EnergyModel, device: torch.device) -> EnergyModel:
+    """The model with its attention in C++; weights are shared, and have no gradients.
 
     Raises:
+        ValueError: for a model or device without a kernel.
         RuntimeError: where the library cannot be built or loaded.
     """
+    check_kernel(model, device)
     assert isinstance(model, DEQAttention)
     found, attention = copy.copy(model), copy.copy(model.attention)
     attention.kernel = AttentionKernel(model.attention)
@@ -53,11 +65,53 @@ def with_kernel(model: EnergyModel) -> EnergyModel:
     return found
 
 
-class AttentionKernel:
-    """What `NeighborAttention` pools from an atom's neighbours, and its message gates.
+class _KernelWeights:
+    """The kernel's copy of the weights, freed with this.
 
     Args:
-        attention: whose weights are read, again where they have changed.
+        library: the compiled kernels.
+        name: of the precision, see `NAMES`.
+        attention: whose weights are copied.
+
+    Raises:
+        MemoryError: without memory for it.
+    """
+
+    def __init__(self, library: ctypes.CDLL, name: str, attention: NeighborAttention) -> None:
+        self.handle: ctypes.c_void_p | None = None
+        a = attention
+        tensors: dict[str, Tensor] = {"center": a.center, "other": a.other, "angular": a.angular}
+        if a.separable:
+            tensors["factor"] = a.factor
+        for matrix in MATRICES:
+            layer = getattr(a, matrix)
+            tensors[matrix] = layer.weight
+            if layer.bias is not None:
+                tensors[f"{matrix}_bias"] = layer.bias
+        plain = {key: t.detach().contiguous() for key, t in tensors.items()}
+        integers = (a.n_radial, a.l_max, a.center.shape[1], a.angular.shape[1], a.n_heads, a.gate.weight.shape[1])
+        sizes = _Sizes(*integers, int(a.separable), a.cutoff)
+        make, self._free = getattr(library, f"make_{name}"), getattr(library, f"free_{name}")
+        make.restype = ctypes.c_void_p
+        weights = _Weights(**{key: t.data_ptr() for key, t in plain.items()})
+        made = make(ctypes.byref(sizes), ctypes.byref(weights), ctypes.c_int64(len(a.center)))
+        if made is None:
+            raise MemoryError("no memory for the weights of the compiled kernels")
+        self.handle = ctypes.c_void_p(made)
+
+    def __del__(self) -> None:
+        if self.handle is not None:
+            self._free(self.handle)
+
+
+class AttentionKernel:
+    """Pooled neighbours and message gates of `NeighborAttention`, in C++; threads may share it.
+
+    Args:
+        attention: the layer; its weights are copied anew where they have changed, which writing through `.data` hides.
+
+    Raises:
+        RuntimeError: where the library cannot be built or loaded.
     """
 
     def __init__(self, attention: NeighborAttention) -> None:
@@ -67,8 +121,8 @@ class AttentionKernel:
         if library is None:
             raise RuntimeError("the compiled kernels cannot be loaded; leave out compile='native'")
         self.library, self.attention = library, attention
-        self._handle: ctypes.c_void_p | None = None
-        self._version: Any = None
+        self._lock = threading.Lock()
+        self._weights: tuple[Any, _KernelWeights | None] = (None, None)
 
     def __call__(self, r: Tensor, unit: Tensor, species: Tensor, near: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Pooled tokens, sums of the attention's weights, density, gates; arguments as of `NeighborAttention`."""
@@ -84,9 +138,14 @@ class AttentionKernel:
     ) -> None:
         """Fill the outputs, or the gradients of `r` and `unit` from cotangents of the outputs."""
         name, (n_atoms, n_slots) = NAMES[inputs[0].dtype], inputs[-1].shape
+        if (kinds := [x.dtype for x in inputs[2:]]) != [torch.int64, torch.int64, torch.bool]:
+            raise TypeError(f"species, neighbours and mask are {kinds}; int64, int64 and bool are needed.")
         tensors = [*inputs, *(outputs or [None] * 4), *(cotangents or [None] * 4), *(gradients or [None] * 2)]
         sizes = (torch.get_num_threads(), n_atoms, n_slots)
-        getattr(self.library, f"run_{name}")(self._weights(name), *map(ctypes.c_int64, sizes), *map(_pointer, tensors))
+        weights = self._current_weights(name)
+        run = getattr(self.library, f"run_{name}")
+        if not run(weights.handle, *map(ctypes.c_int64, sizes), *map(_pointer, tensors)):
+            raise MemoryError(f"no memory for the neighbour attention of {n_atoms} atoms")
 
     def shapes(self, n_atoms: int, n_slots: int) -> tuple[tuple[int, ...], ...]:
         """Of the four outputs."""
@@ -95,37 +154,15 @@ class AttentionKernel:
         density = (n_atoms, (a.l_max + 1) ** 2, n_edge)
         return (n_atoms, n_token), (n_atoms, a.n_heads), density, (n_atoms, n_slots, a.gate.weight.shape[1])
 
-    def _weights(self, name: str) -> ctypes.c_void_p:
-        """The kernel's copy of the weights."""
-        a = self.attention
-        version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in a.parameters()]
-        if self._handle is None or version != self._version or any(count is None for _, count in version):
-            self._free()
-            tensors: dict[str, Tensor] = {"center": a.center, "other": a.other, "angular": a.angular}
-            if a.separable:
-                tensors["factor"] = a.factor
-            for matrix in MATRICES:
-                layer = getattr(a, matrix)
-                tensors[matrix] = layer.weight
-                if layer.bias is not None:
-                    tensors[f"{matrix}_bias"] = layer.bias
-            plain = {key: t.detach().contiguous() for key, t in tensors.items()}
-            integers = (a.n_radial, a.l_max, a.center.shape[1], a.angular.shape[1], a.n_heads, a.gate.weight.shape[1])
-            sizes = _Sizes(*integers, int(a.separable), a.cutoff)
-            make = getattr(self.library, f"make_{name}")
-            make.restype = ctypes.c_void_p
-            weights = _Weights(**{key: t.data_ptr() for key, t in plain.items()})
-            handle = make(ctypes.byref(sizes), ctypes.byref(weights), ctypes.c_int64(len(a.center)))
-            self._handle, self._name, self._version = ctypes.c_void_p(handle), name, version
-        return self._handle
-
-    def _free(self) -> None:
-        if self._handle is not None:
-            getattr(self.library, f"free_{self._name}")(self._handle)
-            self._handle = None
-
-    def __del__(self) -> None:
-        self._free()
+    def _current_weights(self, name: str) -> _KernelWeights:
+        with self._lock:
+            version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in self.attention.parameters()]
+            unknown = any(count is None for _, count in version)
+            before, weights = self._weights
+            if weights is None or unknown or before != (name, version):
+                weights = _KernelWeights(self.library, name, self.attention)
+                self._weights = (name, version), weights
+            return weights
 
 
 class _Attention(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """The compiled kernels: built once a machine, kept in the user's cache, loaded with ctypes.
 
-`python -m ase_andersonn.engine.native.library` builds them; importing this loads the standard library alone.
+`python -m ase_andersonn.engine.native.library` builds them; importing this loads no torch.
 """
 
 import ctypes
@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ase_andersonn.lock import InUseError, Lock
+
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).parent / "attention.cpp"
@@ -29,10 +31,19 @@ CACHE = "ASE_ANDERSONN_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder of compiled kernels."""
+    """The folder of compiled kernels.
+
+    Raises:
+        RuntimeError: for a user without a home directory, where the environment names no folder either.
+    """
     if named := os.environ.get(CACHE):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ase-andersonn"
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "ase-andersonn"
+    try:
+        return Path.home() / ".cache" / "ase-andersonn"
+    except RuntimeError as error:  # a shared temporary folder would do, but others could put their code there
+        raise RuntimeError(f"no home directory for the compiled kernels; set {CACHE} to a folder of yours") from error
 
 
 def find_compiler() -> str | None:
@@ -49,13 +60,17 @@ def _key() -> str:
     return digest.hexdigest()[:32]
 
 
+PROCESSOR = ("model name", "flags", "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features")
+"""Lines of /proc/cpuinfo that tell the instruction sets, of x86 and of ARM."""
+
+
 def _processor() -> str:
-    """Model and instruction sets of the processor, where the system says."""
+    """Models and instruction sets of the processor's cores, where the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return "".join(next((line for line in lines if line.startswith(name)), "") for name in ("model name", "flags"))
+    return "\n".join(sorted({line for line in lines if line.startswith(PROCESSOR)}))
 
 
 def library_path() -> Path:
@@ -67,7 +82,7 @@ def build() -> Path:
     """Compile the kernels, and replace the library whole.
 
     Raises:
-        RuntimeError: without a compiler, and where it fails.
+        RuntimeError: without a compiler or a cache folder, and where the compiler fails.
         OSError: where the cache cannot be written.
     """
     compiler, path = find_compiler(), library_path()
@@ -88,14 +103,37 @@ def build() -> Path:
     return path
 
 
-@functools.cache
-def build_in_background() -> None:
-    """Begin to compile in a process of its own, once a process; what comes of it is seen by `is_built`."""
+def start_build() -> "subprocess.Popen[bytes] | None":
+    """Begin to compile in a process of its own; `is_built` tells when it is done.
+
+    Returns:
+        the process, whose error output tells why it failed; None without a compiler.
+    """
     if find_compiler() is None:
-        return
+        return None
     command = [sys.executable, "-m", "ase_andersonn.engine.native.library"]
     nothing = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+    return subprocess.Popen(
+        command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE, start_new_session=True, env=_environment()
+    )
+
+
+build_in_background = functools.cache(start_build)
+"""As `start_build`, once a process."""
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, in which a child finds the package where this process found it."""
+    found = str(Path(__file__).parents[3])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (found, os.environ.get("PYTHONPATH"))))}
+
+
+@functools.cache
+def warn_of_failure(process: "subprocess.Popen[bytes]") -> None:
+    """Log why a build that has ended has failed, once."""
+    assert process.stderr is not None
+    lines = process.stderr.read().decode(errors="replace").strip().splitlines() or [f"status {process.returncode}"]
+    logger.warning("the compiled kernels could not be built (%s); calls go on without.", lines[-1])
 
 
 def is_built() -> bool:
@@ -103,7 +141,7 @@ def is_built() -> bool:
     try:
         expected = library_path().with_suffix(".sha256").read_text()
         return hashlib.sha256(library_path().read_bytes()).hexdigest() == expected
-    except OSError:
+    except (OSError, RuntimeError):
         return False
 
 
@@ -117,5 +155,28 @@ def load() -> ctypes.CDLL | None:
         return None
 
 
+@functools.cache
+def can_use() -> bool:
+    """Whether the library is loaded; it is built first where that is possible."""
+    try:
+        if not is_built():
+            build()
+    except (OSError, RuntimeError):
+        return False
+    return load() is not None
+
+
+def main() -> None:
+    """Build the library, unless another process is at it or has done so."""
+    try:
+        with Lock(cache_folder() / ".lock", "the cache of compiled kernels", "Wait until they are built."):
+            if not is_built():
+                build()
+    except InUseError:
+        return
+    except (OSError, RuntimeError) as error:
+        sys.exit(str(error).strip())
+
+
 if __name__ == "__main__":
-    build()
+    main()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ase_andersonn.config import CompileMode
+from ase_andersonn.config import TorchCompile
 from ase_andersonn.labels import LabelSet, label_set
 
 DEFAULT_EPOCHS = 60
@@ -81,7 +81,7 @@ class ClassifierTrainConfig:
     checkpoint_minutes: float = 5.0
     device: str = "auto"
     dtype: str = "float32"
-    compile: CompileMode = False
+    compile: TorchCompile = False
     seed: int = 0
 
     def __post_init__(self) -> None:
