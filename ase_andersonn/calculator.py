@@ -21,7 +21,7 @@ from ase.calculators.calculator import (
 from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
-from .deprecated import DIAGNOSTICS, RenamedKeys
+from .deprecated import DIAGNOSTICS, RenamedKeys, renamed_method
 from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
 from .potentials.interface import ConvergenceError, Settings, warn_caller
 from .potentials.training_domain import domain_warnings, name_of, of_structure
@@ -248,6 +248,9 @@ class AndersoNN(Calculator):
         with self._turn:
             if not self._impossible:
                 self.evaluator.commit(accepted)
+
+    propose = renamed_method("propose", "trial_energy")
+    settle = renamed_method("settle", "commit")
 
     @own_torch_state()
     def _forwarded(self, name: str, *args: Any) -> Any:

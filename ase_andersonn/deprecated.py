@@ -13,6 +13,8 @@ CALCULATOR_METHODS = {
     "settle_each": "commit_each",
 }
 """Former and current methods of `mc.LocalEnergy` and `mc.ManyLocalEnergies`."""
+MOVE_METHODS = {"may_change": "is_allowed", "redraw": "sample"}
+"""Former and current methods of moves that `mc.Sublattice` makes."""
 
 
 def warn_renamed(old: str, new: str) -> None:
@@ -37,6 +39,24 @@ class RenamedKeys(dict[str, Any]):
             raise KeyError(key)
         warn_renamed(key, self._names[key])
         return self[self._names[key]]
+
+
+def renamed_method(old: str, new: str) -> Any:
+    """Method of a former name, which calls the current one."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        warn_renamed(f"{type(self).__name__}.{old}", new)
+        return getattr(self, new)(*args, **kwargs)
+
+    return method
+
+
+def rename_overrides(cls: type, names: Mapping[str, str]) -> None:
+    """Give methods that a subclass defines by their former names the current ones."""
+    for old, new in names.items():
+        if old in vars(cls) and new not in vars(cls):
+            warn_renamed(f"{cls.__name__}.{old}", new)
+            setattr(cls, new, vars(cls)[old])
 
 
 def renamed_methods(calculator: Any, names: Mapping[str, str]) -> None:

@@ -7,10 +7,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
 
-from ase_andersonn import MetropolisMC, classifier
+from ase_andersonn import AndersoNN, MetropolisMC, classifier, tiles
 from ase_andersonn.deprecated import DIAGNOSTICS, RenamedKeys
-from ase_andersonn.mc import Displacement
+from ase_andersonn.mc import Displacement, SpinFlip, Trial
 
 
 class Old(Calculator):
@@ -63,3 +64,40 @@ def test_the_answer_of_a_classifier() -> None:
         assert prediction.novelty == 0.5
     with pytest.warns(DeprecationWarning, match=r"Prediction\.spread is called std now"):
         assert prediction.spread == 0.1
+
+
+def test_methods_of_the_calculator() -> None:
+    atoms = bulk("Cu", cubic=True)
+    calc = AndersoNN(dtype="float64")
+    atoms.calc = calc
+    atoms.get_potential_energy()
+    atoms.positions[0] += 0.1
+    with pytest.warns(DeprecationWarning, match=r"AndersoNN\.propose is called trial_energy now"):
+        energy = calc.propose(atoms, np.array([0]))
+    with pytest.warns(DeprecationWarning, match=r"AndersoNN\.settle is called commit now"):
+        calc.settle(True)
+    assert energy == pytest.approx(AndersoNN(dtype="float64").get_potential_energy(atoms), abs=1e-5)
+
+
+def test_moves_that_override_methods_by_their_earlier_names() -> None:
+    """They sample what they say: to leave their methods out would sample another distribution silently."""
+    with pytest.warns(DeprecationWarning, match=r"Never\.may_change is called is_allowed now"):
+
+        class Never(SpinFlip):
+            def may_change(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+                return np.zeros(len(values), dtype=bool)
+
+    assert not Never().is_allowed(np.array([1.0, -1.0])).any()
+    with pytest.warns(DeprecationWarning, match=r"Trial\.touched is called changed now"):
+        np.testing.assert_array_equal(Trial(np.array([3]), 0.0, None).touched, [3])
+
+
+def test_names_of_tiles_and_of_simulations() -> None:
+    with pytest.warns(DeprecationWarning, match="Tiled is called TiledEvaluator now"):
+        assert tiles.Tiled is tiles.TiledEvaluator
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = tiles.nothing
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    with pytest.warns(DeprecationWarning, match=r"MetropolisMC\.go_on is called iterate now"):
+        list(MetropolisMC(atoms, 300.0, [Displacement(0.1)], seed=1).go_on(1))

@@ -16,6 +16,8 @@ from typing import IO, Any
 import numpy as np
 from ase import Atoms
 
+from ase_andersonn.deprecated import renamed_method
+
 from .context import Context
 from .driver import write_image
 from .local_energy import check_finite, energies_of
@@ -170,6 +172,8 @@ class MetropolisMC(Simulation):
     def iterate(self, steps: int) -> Iterator[bool]:
         """As `irun`, without `begin` and `end`, which check all atoms."""
         return super().irun(steps)
+
+    go_on = renamed_method("go_on", "iterate")
 
     def step(self) -> None:
         """Try `moves_per_step` moves."""

@@ -147,7 +147,7 @@ def test_gradients_of_weights_are_refused() -> None:
     with torch.no_grad():
         without = evaluate(model, graph, forces=True, compile="native")
     torch.testing.assert_close(without.energy, evaluate(model, graph).energy.detach())
-    with pytest.raises(TypeError, match="compile = .native."):
+    with pytest.raises(TypeError, match="compile = 'native'"):
         from_dict(TrainConfig, {"train": ["a.xyz"], "output": "run", "compile": "native"})
 
 

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from ase_andersonn.deprecated import MOVE_METHODS, rename_overrides, warn_renamed
 from ase_andersonn.mc.context import Context
 from ase_andersonn.mc.criteria import accepted
 from ase_andersonn.mc.local_energy import Energies
@@ -37,6 +38,12 @@ class Trial:
     log_ratio: float
     saved: Any
 
+    @property
+    def touched(self) -> Ints:
+        """Deprecated name of `changed`."""
+        warn_renamed("Trial.touched", "changed")
+        return self.changed
+
 
 class Move(ABC):
     """Base of moves. Subclasses are dataclasses whose fields are their settings.
@@ -48,6 +55,10 @@ class Move(ABC):
 
     changes: ClassVar[frozenset[str]]
     varies_composition: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        rename_overrides(cls, MOVE_METHODS)
 
     @abstractmethod
     def check(self, context: Context) -> None:
