@@ -7,7 +7,7 @@ from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import Settings
 
 from .native import library
-from .native.attention import check_kernel, has_kernel
+from .native.model import check_kernel, has_kernel
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from ase_andersonn.structures.graph import Graph
 from .encoding import Encoder, Encoding
 from .encoding_gradients import CompiledEncoding, Encoded
 from .functions import Functions
-from .native.attention import with_kernel
+from .native.model import with_kernel
 from .training_functions import TrainingFunctions
 
 

@@ -122,3 +122,9 @@ class Bispectrum(nn.Module):
             for third, coupled in zip(thirds, coupling(a[first - 1], a[second - 1]), strict=True):
                 found[tuple(sorted((first, second, third)))] = (coupled * a[third - 1]).sum(1)
         return torch.cat([found[degrees] for degrees in self.triples], -1)
+
+
+def density_products(density: Tensor, n_pairs: int, bispectrum: Bispectrum | None) -> Tensor:
+    """Power spectrum and bispectrum, if any, of a density [n_atoms, (l_max + 1)², n_channels], side by side."""
+    power = power_spectrum(density, n_pairs)
+    return power if bispectrum is None else torch.cat([power, bispectrum(density)], -1)

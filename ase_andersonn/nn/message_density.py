@@ -10,11 +10,13 @@ Sources: NequIP, arXiv 2101.03164 (convolutions with harmonics of features of th
 (their products).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from .blocks import Affine
-from .invariants import Bispectrum, power_spectrum
+from .invariants import Bispectrum, density_products
 from .radial import bessel, envelope
 from .spherical_harmonics import harmonics
 
@@ -29,6 +31,9 @@ class MessageDensity(nn.Module):
         n_message: numbers that a neighbour tells.
         n_pairs: channels that every channel is multiplied with in the power spectrum, see `NeighborAttention`.
         n_bispectrum: channels of the bispectrum; none where this is 0 or `l_max` below 2.
+
+    Attributes:
+        kernel: computes `forward` another way, where it is set.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class MessageDensity(nn.Module):
         self.n_features = n_pairs * (l_max + 1) * n_message
         if self.bispectrum is not None:
             self.n_features += self.bispectrum.n_features
+        self.kernel: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
 
     def forward(self, r: Tensor, unit: Tensor, messages: Tensor, mask: Tensor) -> Tensor:
         """Invariant features of the atoms [n_atoms, n_features].
@@ -51,10 +57,9 @@ class MessageDensity(nn.Module):
             heard: what each neighbour tells [n_atoms, n_neighbors, n_message].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
+        if self.kernel is not None:
+            return self.kernel(r, unit, messages, mask)[0]
         inside = torch.where(mask, envelope(r, self.cutoff), 0.0)
         value = self.value(bessel(r, self.cutoff, self.n_radial)) * inside[..., None] * messages
         density = harmonics(unit, self.l_max).transpose(1, 2) @ value
-        products = [power_spectrum(density, self.n_pairs)]
-        if self.bispectrum is not None:
-            products.append(self.bispectrum(density))
-        return torch.cat(products, -1)
+        return density_products(density, self.n_pairs, self.bispectrum)

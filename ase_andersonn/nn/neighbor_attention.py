@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import Affine, silu
-from .invariants import Bispectrum, power_spectrum
+from .invariants import Bispectrum, density_products
 from .messages import gathered
 from .radial import bessel, envelope
 from .spherical_harmonics import degrees, harmonics
@@ -45,7 +45,7 @@ class Environment(NamedTuple):
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
-"""Pooled tokens, sums of the attention's weights, density and gates, from the arguments of `forward`."""
+"""Pooled tokens, sums of the attention's weights, the density's products and gates, from the arguments of `forward`."""
 
 
 class PairSpecies(NamedTuple):
@@ -141,8 +141,8 @@ class NeighborAttention(nn.Module):
         """
         if self.kernel is None:
             return self.of_pairs(r, unit, self.pair_species(species, neighbor_species), mask)
-        pooled, total, density, gates = self.kernel(r, unit, species, neighbor_species, mask)
-        return Neighborhood(self.features(pooled, total, density), gates)
+        pooled, total, products, gates = self.kernel(r, unit, species, neighbor_species, mask)
+        return Neighborhood(torch.cat([pooled, total.log1p(), products], -1), gates)
 
     def pair_species(self, species: Tensor, neighbor_species: Tensor) -> PairSpecies:
         """What has been learnt of the species; arguments as in `forward`."""
@@ -171,10 +171,8 @@ class NeighborAttention(nn.Module):
 
     def features(self, pooled: Tensor, total: Tensor, density: Tensor) -> Tensor:
         """Invariant features of the atoms, from pooled tokens, sums of the attention's weights, and the density."""
-        products = [power_spectrum(density, self.n_pairs)]
-        if self.bispectrum is not None:
-            products.append(self.bispectrum(density))
-        return torch.cat([pooled, total.log1p(), *products], -1)
+        products = density_products(density, self.n_pairs, self.bispectrum)
+        return torch.cat([pooled, total.log1p(), products], -1)
 
     def attention_weights(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """`α_k = f_k exp(s_k) / (1 + Σ f exp(s))` [n_atoms, n_neighbors, n_heads], and the sum [n_atoms, n_heads]."""

@@ -40,6 +40,8 @@ DENSITY_PUSH = 5.0
 UNLIMITED = 1e6
 """Stands for a local density that is not known."""
 
+GeometryKernel = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+"""Function of vectors, species, species of the neighbours and mask."""
 
 ENVIRONMENT_BUFFERS = ("environment_mean", "environment_whitening", "environment_max")
 """Buffers of the environments that were familiar in training, see `potentials/extrapolation.py`."""
@@ -52,12 +54,17 @@ class DEQAttention(EnergyModel):
 
     Args:
         config: sizes and elements.
+
+    Attributes:
+        distance_kernel, pair_kernel: compute `network_geometry` and `pair_energies` another way, where they are set.
     """
 
     def __init__(self, config: DEQAttentionConfig) -> None:
         super().__init__(config.elements, config.cutoff, config.n_channels)
         self.config = config
         n_species, c = len(config.elements), config.n_channels
+        self.distance_kernel: GeometryKernel | None = None
+        self.pair_kernel: GeometryKernel | None = None
         self.attention = NeighborAttention(
             n_species=n_species,
             cutoff=config.cutoff,
@@ -145,8 +152,8 @@ class DEQAttention(EnergyModel):
 
     def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
         """See `EnergyModel.embed`."""
-        r, near = self.lengths(vectors, species, neighbor_species, mask)
-        features, gates = self.attention(near, vectors / r[..., None], species, neighbor_species, mask)
+        geometry = self.network_geometry(vectors, species, neighbor_species, mask)
+        features, gates = self.attention(*geometry, species, neighbor_species, mask)
         own = self.injection[0](standardized(features, self.feature_mean[species], self.feature_std[species]), species)
         message = self.message(silu(own), species) if self.n_message else own[:, :0]
         if self.config.message_limit is not None:
@@ -187,30 +194,32 @@ class DEQAttention(EnergyModel):
 
     def environment(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Environment:
         """What the attention sees of each atom's surroundings; arguments as in `embed`."""
-        r, near = self.lengths(vectors, species, neighbor_species, mask)
-        return self.attention.environment(
-            near, vectors / r[..., None], self.attention.pair_species(species, neighbor_species), mask
-        )
+        geometry = self.network_geometry(vectors, species, neighbor_species, mask)
+        return self.attention.environment(*geometry, self.attention.pair_species(species, neighbor_species), mask)
 
     def message_features(
         self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, messages: Tensor
     ) -> Tensor:
         """Features of what the neighbours tell [n_rows, n_features]; arguments as in `inject`."""
-        r, near = self.lengths(vectors, species, neighbor_species, mask)
-        features: Tensor = self.message_density(near, vectors / r[..., None], messages, mask)
+        geometry = self.network_geometry(vectors, species, neighbor_species, mask)
+        features: Tensor = self.message_density(*geometry, messages, mask)
         return features
 
-    def lengths(
+    def network_geometry(
         self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Distances, and those that the network is given, scaled to the one `cutoff` [n_rows, n_neighbors], Å."""
+        """Inputs of the network: distances, clamped and scaled to the one `cutoff`, and directions.
+
+        Returns:
+            [n_rows, n_neighbors], Å, and [n_rows, n_neighbors, 3].
+        """
+        if self.distance_kernel is not None:
+            r, unit = self.distance_kernel(vectors, species, neighbor_species, mask)
+            return r, unit
         r = distances(vectors, mask)
-        shortest, deep = self.limits(species, neighbor_species)
-        return r, self.scaled(
-            clamped_distance(r, shortest, CLAMP_FRACTION + (CLAMP_FRACTION_UNTRAINED - CLAMP_FRACTION) * deep),
-            species,
-            neighbor_species,
-        )
+        onset, clamp_fraction, _ = self.contacts(species, neighbor_species)
+        clamped = clamped_distance(r, onset, clamp_fraction)
+        return self.scaled(clamped, species, neighbor_species), vectors / r[..., None]
 
     def scaled(self, r: Tensor, species: Tensor, neighbor_species: Tensor) -> Tensor:
         """Distances in units in which every pair's cutoff is `cutoff` [n_rows, n_neighbors], Å."""
@@ -222,12 +231,17 @@ class DEQAttention(EnergyModel):
         """See `EnergyModel.local_density`: `local_density`, in units of each pair's cutoff."""
         return local_density(self.scaled(r, species, neighbor_species), mask, self.cutoff)
 
-    def limits(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each pair's repulsion sets in, Å, and how deep that is, 0 to 1 (see `DEEP`) [n_rows, n_neighbors]."""
-        shortest = (self.min_distance * self.config.contact_onset).clamp(max=self.cutoff)
-        deep = ((DEEP[0] - shortest / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
+    def contacts(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Repulsion of each pair at short range [n_rows, n_neighbors].
+
+        Returns:
+            distance at which it sets in, Å; share of that below which the network's distance is constant; and how much
+            shorter than a bond the distance is, 0 to 1 (see `DEEP`).
+        """
+        onset = (self.min_distance * self.config.contact_onset).clamp(max=self.cutoff)
+        deep = ((DEEP[0] - onset / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
         pair = species[:, None], neighbor_species
-        return shortest[pair], deep[pair]
+        return onset[pair], CLAMP_FRACTION + (CLAMP_FRACTION_UNTRAINED - CLAMP_FRACTION) * deep[pair], deep[pair]
 
     def cell_weights(self) -> CellWeights:
         """See `EnergyModel.cell_weights`."""
@@ -255,14 +269,15 @@ class DEQAttention(EnergyModel):
 
         `C` is `DENSITY_PUSH`, `ρ₀` is `DENSITY_ONSET` times the highest local density learnt.
         """
-        shortest, deep = self.limits(species, neighbor_species)
+        if self.pair_kernel is not None:
+            return self.pair_kernel(vectors, species, neighbor_species, mask)[0]
+        onset, clamp_fraction, deep = self.contacts(species, neighbor_species)
         charges = self.charge[species][:, None], self.charge[neighbor_species]
-        clamp_fraction = CLAMP_FRACTION + (CLAMP_FRACTION_UNTRAINED - CLAMP_FRACTION) * deep
         r = distances(vectors, mask)
         crushed = (
             self.local_density(r, species, neighbor_species, mask) / (DENSITY_ONSET * self.max_density[species]) - 1.0
         )
-        repulsion = zbl_energy(r, *charges, shortest, mask, clamp_fraction, PUSH * deep)
+        repulsion = zbl_energy(r, *charges, onset, mask, clamp_fraction, PUSH * deep)
         return repulsion + DENSITY_PUSH * crushed.clamp(min=0.0).pow(3)
 
     def reference_energies(self, species: Tensor) -> Tensor:

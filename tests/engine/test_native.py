@@ -20,6 +20,9 @@ from ase_andersonn.engine.compile_choice import KERNEL_SECONDS, CompileChoice
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.engine.native import library
 from ase_andersonn.engine.native.attention import AttentionKernel
+from ase_andersonn.engine.native.message_density import MessageDensityKernel
+from ase_andersonn.engine.native.model import with_kernel
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.interface import Settings
 from ase_andersonn.structures.graph import graph_from_atoms
 from ase_andersonn.tiles import Tiles
@@ -96,8 +99,10 @@ def test_sizes_that_fill_no_register(sizes: dict[str, Any]) -> None:
     environment = attention.environment(r, unit, attention.pair_species(species, near), mask)
     gates = attention.message_gates(environment.token, environment.inside)
     n_token, n_heads = attention.angular.shape[1], attention.n_heads
-    pooled, total = environment.features[:, :n_token], environment.features[:, n_token : n_token + n_heads].expm1()
-    expected = (pooled, total, environment.density, gates)
+    pooled, total, products = environment.features.split(
+        [n_token, n_heads, attention.n_features - n_token - n_heads], -1
+    )
+    expected = (pooled, total.expm1(), products, gates)
     found = AttentionKernel(attention)(r, unit, species, near, mask)
     cotangents = [torch.randn_like(x) for x in expected]
     for one, other in zip(found, expected, strict=True):
@@ -108,6 +113,53 @@ def test_sizes_that_fill_no_register(sizes: dict[str, Any]) -> None:
         strict=True,
     ):
         torch.testing.assert_close(one * mask.view(*mask.shape, *[1] * (one.ndim - 2)), other, rtol=1e-9, atol=1e-11)
+
+
+def test_geometry_at_any_distance() -> None:
+    """Distances, directions and pair energies with their gradients, from deep in the repulsion to the cutoff."""
+    torch.manual_seed(0)
+    model = small_model(cutoff_offset=2.5, cutoff_slope=0.6)
+    model.max_density.fill_(0.5)
+    n_species = len(model.elements)
+    directions = torch.nn.functional.normalize(torch.randn(6, 9, 3, dtype=torch.float64), dim=-1)
+    vectors = (directions * (0.2 + 3.5 * torch.rand(6, 9, 1, dtype=torch.float64))).requires_grad_()
+    species, near = torch.randint(n_species, (6,)), torch.randint(n_species, (6, 9))
+    mask = torch.rand(6, 9) < 0.8
+    inputs = vectors, species, near, mask
+    kernels = with_kernel(model, torch.device("cpu"))
+    assert isinstance(kernels, DEQAttention)
+    for one, other in (
+        (kernels.network_geometry(*inputs), model.network_geometry(*inputs)),
+        ((kernels.pair_energies(*inputs),), (model.pair_energies(*inputs),)),
+    ):
+        for found, expected in zip(one, other, strict=True):
+            there = mask if found.ndim > 1 else torch.ones(len(found), dtype=torch.bool)
+            torch.testing.assert_close(found[there], expected[there], rtol=1e-11, atol=1e-11)
+            cotangent = torch.randn_like(expected[there])
+            gradients = (
+                torch.autograd.grad(x[there], vectors, cotangent, retain_graph=True)[0][mask] for x in (found, expected)
+            )
+            torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+    assert float(model.pair_energies(*inputs).detach().max()) > 10.0, "some are far inside the repulsion"
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"n_pairs": 1, "n_bispectrum": 0}, {"n_pairs": 3, "n_bispectrum": 5, "l_max": 4}, {"l_max": 1, "n_message": 3}],
+)
+def test_densities_of_messages(sizes: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = small_model(**{"n_message": 7, **sizes}).message_density
+    r = (0.5 + 4.0 * torch.rand(5, 7, dtype=torch.float64)).requires_grad_()
+    unit = torch.nn.functional.normalize(torch.randn(5, 7, 3, dtype=torch.float64), dim=-1).requires_grad_()
+    messages = torch.randn(5, 7, layer.value.weight.shape[1], dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(5, 7) < 0.7
+    (found,), expected = MessageDensityKernel(layer)(r, unit, messages, mask), layer(r, unit, messages, mask)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    cotangent = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(x, (r, unit, messages), cotangent) for x in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one[mask], other[mask], rtol=1e-9, atol=1e-11)
 
 
 def test_threads_change_nothing() -> None:
@@ -162,9 +214,9 @@ def test_evaluate_refuses_what_has_no_kernel(sizes: dict[str, int]) -> None:
 def test_precisions_do_not_share_weights() -> None:
     attention = small_model().attention
     kernel = AttentionKernel(attention.float())
-    one = kernel._current_weights("f32")
-    assert kernel._current_weights("f32") is one
-    assert kernel._current_weights("f64") is not one
+    one = kernel.weights(torch.float32)
+    assert kernel.weights(torch.float32) is one
+    assert kernel.weights(torch.float64) is not one
 
 
 def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

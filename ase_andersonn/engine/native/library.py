@@ -20,7 +20,8 @@ from ase_andersonn.lock import InUseError, Lock
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).parent / "attention.cpp"
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread"),
     # As -ffast-math, without what it does to other code of the process (flushing denormals) and to infinities.
@@ -55,7 +56,7 @@ def find_compiler() -> str | None:
 @functools.cache
 def _key() -> str:
     """What a library depends on: source, flags and processor."""
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS)))
     digest.update(repr((FLAGS, platform.machine(), platform.system(), _processor())).encode())
     return digest.hexdigest()[:32]
 
@@ -92,7 +93,7 @@ def build() -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         done = subprocess.run(
-            [compiler, *FLAGS, str(SOURCE), "-o", str(made)], capture_output=True, text=True, check=False
+            [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"{compiler} failed: {done.stderr.strip()[:2000]}")
