@@ -64,10 +64,7 @@ template <class T> struct Atom {
     Atom(const Model<T> &m, Scratch<T> &c) : m(m), c(c), heads_edge(m.s.n_edge / m.s.n_heads), heads_token(m.s.n_token / m.s.n_heads) {}
 
     void geometry(bool derivative) {
-        for (int64_t k = 0; k < K; k++) {
-            bessel<T>(c.r[k], m.s.cutoff, m.s.n_radial, c.b + k * m.pr, c.db + k * m.pr);
-            c.inside[k] = envelope<T>(c.r[k], m.s.cutoff, c.env1[k]);
-        }
+        radial_functions<T>(K, c.r, m.s.cutoff, m.s.n_radial, m.pr, c.b, c.db, c.inside, c.env1);
         const int64_t ld = padded(c.K, W<T>);
         harmonics<T>(m.s.l_max, K, ld, c.ux, c.uy, c.uz, c.Y, derivative ? c.Dx : nullptr, c.Dy, c.Dz);
         for (int64_t k = 0; k < K; k++) for (int64_t i = 0; i < m.ny; i++) c.Yt[k * m.py + i] = c.Y[i * ld + k];

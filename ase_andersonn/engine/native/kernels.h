@@ -115,47 +115,83 @@ template <class T> inline T dot(const T *x, const T *y, int64_t n) {  // of whol
     return sum;
 }
 
-// Radial functions of nn/radial.py at a distance r, b[n], and their derivatives; the envelope, and its derivative.
-template <class T> inline void bessel(T r, double rc, int64_t n_radial, T *b, T *db) {
-    const T norm = T(std::sqrt(2.0 / rc)), step = T(3.14159265358979323846 / rc), theta = r * step, sn = std::sin(theta), cs = std::cos(theta);
-    T s0 = 0, s1 = sn, c0 = 1, c1 = cs;
-    for (int64_t n = 0; n < n_radial; n++) {
-        b[n] = norm * s1 / r;
-        db[n] = norm * (T(n + 1) * step * c1 - s1 / r) / r;
-        const T s2 = 2 * cs * s1 - s0, c2 = 2 * cs * c1 - c0; s0 = s1; s1 = s2; c0 = c1; c1 = c2;
-    }
-}
-template <class T> inline T envelope(T r, double rc, T &derivative) {
-    const T x = std::min(T(r / rc), T(1));
-    derivative = x < 1 ? T((-30 * x * x + 60 * x * x * x - 30 * x * x * x * x) / rc) : T(0);
-    return 1 + x * x * x * (x * (15 - 6 * x) - 10);
+// Sine and cosine on [0, pi], and a little beyond: Taylor series around the middle.
+inline void vsincos(V<double> theta, V<double> &sine, V<double> &cosine) {
+    const V<double> t = theta - 1.57079632679489661923, u = t * t;
+    const double e[] = {1.0 / 2432902008176640000, -1.0 / 6402373705728000, 1.0 / 20922789888000, -1.0 / 87178291200, 1.0 / 479001600, -1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24, -0.5, 1.0};
+    const double o[] = {1.0 / 51090942171709440000.0, -1.0 / 121645100408832000, 1.0 / 355687428096000, -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6, 1.0};
+    V<double> even = splat<double>(-1.0 / 1124000727777607680000.0), odd = splat<double>(0);
+    for (double f : e) even = even * u + f;
+    for (double f : o) odd = odd * u + f;
+    sine = even; cosine = -odd * t;
 }
 
-// Harmonics of K directions [ny, K] and their derivatives in x, y, z.
-template <class T> void harmonics(int64_t l_max, int64_t K, int64_t ld, const T *x, const T *y, const T *z, T *Y, T *Dx, T *Dy, T *Dz) {
-    for (int64_t k = 0; k < K; k++) {
-        T re[10], im[10]; re[0] = 1; im[0] = 0;
-        for (int m = 1; m <= l_max; m++) { re[m] = x[k] * re[m - 1] - y[k] * im[m - 1]; im[m] = x[k] * im[m - 1] + y[k] * re[m - 1]; }
+// Radial functions of nn/radial.py at K distances, b[k, n] with rows of p numbers, and the envelope; and their derivatives.
+// All in double precision: the recurrence of the sines multiplies rounding errors by the square of their number.
+template <class T> void radial_functions(int64_t K, const T *r, double rc, int64_t n_radial, int64_t p, T *b, T *db, T *inside, T *slope) {
+    const double norm = std::sqrt(2.0 / rc), step = 3.14159265358979323846 / rc;
+    constexpr int64_t lanes = W<double>;
+    for (int64_t k = 0; k < K; k += lanes) {
+        const int64_t n_here = std::min<int64_t>(lanes, K - k);
+        V<double> d = splat<double>(1);
+        for (int64_t i = 0; i < n_here; i++) d[i] = r[k + i];
+        const V<double> inverse = 1.0 / d;
+        V<double> sn, cs; vsincos(d * step, sn, cs);
+        V<double> s0 = splat<double>(0), s1 = sn, c0 = splat<double>(1), c1 = cs;
+        for (int64_t n = 0; n < n_radial; n++) {
+            const V<double> f = norm * s1 * inverse, df = (c1 * (norm * step * double(n + 1)) - f) * inverse;
+            for (int64_t i = 0; i < n_here; i++) { b[(k + i) * p + n] = T(f[i]); db[(k + i) * p + n] = T(df[i]); }
+            const V<double> s2 = 2.0 * cs * s1 - s0, c2 = 2.0 * cs * c1 - c0; s0 = s1; s1 = s2; c0 = c1; c1 = c2;
+        }
+        V<double> x = d * (1 / rc); x = x < 1.0 ? x : splat<double>(1);
+        const V<double> f = x * x * x * (x * (15.0 - 6.0 * x) - 10.0) + 1.0, df = x * x * (x * (60.0 - 30.0 * x) - 30.0) * (1 / rc);
+        for (int64_t i = 0; i < n_here; i++) { inside[k + i] = T(f[i]); slope[k + i] = T(df[i]); }
+    }
+}
+
+constexpr int DEGREES = 10;  // harmonics have lower ones
+
+// Factors of the recurrence of the harmonics in their degree, for each order.
+struct Recurrence {
+    double first[DEGREES], a[DEGREES][DEGREES], b[DEGREES][DEGREES];
+    Recurrence() {
         double factorial = 1, odd = 1;
-        for (int m = 0; m <= l_max; m++) {
+        for (int m = 0; m < DEGREES; m++) {
             if (m) { factorial *= (2.0 * m - 1) * (2.0 * m); odd *= 2.0 * m - 1; }
-            T q = T(odd * std::sqrt((m ? 2.0 : 1.0) / factorial)), dq = 0, p = 0, dp = 0;
+            first[m] = odd * std::sqrt((m ? 2.0 : 1.0) / factorial);
+            for (int l = m + 1; l < DEGREES; l++) {
+                const double norm = std::sqrt(double(l * l - m * m));
+                a[m][l] = (2 * l - 1) / norm;
+                b[m][l] = l > m + 1 ? std::sqrt(double((l - 1) * (l - 1) - m * m)) / norm : 0.0;
+            }
+        }
+    }
+};
+
+// Harmonics of K directions [ny, ld] and their derivatives in x, y, z; ld is a multiple of a vector's length.
+template <class T> void harmonics(int64_t l_max, int64_t K, int64_t ld, const T *x, const T *y, const T *z, T *Y, T *Dx, T *Dy, T *Dz) {
+    static const Recurrence factors;
+    for (int64_t k = 0; k < K; k += W<T>) {
+        const V<T> X = load(x + k), U = load(y + k), Z = load(z + k);
+        V<T> re[DEGREES], im[DEGREES]; re[0] = splat<T>(1); im[0] = splat<T>(0);
+        for (int m = 1; m <= l_max; m++) { re[m] = X * re[m - 1] - U * im[m - 1]; im[m] = X * im[m - 1] + U * re[m - 1]; }
+        for (int m = 0; m <= l_max; m++) {
+            V<T> q = splat<T>(T(factors.first[m])), dq = splat<T>(0), p = splat<T>(0), dp = splat<T>(0);
             for (int l = m; l <= l_max; l++) {
                 if (l > m) {
-                    const double norm = std::sqrt(double(l * l - m * m));
-                    const T a = T((2 * l - 1) / norm), b = T(l > m + 1 ? std::sqrt(double((l - 1) * (l - 1) - m * m)) / norm : 0.0);
-                    const T v = a * z[k] * q - b * p, dv = a * (q + z[k] * dq) - b * dp;
+                    const T a = T(factors.a[m][l]), b = T(factors.b[m][l]);
+                    const V<T> v = a * Z * q - b * p, dv = a * (q + Z * dq) - b * dp;
                     p = q; dp = dq; q = v; dq = dv;
                 }
                 const int64_t base = l * l + l;
-                auto put = [&](int64_t i, T f, T fx, T fy) {
-                    Y[i * ld + k] = q * f;
-                    if (Dx) { Dx[i * ld + k] = q * fx; Dy[i * ld + k] = q * fy; Dz[i * ld + k] = dq * f; }
+                auto put = [&](int64_t i, V<T> f, V<T> fx, V<T> fy) {
+                    store(Y + i * ld + k, q * f);
+                    if (Dx) { store(Dx + i * ld + k, q * fx); store(Dy + i * ld + k, q * fy); store(Dz + i * ld + k, dq * f); }
                 };
-                if (!m) { put(l == 1 ? 3 : base, 1, 0, 0); continue; }
+                if (!m) { put(l == 1 ? 3 : base, splat<T>(1), splat<T>(0), splat<T>(0)); continue; }
                 const int64_t above = l == 1 ? 1 : base + m, below = l == 1 ? 2 : base - m;
-                put(above, re[m], m * re[m - 1], -m * im[m - 1]);
-                put(below, im[m], m * im[m - 1], m * re[m - 1]);
+                put(above, re[m], T(m) * re[m - 1], T(-m) * im[m - 1]);
+                put(below, im[m], T(m) * im[m - 1], T(m) * re[m - 1]);
             }
         }
     }

@@ -16,17 +16,14 @@ template <class T> struct Call {
 
     void operator()(int64_t first, int64_t last) const {
         const int64_t ny = (l_max + 1) * (l_max + 1), py = padded(ny, W<T>), M = padded(n_message, W<T>), P = padded(n_radial, W<T>), n = n_slots, ld = padded(n, W<T>);
-        Buffer<T> b(n * P), db(n * P), b_bar(n * P), inside(n), slope(n), radial(n * M), x(n * M), x_bar(n * M), density(ny * M), density_bar(ny * M);
+        Buffer<T> b(n * P), db(n * P), b_bar(n * P), d(ld), inside(ld), slope(ld), radial(n * M), x(n * M), x_bar(n * M), density(ny * M), density_bar(ny * M);
         Buffer<T> ux(ld), uy(ld), uz(ld), Y(py * ld), Yt(n * py), Dx(py * ld), Dy(py * ld), Dz(py * ld);
         typename Products<T>::Scratch scratch(products);
         std::vector<int64_t> slot(n);
         for (int64_t i = first; i < last; i++) {
             const int64_t edge = i * n; int64_t K = 0;
-            for (int64_t j = 0; j < n; j++) if (mask[edge + j]) { const T *u = unit + 3 * (edge + j); slot[K] = j; ux[K] = u[0]; uy[K] = u[1]; uz[K] = u[2]; K++; }
-            for (int64_t k = 0; k < K; k++) {
-                bessel<T>(r[edge + slot[k]], cutoff, n_radial, b + k * P, db + k * P);
-                inside[k] = envelope<T>(r[edge + slot[k]], cutoff, slope[k]);
-            }
+            for (int64_t j = 0; j < n; j++) if (mask[edge + j]) { const T *u = unit + 3 * (edge + j); slot[K] = j; d[K] = r[edge + j]; ux[K] = u[0]; uy[K] = u[1]; uz[K] = u[2]; K++; }
+            radial_functions<T>(K, d, cutoff, n_radial, P, b, db, inside, slope);
             harmonics<T>(l_max, K, ld, ux, uy, uz, Y, r_bar ? Dx.p : nullptr, Dy, Dz);
             gemm<T>(b, P, value.a, M, nullptr, radial, M, K, n_radial);
             for (int64_t k = 0; k < K; k++) { const T *m = messages + (edge + slot[k]) * n_message; for (int64_t j = 0; j < n_message; j++) x[k * M + j] = radial[k * M + j] * inside[k] * m[j]; }
