@@ -23,6 +23,7 @@ from ase_andersonn.structures.graph import Graph
 from .encoding import Encoder, Encoding
 from .encoding_gradients import CompiledEncoding, Encoded
 from .functions import Functions
+from .native.messages import NativeCellWeights
 from .native.model import with_kernel
 from .training_functions import TrainingFunctions
 
@@ -73,7 +74,7 @@ class CompiledModel:
         self.cell = compiled(apply_cell)
         self.push = compiled(push)
         self.pull = compiled(pull)
-        self._model, self._modules = model, tuple(model.modules())
+        self._model, self._modules, self._is_native = model, tuple(model.modules()), mode == "native"
         self._weights: tuple[Any, CellWeights | None] = (None, None)
 
     @torch.no_grad()
@@ -84,10 +85,14 @@ class CompiledModel:
         version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in weights]
         unknown = any(count is None for _, count in version)  # weights made inside inference mode count no changes
         if unknown or self._weights[0] != version:
-            self._weights = version, self._model.cell_weights()
+            self._weights = version, self._bounded()
         bounded = self._weights[1]
         assert bounded is not None
         return bounded
+
+    def _bounded(self) -> CellWeights:
+        weights = self._model.cell_weights()
+        return NativeCellWeights(*weights) if self._is_native else weights
 
     def edge_gradient(
         self, graph: Graph, species: Tensor, encoding: Encoding, state: Linearized, adjoint: Tensor

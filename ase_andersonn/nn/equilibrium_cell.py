@@ -49,6 +49,10 @@ class CellWeights(NamedTuple):
         l_max = len(self.out) - 1
         return FeatureShape(self.out[0].shape[0], self.out[-1].shape[0] if l_max else 0, l_max)
 
+    def sum_messages(self, gates: Tensor, sent: Tensor, neighbors: Tensor, *, transposed: bool = False) -> Tensor:
+        """The messages [n_rows, width], see `aggregate`."""
+        return aggregate(gates, sent, neighbors, self.shape, transposed=transposed)
+
 
 class ContractiveCell(nn.Module):
     """The matrices of the cell.
@@ -125,7 +129,7 @@ def linearize(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellW
 
 def push(tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
     """`(∂f/∂z) t` [n_atoms, width]."""
-    messages = aggregate(gates, send(tangent, weights), neighbors, weights.shape)
+    messages = weights.sum_messages(gates, send(tangent, weights), neighbors)
     inner = preactivation(tangent, messages, torch.zeros_like(tangent), weights)
     return mapped(norm_activation_jvp(slope, inner, *_ranks(weights)), weights.out)
 
@@ -137,7 +141,7 @@ def pull(cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Te
     neighbours, with the gates of the reversed pairs: no scattered additions, and the same result on every run.
     """
     _, messages, own = message_cotangent(cotangent, slope, weights)
-    received = aggregate(gates_reversed, messages, neighbors, weights.shape, transposed=True)
+    received = weights.sum_messages(gates_reversed, messages, neighbors, transposed=True)
     return own + mapped(received, transposed(weights.send))
 
 
@@ -168,14 +172,14 @@ def gate_cotangent(messages: Tensor, sent: Tensor, gates: Tensor, neighbors: Ten
         return messages[:, None] * gathered(sent, neighbors)
 
     def received(gates: Tensor) -> Tensor:
-        return aggregate(gates, sent, neighbors, weights.shape)
+        return weights.sum_messages(gates, sent, neighbors)
 
     cotangent: Tensor = torch.func.vjp(received, gates)[1](messages)[0]
     return cotangent
 
 
 def _inner(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    messages = aggregate(injection.gates, send(z, weights), neighbors, weights.shape)
+    messages = weights.sum_messages(injection.gates, send(z, weights), neighbors)
     return preactivation(z, messages, injection.v, weights)
 
 

@@ -308,7 +308,7 @@ class DEQAttention(EnergyModel):
 
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:
         """See `EnergyModel.extrapolation`: `|W_Z (x − x̄_Z)|²` of the scalars `x` of `u` and `v`."""
-        if not bool(self.environment_whitening.any()):
+        if not bool(self.environment_whitening[:, -1, -1].any()):  # triangular, with a positive diagonal
             return None
         away = self.injected_scalars(u, v) - self.environment_mean[species]
         found = torch.zeros_like(away[:, 0])

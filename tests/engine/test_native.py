@@ -71,10 +71,12 @@ CASES: dict[str, tuple[str, Atoms]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_it_gives_what_torch_gives(case: str, dtype: str) -> None:
     name, atoms = CASES[case]
-    tol = 1e-6 if dtype == "float32" else 1e-13
+    tol = 1e-8 if dtype == "float32" else 1e-13  # so that the number of iterations decides nothing
     one, other = (AndersoNN(name, dtype=dtype, tol=tol, compile=mode) for mode in (False, "native"))
     energy, forces = TOLERANCE[dtype]
-    np.testing.assert_allclose(other.get_forces(atoms), one.get_forces(atoms), atol=forces)
+    expected = one.get_forces(atoms)
+    forces += 0.1 * forces * float(np.abs(expected).max())  # rounding is relative
+    np.testing.assert_allclose(other.get_forces(atoms), expected, atol=forces)
     difference = other.get_potential_energy(atoms) - one.get_potential_energy(atoms)
     assert abs(difference) / len(atoms) < energy
     if atoms.pbc.all():

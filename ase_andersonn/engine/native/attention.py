@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ase_andersonn.nn.neighbor_attention import NeighborAttention
 
-from .kernel import NAMES, Kernel, pointer
+from .kernel import NAMES, Kernel, call, loaded, pointer
 from .products import ProductWeights
 
 INTEGERS = ("n_radial", "l_max", "n_edge", "n_token", "n_heads", "n_channels", "separable")
@@ -35,7 +35,6 @@ class AttentionWeights:
     """The kernel's copy of the weights, freed with this.
 
     Args:
-        library: the compiled kernels.
         attention: whose weights are copied.
         dtype: precision.
 
@@ -43,9 +42,9 @@ class AttentionWeights:
         MemoryError: without memory for it.
     """
 
-    def __init__(self, library: ctypes.CDLL, attention: NeighborAttention, dtype: torch.dtype) -> None:
+    def __init__(self, attention: NeighborAttention, dtype: torch.dtype) -> None:
         self.handle: ctypes.c_void_p | None = None
-        a, name = attention, NAMES[dtype]
+        a, name, library = attention, NAMES[dtype], loaded()
         self.products = ProductWeights(a.l_max, a.center.shape[1], a.n_pairs, a.bispectrum, dtype)
         tensors: dict[str, Tensor] = {"center": a.center, "other": a.other, "angular": a.angular}
         if a.separable:
@@ -94,7 +93,7 @@ class AttentionKernel(Kernel):
 
     def make_weights(self, dtype: torch.dtype) -> Any:
         """See `Kernel.make_weights`."""
-        return AttentionWeights(self.library, self.attention, dtype)
+        return AttentionWeights(self.attention, dtype)
 
     def values(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `Kernel.values`."""
@@ -112,4 +111,4 @@ class AttentionKernel(Kernel):
         return found
 
     def _run(self, weights: AttentionWeights, inputs: tuple[Tensor, ...], *others: Tensor | None) -> None:
-        self.call("attention", *inputs, *others, first=(weights.handle, torch.get_num_threads(), *inputs[0].shape))
+        call("attention", *inputs, *others, first=(weights.handle, torch.get_num_threads(), *inputs[0].shape))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ase_andersonn.nn.zbl import BOHR, COULOMB, EARLIER
 from ase_andersonn.potentials.deq_attention import DENSITY_ONSET, DENSITY_PUSH, PUSH, DEQAttention
 
-from .kernel import Kernel
+from .kernel import Kernel, call
 
 
 class _Geometry(Kernel):
@@ -47,7 +47,7 @@ class _Geometry(Kernel):
         table, max_density = self.weights(inputs[0].dtype)
         sizes = torch.get_num_threads(), *inputs[0].shape[:2]
         first = len(table), float(self.model.cutoff), DENSITY_PUSH, table, max_density, *sizes
-        self.call("geometry", *inputs, *others, first=first)
+        call("geometry", *inputs, *others, first=first)
 
 
 class DistanceKernel(_Geometry):

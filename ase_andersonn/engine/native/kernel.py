@@ -31,12 +31,7 @@ class Kernel(ABC):
     has_gradient: ClassVar[tuple[int, ...]]
 
     def __init__(self) -> None:
-        if not is_built():  # as in a worker on another machine
-            build()
-        library = load()
-        if library is None:
-            raise RuntimeError("the compiled kernels cannot be loaded; leave out compile='native'")
-        self.library = library
+        loaded()
         self._lock = threading.Lock()
         self._weights: tuple[Any, Any] = (None, None)
 
@@ -72,24 +67,40 @@ class Kernel(ABC):
                 self._weights = (dtype, version), weights
             return weights
 
-    def call(self, name: str, *tensors: Tensor | None, first: tuple[Any, ...]) -> None:
-        """Call a function of the library.
 
-        Args:
-            name: of the function.
-            tensors: its last arguments; of one precision, but for whole numbers and masks. None is a null pointer.
-            first: its first arguments; whole numbers are int64, tensors pointers.
+def loaded() -> ctypes.CDLL:
+    """The library.
 
-        Raises:
-            MemoryError: without memory for it.
-            TypeError: for a tensor of another precision.
-        """
-        kinds = [x.dtype for x in tensors if x is not None and x.dtype not in KINDS]
-        if len(set(kinds)) != 1 or kinds[0] not in NAMES:
-            raise TypeError(f"the kernel's tensors are of {kinds}; give all in float32, or all in float64.")
-        function = getattr(self.library, f"{name}_{NAMES[kinds[0]]}")
-        if not function(*map(_argument, (*first, *tensors))):
-            raise MemoryError(f"no memory for the compiled kernel {name}")
+    Raises:
+        RuntimeError: where it cannot be built or loaded.
+    """
+    if not is_built():  # as in a worker on another machine
+        build()
+    library = load()
+    if library is None:
+        raise RuntimeError("the compiled kernels cannot be loaded; leave out compile='native'")
+    return library
+
+
+def call(name: str, *tensors: Tensor | None, first: tuple[Any, ...]) -> None:
+    """Call a function of the library.
+
+    Args:
+        name: of the function.
+        tensors: its last arguments; of one precision, but for whole numbers and masks. None is a null pointer.
+        first: its first arguments; whole numbers are int64, tensors pointers.
+
+    Raises:
+        MemoryError: without memory for it.
+        RuntimeError: without a library.
+        TypeError: for a tensor of another precision.
+    """
+    kinds = [x.dtype for x in tensors if x is not None and x.dtype not in KINDS]
+    if len(set(kinds)) != 1 or kinds[0] not in NAMES:
+        raise TypeError(f"the kernel's tensors are of {kinds}; give all in float32, or all in float64.")
+    function = getattr(load() or loaded(), f"{name}_{NAMES[kinds[0]]}")
+    if not function(*map(_argument, (*first, *tensors))):
+        raise MemoryError(f"no memory for the compiled kernel {name}")
 
 
 class _Apply(torch.autograd.Function):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ase_andersonn.nn.message_density import MessageDensity
 
-from .kernel import Kernel
+from .kernel import Kernel, call
 from .products import ProductWeights
 
 
@@ -56,4 +56,4 @@ class MessageDensityKernel(Kernel):
         layer, (value, products) = self.layer, self.weights(inputs[0].dtype)
         sizes = torch.get_num_threads(), *inputs[0].shape
         first = layer.n_radial, float(layer.cutoff), value, *products.arguments, *sizes
-        self.call("message_density", *inputs, *others, first=first)
+        call("message_density", *inputs, *others, first=first)
