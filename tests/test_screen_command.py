@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(given / "Si.vasp", bulk("Si", a=5.5))
     write(given / "frames.xyz", [bulk("Cu", cubic=True), bulk("Ni")])
     write(given / "more" / "base.db", bulk("Mo"))
-    structures = [AseAtomsAdaptor.get_structure(bulk("Ge")).as_dict()]
+    structures = [AseAtomsAdaptor.get_structure(bulk("Li")).as_dict()]
     (given / "pymatgen.json").write_text(json.dumps(structures))
     (given / "bad.cif").write_text("junk")
     return tmp_path
@@ -117,7 +117,7 @@ def test_what_entries_may_not_do(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         (("nofile.cif", "--out", "out"), "no file matches 'nofile.cif'"),
-        (("given", "--out", "given/Cu.cif"), "given/Cu.cif cannot be made a folder"),
+        (("given", "--out", "given/Cu.cif"), "given/Cu.cif cannot be created"),
         (("given", "--out", "out", "--properties", "colour"), "properties has 'colour'"),
         (("given", "--out", "out", "--filter", "colour > 1"), "names 'colour', which is no column"),
         (("given", "--out", "out", "--filter", "__import__('os')"), "the filter"),
