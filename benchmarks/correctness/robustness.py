@@ -52,7 +52,8 @@ from benchmarks._common import (
     single_thread_environment,
     write_results,
 )
-from benchmarks.dynamics.nve import DT, line
+from benchmarks.dynamics.nve_report import line
+from benchmarks.dynamics.nve_run import DT
 
 POTENTIALS = ("mlearn-pbe", "mlearn-pbe-large", "graphene", "organic", "universal")
 MELTING = {"Li": 453.7, "Si": 1687.0, "Ni": 1728.0, "Cu": 1357.8, "Mo": 2896.0}
