@@ -11,9 +11,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-from typer.testing import CliRunner
+from command_line import run
 
-from ase_andersonn.cli import app
 from ase_andersonn.pretrained.catalog import packaged_classifiers, packaged_models
 
 CONFIG = """
@@ -36,11 +35,6 @@ def data(tmp_path: Path) -> Path:
         frames.append(atoms)
     write(tmp_path / "data.extxyz", frames)
     return tmp_path / "data.extxyz"
-
-
-def run(*args: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    return result.exit_code, result.output
 
 
 @pytest.mark.parametrize("name", packaged_models())
