@@ -238,8 +238,8 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
     evaluator.trial_energy(atoms, everything)
     evaluator.commit(True)
     full = time.process_time() - begun
-    held = evaluator._held
-    assert held is not None
+    state = evaluator._state
+    assert state is not None
     times, positions = [], atoms.arrays["positions"]
     for turn in range(options.moves + 10):
         atom = int(random.integers(len(atoms)))
@@ -253,7 +253,7 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
         if not accepted:
             positions[atom] = saved
     found = evaluator.diagnostics
-    running = held.energy
+    running = state.energy
     evaluator.reset()
     fresh = evaluator.trial_energy(atoms, everything) if len(atoms) <= 1e5 else None
     return {
