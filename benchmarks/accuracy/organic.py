@@ -1,14 +1,14 @@
-"""An organic potential beside GFN2-xTB, on molecules that it has not seen.
+"""An organic potential beside GFN2-xTB, on molecules outside its training set.
 
     python -m benchmarks.accuracy.organic --model organic --work WORK [--test FRAMES ...]         # all parts
     python -m benchmarks.accuracy.organic --model organic --work WORK --part torsions bonds
     python -m benchmarks.accuracy.organic --model organic --work WORK --part md --ps 100
 
-- errors: of the labelled frames of `--test`, whole and by their `kind`;
-- small: the small molecules of the recipe, which are among those of training, at rest in GFN2-xTB;
+- errors: of all labelled frames of `--test`, and by their `kind`;
+- small: the small molecules of the recipe (in the training set in other geometries), relaxed with GFN2-xTB;
 - torsions: every rotatable bond of ten molecules turned in steps of 15°, the rest rigid as GFN2-xTB left it; energies
   above the curve's lowest, of points within 2 eV of it;
-- bonds: every bond between two heavy atoms outside rings drawn from 0.85 to 2 times its length, what hangs on it moved
+- bonds: every bond between two heavy atoms outside rings stretched from 0.85 to 2 times its length, what hangs on it moved
   along; energies above that of the relaxed molecule;
 - md: Langevin dynamics at 300 K (step 0.5 fs, friction 0.01 / fs) of all ten at once, 40 Å apart, for `--ps`
   picoseconds: whether no bond changed by more than 0.5 Å, and the errors of forces and energies of frames on the way.
@@ -34,7 +34,7 @@ from ase_andersonn.training import evaluate_dataset
 from ase_andersonn.training.data.labels import read_frames
 from benchmarks._common import RESULTS, machine, write_results
 from benchmarks.accuracy.organic_dynamics import Dynamics
-from benchmarks.accuracy.organic_molecules import MAKE, MOLECULES, RECIPE, at_rest
+from benchmarks.accuracy.organic_molecules import MAKE, MOLECULES, RECIPE, relaxed_molecule
 from benchmarks.accuracy.organic_report import picture, report
 from benchmarks.accuracy.organic_scans import SCANS, errors_of, scanned
 from benchmarks.dynamics.nve import fingerprint
@@ -58,11 +58,11 @@ def of_frames(model: EnergyModel, patterns: Sequence[str]) -> dict[str, dict[str
 
 
 def small_ones(names: Sequence[str], calc: AndersoNN) -> dict[str, dict[str, float]]:
-    """Error of the energy, eV, and the largest component of the forces, eV/Å, of molecules at rest in GFN2-xTB."""
+    """Error of the energy, eV, and the largest component of the forces, eV/Å, of molecules relaxed with GFN2-xTB."""
     frames: dict[str, Atoms] = {}
     for name in names:
         try:
-            frames[name] = MAKE.as_atoms(at_rest(name))
+            frames[name] = MAKE.as_atoms(relaxed_molecule(name))
         except ValueError as error:
             print(f"{name} left out: {error}")
     found = {}
@@ -94,7 +94,7 @@ def main() -> None:
     if "errors" in parts:
         data["errors"] = of_frames(model, options.test)
     chosen = parts - {"errors", "small"}
-    molecules = {name: at_rest(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
+    molecules = {name: relaxed_molecule(smiles) for name, smiles in MOLECULES.items()} if chosen else {}
     calc = AndersoNN(model, dtype="float64", compile=False)
     if "small" in parts:
         names = [name for file in SMALL for name in (RECIPE / file).read_text(encoding="utf-8").split()]
@@ -104,7 +104,7 @@ def main() -> None:
         curves = scanned(part, molecules, calc)
         data[part] = errors_of(curves)
         (options.work / f"{part}.json").write_text(json.dumps(curves))
-        label = "angle, degrees" if part == "torsions" else "length / length at rest"
+        label = "angle, degrees" if part == "torsions" else "length / relaxed length"
         picture(curves, label, RESULTS / f"organic-{part}.png")
     if "md" in chosen:
         dynamics = Dynamics(molecules, model, options.work / weights)

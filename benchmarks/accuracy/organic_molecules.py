@@ -24,6 +24,6 @@ MAKE = script("data/organic/make.py")
 EMBEDDED = MAKE.dipoles().embedded
 
 
-def at_rest(smiles: str) -> Chem.Mol:
-    """The molecule in a conformer of RDKit, at rest in GFN2-xTB."""
+def relaxed_molecule(smiles: str) -> Chem.Mol:
+    """The molecule in a conformer of RDKit, relaxed with GFN2-xTB."""
     return MAKE.relaxed(EMBEDDED(smiles, 0), fmax=0.01)

@@ -44,10 +44,10 @@ def report(data: dict[str, Any]) -> str:
         errors = {name: abs(own["energy"]) for name, own in data["small"].items()}
         worst = sorted(errors, key=lambda name: -errors[name])[:WORST]
         rows = [[f"`{k}`", *(figure(1e3 * data["small"][k][what]) for what in ("energy", "forces"))] for k in worst]
-        parts += [f"## {len(errors)} small molecules at rest, in training in other geometries"]
+        parts += [f"## {len(errors)} relaxed small molecules, in the training set in other geometries"]
         parts += [f"Energies are off by {figure(1e3 * float(np.median(list(errors.values()))))} meV in the median."]
         parts += [markdown_table(["the worst", "energy, error, meV", "forces, largest component, meV/Å"], rows)]
-    for name, title in (("torsions", "Torsions"), ("bonds", "Bonds drawn out")):
+    for name, title in (("torsions", "Torsions"), ("bonds", "Stretched bonds")):
         if name in data:
             parts += [f"## {title}"]
             parts += [f"![{title}](organic-{name}.png)"] if name == "torsions" else []

@@ -1,4 +1,4 @@
-"""Is energy conserved in molecular dynamics, and what does a step cost?
+"""Energy conservation and cost of molecular dynamics.
 
 NVE runs of 1,000 atoms at about 600 K with a step of 1 fs: 20 ps with the default tolerance and warm starts (features
 and adjoint extrapolated from earlier steps), and beside it the same with cold starts; then shorter runs of smaller
@@ -72,7 +72,7 @@ def planned(options: argparse.Namespace) -> list[Run]:
 
 
 def fingerprint(model: EnergyModel) -> str:
-    """Of the weights, so that a run never goes on with another model."""
+    """Hash of the weights, so that no run is resumed with another model."""
     content = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
     return hashlib.sha256(content).hexdigest()[:12]
 
@@ -114,7 +114,7 @@ def main() -> None:
             atoms = equilibrated(model, run, work, mode)
             recorded = Recorded(run, work / f"run-{run.name}.npz", atoms)
             atoms.calc = calculator(model, run, mode)
-            recorded.go_on(stop)
+            recorded.resume(stop)
             rows, facts = results_of(work), machine()
             data = {"machine": facts, "model": name_of(model), "rows": rows}
             write_results(options.name, data, report(rows, facts, name_of(model), options.name), SERIES)

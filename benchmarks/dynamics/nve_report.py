@@ -94,7 +94,7 @@ def report(rows: list[dict[str, Any]], facts: dict[str, Any], model: str, name: 
         "Drift: slope of a straight line through the total energy, 10⁻⁶ eV/atom/ps, with its standard error, and of",
         "the shadow energy, which velocity Verlet conserves and which oscillates less. Scatter: standard deviation of",
         "the total energy around its line, 10⁻⁶ eV/atom. f, fᵀ: applications of the cell and of its transpose a step",
-        "(that of the energy's correction included). Time of a whole step, median; other things ran on the machine.",
+        "(that of the energy's correction included). Median time of a step; other things ran on the machine.",
         "",
         markdown_machine(facts),
     ]

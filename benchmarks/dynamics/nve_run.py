@@ -96,7 +96,7 @@ class Recorded:
         self.saved = time.monotonic()
 
     def save(self) -> None:
-        """Replaces the file as a whole."""
+        """Writes the record; the file of before is replaced only when the new one is complete."""
         partial = self.path.with_suffix(".partial.npz")
         momenta = self.atoms.get_momenta()
         rows = np.array(self.rows).reshape(-1, len(COLUMNS))
@@ -104,7 +104,7 @@ class Recorded:
         partial.replace(self.path)
         self.saved = time.monotonic()
 
-    def go_on(self, stop: list[bool]) -> None:
+    def resume(self, stop: list[bool]) -> None:
         """Up to the run's last step, or until asked to stop."""
         atoms, dynamics = self.atoms, VelocityVerlet(self.atoms, DT)
         inverse_mass = 1.0 / atoms.get_masses()[:, None]

@@ -1,4 +1,4 @@
-"""How fast is a GPU, how many atoms does it hold, and do its results agree with those of the CPU?
+"""Speed and memory of a GPU, and agreement of its results with those of the CPU.
 
     python -m benchmarks.speed.gpu [--model NAME_OR_PATH] [--parts solver evaluate md training agreement]
     python -m benchmarks.speed.gpu --device cpu --small        # the same on the CPU, on small systems

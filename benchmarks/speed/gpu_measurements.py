@@ -142,7 +142,7 @@ def measure_evaluate(device: Device, model: EnergyModel, n_atoms: int, mode: Com
 
 
 def measure_md(device: Device, model: EnergyModel, n_atoms: int, mode: CompileMode, steps: int = 20) -> Row:
-    """Host time of whole steps: results come back to the host at every one, so nothing is left running."""
+    """Host time of steps: results come back to the host at every one, so nothing is left running."""
     atoms = rattled_bulk(first_choice(model), n_atoms)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     atoms.calc = AndersoNN(model, device=str(device.device), dtype=dtype, compile=mode is not False)
