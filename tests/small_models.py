@@ -80,8 +80,8 @@ def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
     return small_model(seed, rank=rank, **{"linear": True, **sizes})
 
 
-def telling_model(seed: int = 0, **sizes: Any) -> DEQAttention:
-    """A model whose atoms tell their neighbours what they see, with a linear path."""
+def message_model(seed: int = 0, **sizes: Any) -> DEQAttention:
+    """A model with message passing before the equilibrium and a linear path."""
     return small_model(seed, **{"n_message": 5, "linear": True, **sizes})
 
 

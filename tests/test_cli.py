@@ -157,7 +157,7 @@ def test_the_command_starts_without_torch() -> None:
         assert command in done.stdout
 
 
-def test_what_can_be_told_without_torch_is_told_before_it_is_loaded(tmp_path: Path, data: Path) -> None:
+def test_errors_that_need_no_torch_are_raised_before_it_is_loaded(tmp_path: Path, data: Path) -> None:
     """Not one of these errors may wait for seconds of imports."""
     good = CONFIG.format(data=data, output=tmp_path / "run")
     configs = {

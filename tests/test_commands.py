@@ -191,14 +191,14 @@ def test_a_structure_without_a_meaning_is_one_line(folder: Path, command: str) -
         write(name, make())
     write("slab.xyz", Atoms("Si2", [[0, 0, 0], [0, 0, 2.3]], cell=[5, 5, 20], pbc=[True, True, False]))
     Path("empty.cif").write_text("")
-    told = {name: text for name, (_, text) in WRONG_STRUCTURES.items()} | {"empty.cif": "it is empty"}
+    errors = {name: text for name, (_, text) in WRONG_STRUCTURES.items()} | {"empty.cif": "it is empty"}
     if command not in ("singlepoint", "relax"):
-        told["slab.xyz"] = "has to repeat in three directions"
-    status, out, err = invoke(command, *told)
+        errors["slab.xyz"] = "has to repeat in three directions"
+    status, out, err = invoke(command, *errors)
     assert (status, out) == (1, "")
     lines = err.splitlines()
-    assert len(lines) == len(told)
-    for name, text in told.items():
+    assert len(lines) == len(errors)
+    for name, text in errors.items():
         (line,) = (line for line in lines if line.startswith((f"failed: {name}: ", f"failed: {name} ")))
         assert text in line
         assert line.count(name) == 1

@@ -8,8 +8,8 @@
 - small: the small molecules of the recipe (in the training set in other geometries), relaxed with GFN2-xTB;
 - torsions: every rotatable bond of ten molecules turned in steps of 15°, the rest rigid as GFN2-xTB left it; energies
   above the curve's lowest, of points within 2 eV of it;
-- bonds: every bond between two heavy atoms outside rings stretched from 0.85 to 2 times its length, what hangs on it moved
-  along; energies above that of the relaxed molecule;
+- bonds: every bond between two heavy atoms outside rings stretched from 0.85 to 2 times its length, rigidly;
+  energies above that of the relaxed molecule;
 - md: Langevin dynamics at 300 K (step 0.5 fs, friction 0.01 / fs) of all ten at once, 40 Å apart, for `--ps`
   picoseconds: whether no bond changed by more than 0.5 Å, and the errors of forces and energies of frames on the way.
   It can be ended at any time and goes on where WORK has it, saved once a minute.

@@ -33,7 +33,7 @@ def torsions(molecule: Chem.Mol) -> Iterator[tuple[str, list[Atoms]]]:
 
 
 def stretches(molecule: Chem.Mol) -> Iterator[tuple[str, list[Atoms]]]:
-    """The molecule with each bond of two heavy atoms outside rings stretched, by the bond's name; the relaxed molecule first."""
+    """The molecule first relaxed, then with a bond of two heavy atoms outside rings stretched, by the bond's name."""
     for bond in molecule.GetBonds():
         ends = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         if bond.IsInRing() or 1 in (bond.GetBeginAtom().GetAtomicNum(), bond.GetEndAtom().GetAtomicNum()):

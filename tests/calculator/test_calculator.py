@@ -11,7 +11,7 @@ from laws import results, same
 from small_models import ELEMENTS, STRUCTURES, ethanol, rattled, silicon, small_calculator, small_model, stiff_model
 
 from ase_andersonn import AndersoNN, calculator
-from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine import evaluator as direct_evaluator
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.properties import RESULTS
 from ase_andersonn.testing import check_calculator, computed
@@ -64,7 +64,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
         asked.append((options["forces"], options["stress"]))
         return evaluate(*args, **options)
 
-    monkeypatch.setattr(whole, "evaluate", spy)
+    monkeypatch.setattr(direct_evaluator, "evaluate", spy)
     calc, atoms = small_calculator(), silicon()
     calc.get_potential_energy(atoms)
     assert set(calc.results) == {"energy", "free_energy", "energies"}

@@ -65,16 +65,16 @@ def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest
     assert max(fused) == 1
 
 
-def test_settling_waits_for_another_threads_calculation() -> None:
+def test_commit_waits_for_another_threads_calculation() -> None:
     calc, atoms = small_calculator(), silicon()
     calc.trial_energy(atoms, np.arange(len(atoms)))
-    settled = threading.Thread(target=calc.commit, args=(True,))
+    commit = threading.Thread(target=calc.commit, args=(True,))
     with calc._turn:
-        settled.start()
-        settled.join(0.2)
-        assert settled.is_alive()
-    settled.join(10.0)
-    assert not settled.is_alive()
+        commit.start()
+        commit.join(0.2)
+        assert commit.is_alive()
+    commit.join(10.0)
+    assert not commit.is_alive()
 
 
 @pytest.mark.parametrize("copied", [lambda calc: calc, copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))])

@@ -55,7 +55,7 @@ def test_unknown_combinations_of_known_elements_are_said_once() -> None:
         ({"odd_electrons": False}, Atoms("OH", [[0, 0, 0], [0, 0, 1.0]]), "an odd number of electrons, radicals"),
     ],
 )
-def test_what_training_had_nothing_of_is_said(card: dict[str, Any], structure: Atoms, text: str) -> None:
+def test_structures_outside_the_training_data_are_warned_of(card: dict[str, Any], structure: Atoms, text: str) -> None:
     calc = known(None, **card)
     with pytest.warns(UserWarning, match=text):
         calc.get_potential_energy(structure)
@@ -122,7 +122,7 @@ def test_warnings_of_a_lone_atom_do_not_contradict_each_other() -> None:
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_an_unknown_element_comes_before_what_training_had_nothing_of(many: bool) -> None:
+def test_unknown_elements_are_an_error_before_any_warning(many: bool) -> None:
     """Where the element's number is beyond those the model counts, and where it is between them."""
     for symbol in ("He", "Au"):
         atoms = Atoms(["Si", symbol], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.5]])
@@ -189,7 +189,7 @@ def test_unknown_combinations_are_said_of_batches_too() -> None:
         calc.evaluate([silicon(), slab()], forces=False)
 
 
-def test_neighbours_are_sought_only_while_a_pair_may_still_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_are_sought_only_while_a_pair_may_still_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     sought: list[int] = []
 
     def counted(*args: Any) -> Any:

@@ -13,7 +13,7 @@ from ase_andersonn.tiles import Tiles
 
 
 @pytest.mark.parametrize("tiles", [None, Tiles(focus=5.0, context=5.0)])
-def test_an_overlap_is_an_infinite_energy_and_leaves_the_settled_state(tiles: Tiles | None) -> None:
+def test_an_overlap_is_an_infinite_energy_and_leaves_the_committed_state(tiles: Tiles | None) -> None:
     calc, atoms = small_calculator(tiles=tiles), bulk("Si", cubic=True).repeat((3, 1, 1))
     everything = np.arange(len(atoms))
     energy = calc.trial_energy(atoms, everything)

@@ -106,7 +106,7 @@ def test_a_full_disk_loses_no_answer(folder: Path, monkeypatch: pytest.MonkeyPat
     assert sum(f"{folder / 'in'}" in line and "error" not in line for line in text.splitlines()) >= 5
 
 
-def test_a_place_where_nothing_can_be_written_is_told_of_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_where_nothing_can_be_written_is_reported_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "labels.csv").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     code, text = run("classify", folder / "in", "--model", folder / "model.safetensors", "--out", folder / "labels.csv")

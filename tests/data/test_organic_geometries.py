@@ -32,7 +32,7 @@ def test_molecules_that_mmff94_has_no_parameters_for_are_embedded_too(smiles: st
 
 @pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
 @pytest.mark.parametrize(("smiles", "length"), [("O=C=O", 1.162), ("N#N", 1.098), ("O=S=O", 1.432)])
-def test_molecules_begin_at_rest_where_that_is_asked_for(smiles: str, length: float) -> None:
+def test_molecules_begin_relaxed_where_that_is_asked_for(smiles: str, length: float) -> None:
     """The force field draws these bonds out by 0.2 Å and more; lengths of experiment, Å."""
     make = load(DATA / "organic" / "make.py")
     molecule = make.dipoles().embedded(smiles, 0)
@@ -43,7 +43,7 @@ def test_molecules_begin_at_rest_where_that_is_asked_for(smiles: str, length: fl
 
 
 @pytest.mark.skipif(missing("rdkit", "tblite"), reason="rdkit or tblite is not installed")
-def test_a_molecule_that_comes_to_rest_in_pieces_is_left_out() -> None:
+def test_a_molecule_that_relaxes_to_pieces_is_left_out() -> None:
     make = load(DATA / "organic" / "make.py")
     with pytest.raises(ValueError, match="at rest Cl and P are apart"):
         make.relaxed(make.dipoles().embedded("ClP(Cl)(Cl)(Cl)Cl", 0))

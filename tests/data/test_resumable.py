@@ -52,7 +52,7 @@ def test_a_file_cut_in_its_first_frame(resumable: ModuleType, tmp_path: Path) ->
     assert resumable.whole_frames(tmp_path / "nothing.extxyz") == []
 
 
-def test_a_file_that_was_changed_is_told_of(resumable: ModuleType, tmp_path: Path) -> None:
+def test_a_file_that_was_changed_is_reported(resumable: ModuleType, tmp_path: Path) -> None:
     path, beside = tmp_path / "whole.extxyz", tmp_path / "whole.extxyz.sha256"
     resumable.collect(path, range(4), "number", numbered)
     assert beside.read_text().split()[1] == str(path.stat().st_size)

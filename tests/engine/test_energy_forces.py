@@ -12,12 +12,12 @@ from small_models import (
     STRUCTURES,
     cartesian_model,
     ethanol,
+    message_model,
     silicon,
     skewed,
     slab,
     small_model,
     stiff_model,
-    telling_model,
 )
 from test_weight_gradient_of_loss import plain_model
 
@@ -48,7 +48,7 @@ def test_stress_of_a_structure_without_a_volume_is_not_a_number() -> None:
     assert torch.isfinite(evaluation.stress).all(-1).all(-1).tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, message_model, cartesian_model])
 def test_an_atom_s_stress_is_the_symmetric_virial_of_its_edges(make: Callable[[int], EnergyModel]) -> None:
     """`σ_i = (1/2V) Σ_k (d_ik ⊗ g_ik + g_ik ⊗ d_ik)`, with `g = dE/dd` by back-propagation through all steps."""
     model, graph = make(4), graph_of("bulk", "skewed")
@@ -142,7 +142,7 @@ def test_the_equilibrium_does_not_depend_on_the_solver(solver: Solver) -> None:
     torch.testing.assert_close(given.equilibrium.z, expected.equilibrium.z, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [small_model, plain_model, telling_model, stiff_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, plain_model, message_model, stiff_model, cartesian_model])
 def test_equilibrium_is_far_from_its_start(make: Callable[[], EnergyModel]) -> None:
     """The tests above would say little of a cell that hardly does anything."""
     model, graph = make(), graph_of("bulk")

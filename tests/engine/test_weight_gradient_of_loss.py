@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from graphs import TIGHT, graph_of
-from small_models import cartesian_model, small_model, stiff_model, telling_model
+from small_models import cartesian_model, message_model, small_model, stiff_model
 
 from ase_andersonn.engine import weight_gradients
 from ase_andersonn.engine.energy_forces import evaluate, forces_from, stresses_from
@@ -60,7 +60,7 @@ def loss_of(energy: torch.Tensor, forces: torch.Tensor, stress: torch.Tensor, gr
         (("molecule", "slab"), "ef"),
     ],
 )
-@pytest.mark.parametrize("make", [small_model, plain_model, telling_model, stiff_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, plain_model, message_model, stiff_model, cartesian_model])
 def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
     names: tuple[str, ...], parts: str, make: Callable[[int], EnergyModel]
 ) -> None:
@@ -83,8 +83,8 @@ def test_weight_gradient_is_that_of_unrolled_double_back_propagation(
             assert error <= 1e-9 * max(float(reference.norm()), 1e-6 * scale), f"{name}: {error}"
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
-def test_plain_steps_alone_give_the_weight_gradient(
+@pytest.mark.parametrize("make", [small_model, message_model, cartesian_model])
+def test_picard_iterations_alone_give_the_weight_gradient(
     make: Callable[[int], EnergyModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in training, where the solver is not asked."""
@@ -108,7 +108,7 @@ def test_plain_steps_alone_give_the_weight_gradient(
         assert error <= 1e-9 * scale
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, message_model, cartesian_model])
 def test_weight_gradient_is_a_finite_difference_of_the_loss(make: Callable[[int], EnergyModel]) -> None:
     """Independent of any back-propagation through the model."""
     model, graph = make(5).requires_grad_(True), graph_of("skewed", "molecule")
@@ -183,7 +183,7 @@ def test_weights_that_ask_for_no_gradient_change_nothing_for_the_others(forces: 
     torch.testing.assert_close(gradients(), [g for g, keep in zip(expected, kept, strict=True) if keep])
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model, cartesian_model])
+@pytest.mark.parametrize("make", [small_model, message_model, cartesian_model])
 def test_energies_alone_have_the_unrolled_gradient(make: Callable[[int], EnergyModel]) -> None:
     model, graph = make(4).requires_grad_(True), graph_of("bulk", "molecule")
     parameters = list(model.parameters())

@@ -55,7 +55,7 @@ def test_a_model_of_forces_alone_says_so(
 
 
 @pytest.mark.parametrize(
-    ("charge", "partial", "told"),
+    ("charge", "partial", "reported"),
     [
         (1, 0.0, True),
         ("+1", 0.0, True),
@@ -65,15 +65,20 @@ def test_a_model_of_forces_alone_says_so(
         (math.nan, 0.0, False),
     ],
 )
-def test_charged_frames_are_told_of(
-    config: TrainConfig, frames: list[Atoms], charge: Any, partial: float, told: bool, caplog: pytest.LogCaptureFixture
+def test_charged_frames_are_reported(
+    config: TrainConfig,
+    frames: list[Atoms],
+    charge: Any,
+    partial: float,
+    reported: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for atoms in frames[:3]:
         atoms.info["charge"] = charge
         atoms.set_initial_charges([partial, -partial, *[0.0] * (len(atoms) - 2)])
     write(config.train[0], frames)
     frames_of(config)
-    assert ("3 of 10 frames are charged, and the model knows no charges" in caplog.text) == told
+    assert ("3 of 10 frames are charged, and the model knows no charges" in caplog.text) == reported
 
 
 @pytest.mark.parametrize("weights", [{"energy_weight": 0.0, "forces_weight": 0.0}, {"energy_weight": 0.0}])
@@ -87,7 +92,7 @@ def test_labels_without_a_weight_are_none(config: TrainConfig, tmp_path: Path, w
         TrainingSetup.from_config(changed)
 
 
-def test_a_label_that_no_validation_frame_has_is_told_of(
+def test_a_label_that_no_validation_frame_has_is_reported(
     config: TrainConfig, frames: list[Atoms], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Molecules beside crystals that have stresses are no error; a misspelt name looks the same."""
@@ -106,20 +111,20 @@ def test_a_label_that_no_validation_frame_has_is_told_of(
     assert "no validation frame has energy under the name 'dft'; the first has energy" in caplog.text
 
 
-def test_frames_in_both_sets_are_told_of(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+def test_frames_in_both_sets_are_reported(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
     frames_of(config)
     assert not caplog.text
     frames_of(replace(config, validation=config.train))
     assert "10 of the 10 validation frames are training frames as well" in caplog.text
 
 
-def test_distances_are_seen_a_little_below_the_shortest_of_the_frames(config: TrainConfig) -> None:
+def test_minimum_distances_lie_a_little_below_the_shortest_of_the_frames(config: TrainConfig) -> None:
     experiment = TrainingSetup.from_config(config)
     model = experiment.model
     assert isinstance(model, DEQAttention)
     for pair, shortest in experiment.train.min_distance().items():
         first, second = (model.elements.index(z) for z in pair)
-        for seen in (model.min_distance[first, second], model.min_distance[second, first]):
-            assert float(seen) == pytest.approx(0.9 * shortest)
+        for minimum in (model.min_distance[first, second], model.min_distance[second, first]):
+            assert float(minimum) == pytest.approx(0.9 * shortest)
             near = torch.tensor(0.92 * shortest)
-            assert clamped_distance(near, seen) == near
+            assert clamped_distance(near, minimum) == near

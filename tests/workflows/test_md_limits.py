@@ -36,7 +36,7 @@ def test_explosions_have_reasons() -> None:
     )
 
 
-class _Doubtful(EMT):
+class _Extrapolating(EMT):
     diagnostics: dict[str, Any] = {}  # noqa: RUF012
 
     def calculate(self, *args: Any, **kwargs: Any) -> None:
@@ -53,18 +53,18 @@ class _Doubtful(EMT):
     ],
 )
 def test_a_run_stops_out_of_distribution(limits: dict[str, float], text: str) -> None:
-    run = molecular_dynamics(copper(), _Doubtful(), temperature=300.0, steps=30, seed=1, **limits)
+    run = molecular_dynamics(copper(), _Extrapolating(), temperature=300.0, steps=30, seed=1, **limits)
     assert run.stopped_because == f"after 4 steps {text}"
 
 
 @needs_default_model
-def test_the_packaged_model_tells_how_far_it_extrapolates() -> None:
+def test_the_packaged_model_gives_an_extrapolation() -> None:
     calc = AndersoNN(compile=False, device="cpu")
     run = molecular_dynamics(bulk("Si"), calc, temperature=300.0, steps=3, seed=1, max_extrapolation=1e-9)
     assert run.steps == 0
     assert "the mean extrapolation was " in str(run.stopped_because)
 
 
-def test_limits_of_what_the_calculator_does_not_tell() -> None:
+def test_limits_of_quantities_that_the_calculator_does_not_give() -> None:
     with pytest.raises(ValueError, match="does not tell it"):
         molecular_dynamics(copper(), EMT(), temperature=300.0, steps=3, max_spread=0.1)

@@ -61,7 +61,7 @@ def test_the_temperature_stays_between_a_twentieth_and_twenty(n: int, times: flo
     assert fit_temperature(times * logits, targets) == pytest.approx(np.exp(3.0 if times > 1 else -3.0), rel=1e-6)
 
 
-def test_novelty_is_the_distance_in_standard_deviations(config: ClassifierTrainConfig) -> None:
+def test_the_out_of_distribution_score_is_the_distance_in_standard_deviations(config: ClassifierTrainConfig) -> None:
     """sqrt((x - m) C^-1 (x - m)) with C the covariance and 1 % of its mean variance, over the 99th percentile."""
     model = build_model(config)
     torch.manual_seed(0)
