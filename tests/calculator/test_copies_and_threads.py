@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -65,30 +66,29 @@ def test_threads_that_share_a_calculator_wait_for_each_other(monkeypatch: pytest
     assert max(fused) == 1
 
 
+def assert_waits(calc: AndersoNN, method: Callable[..., object], *args: object) -> None:
+    """The method returns only after another thread's calculation has ended."""
+    thread = threading.Thread(target=method, args=args)
+    with calc._turn:
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+    thread.join(10.0)
+    assert not thread.is_alive()
+
+
 def test_commit_waits_for_another_threads_calculation() -> None:
     calc, atoms = small_calculator(), silicon()
     calc.trial_energy(atoms, np.arange(len(atoms)))
-    commit = threading.Thread(target=calc.commit, args=(True,))
-    with calc._turn:
-        commit.start()
-        commit.join(0.2)
-        assert commit.is_alive()
-    commit.join(10.0)
-    assert not commit.is_alive()
+    assert_waits(calc, calc.commit, True)
 
 
 @pytest.mark.parametrize("copied", [lambda calc: calc, copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))])
-def test_what_is_handed_on_waits_too(copied: Any) -> None:
+def test_methods_of_the_evaluator_wait_too(copied: Any) -> None:
     spins = Atoms("H9", [[x, y, 0.0] for x in range(3) for y in range(3)], cell=[3, 3, 1], pbc=[True, True, False])
     spins.set_initial_magnetic_moments([1.0] * 9)
     calc = copied(AndersoNN(GridModel(GridConfig()), compile=False))
-    asked = threading.Thread(target=calc.independent_sets, args=(spins,))
-    with calc._turn:
-        asked.start()
-        asked.join(0.2)
-        assert asked.is_alive()
-    asked.join(10.0)
-    assert not asked.is_alive()
+    assert_waits(calc, calc.independent_sets, spins)
 
 
 def test_threads_with_a_calculator_each() -> None:
