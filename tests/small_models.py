@@ -12,6 +12,7 @@ from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesian, DEQCartesianConfig
 
+CARD = {"description": "random weights", "elements": ["H", "C"], "errors": {"energy": 1.5}}
 ELEMENTS = (1, 6, 8, 14, 29)
 SIZES: dict[str, Any] = {
     "cutoff": 4.0,
@@ -32,7 +33,7 @@ TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
 
 
 def small_model(
-    seed: int = 0, dtype: torch.dtype = torch.float64, noise: float = 0.2, feature_std: float = 1.0, **sizes: Any
+    seed: int = 0, dtype: torch.dtype = torch.float64, noise: float = 0.2, cell_scale: float = 1.0, **sizes: Any
 ) -> DEQAttention:
     """A model whose gates, gains, biases and scales are all random.
 
@@ -40,7 +41,7 @@ def small_model(
         seed: of the weights.
         dtype: precision of the weights.
         noise: added to every weight, so that none keeps a trivial starting value.
-        spread: factor of the cell's matrices; above 1 the bounds on their norms are at work.
+        cell_scale: factor of the cell's matrices; above 1 the bounds on their norms are at work.
         sizes: fields of `DEQAttentionConfig` other than those of `SIZES`; with a `rank`, of `DEQCartesianConfig`.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -54,7 +55,7 @@ def small_model(
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
         for parameter in model.cell.parameters():
-            parameter.mul_(feature_std)
+            parameter.mul_(cell_scale)
         model.output.mul_(5.0)
         model.min_distance.mul_(0.6)  # as of a model trained on close contacts
         model.feature_mean.normal_(0.0, 0.1)
@@ -79,8 +80,8 @@ def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
     return small_model(seed, rank=rank, **{"linear": True, **sizes})
 
 
-def telling_model(seed: int = 0, **sizes: Any) -> DEQAttention:
-    """A model whose atoms tell their neighbours what they see, with a linear path."""
+def message_model(seed: int = 0, **sizes: Any) -> DEQAttention:
+    """A model with message passing before the equilibrium and a linear path."""
     return small_model(seed, **{"n_message": 5, "linear": True, **sizes})
 
 

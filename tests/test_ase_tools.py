@@ -25,7 +25,7 @@ from laws import results, same
 from small_models import ethanol, rattled, silicon, skewed, slab, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine import evaluator as direct_evaluator
 from ase_andersonn.pretrained.catalog import packaged_models
 
 
@@ -54,7 +54,7 @@ def test_warm_starts_give_what_cold_starts_give(
     structure: Any, tol: float, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fused:
-        monkeypatch.setattr(whole, "FUSED_MAX_ATOMS", 0)
+        monkeypatch.setattr(direct_evaluator, "FUSED_MAX_ATOMS", 0)
     warm, cold, exact = (make(tol=t, warm_start=w) for t, w in ((tol, True), (tol, False), (1e-20, False)))
     evaluations = {"warm": 0, "cold": 0}
     for atoms in trajectory(structure()):
@@ -126,7 +126,7 @@ def test_a_warm_start_saves_applications_of_the_cell() -> None:
 
 def test_a_history_unlike_the_new_geometry_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Atoms that move far in a step: cold starts, whose remainders do not lag behind the motion."""
-    monkeypatch.setattr(whole, "FUSED_MAX_ATOMS", 0)
+    monkeypatch.setattr(direct_evaluator, "FUSED_MAX_ATOMS", 0)
     calc, cold = make(tol=1e-8), make(tol=1e-8, warm_start=False)
     for seed in range(8):
         atoms = rattled(ethanol(), 0.1, seed=seed)

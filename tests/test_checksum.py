@@ -1,4 +1,4 @@
-"""Checksums within files: whatever was changed is told of."""
+"""Checksums within files: every change is reported."""
 
 from contextlib import suppress
 from pathlib import Path

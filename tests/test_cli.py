@@ -11,9 +11,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-from typer.testing import CliRunner
+from command_line import run
 
-from ase_andersonn.cli import app
 from ase_andersonn.pretrained.catalog import packaged_classifiers, packaged_models
 
 CONFIG = """
@@ -36,11 +35,6 @@ def data(tmp_path: Path) -> Path:
         frames.append(atoms)
     write(tmp_path / "data.extxyz", frames)
     return tmp_path / "data.extxyz"
-
-
-def run(*args: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    return result.exit_code, result.output
 
 
 @pytest.mark.parametrize("name", packaged_models())
@@ -163,7 +157,7 @@ def test_the_command_starts_without_torch() -> None:
         assert command in done.stdout
 
 
-def test_what_can_be_told_without_torch_is_told_before_it_is_loaded(tmp_path: Path, data: Path) -> None:
+def test_errors_that_need_no_torch_are_raised_before_it_is_loaded(tmp_path: Path, data: Path) -> None:
     """Not one of these errors may wait for seconds of imports."""
     good = CONFIG.format(data=data, output=tmp_path / "run")
     configs = {

@@ -14,10 +14,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-from typer.testing import CliRunner
+from command_line import invoke
 
 from ase_andersonn import __version__
-from ase_andersonn.cli import app
 from ase_andersonn.pretrained.catalog import packaged_classifiers, packaged_models
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,11 +30,6 @@ for arguments in json.loads(sys.argv[1]):
     done = CliRunner().invoke(app, arguments)
     print(json.dumps([done.exit_code, done.stdout[:20000], "torch" in sys.modules]))
 """
-
-
-def run(*arguments: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, list(arguments))
-    return found.exit_code, found.stdout, found.stderr
 
 
 @pytest.fixture
@@ -80,47 +74,47 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
 
 @pytest.mark.parametrize("command", ["elastic", "phonons", "vacancy", "qha", "neb"])
 def test_help_says_what_is_relaxed_first(command: str) -> None:
-    text = " ".join(run(command, "--help")[1].split())
+    text = " ".join(invoke(command, "--help")[1].split())
     assert "relaxed first" in text
     assert ("--no-relax" in text) == (command != "qha")
 
 
 def test_quiet_prints_errors_only(folder: Path) -> None:
-    status, out, err = run("singlepoint", "Si.cif", "nothing/../Cu.vasp", "--quiet", "--out", "found.json")
+    status, out, err = invoke("singlepoint", "Si.cif", "nothing/../Cu.vasp", "--quiet", "--out", "found.json")
     assert (status, out, err.count("\n")) == (1, "", 1)
-    status, out, err = run("singlepoint", "Si.cif", "Cu.vasp", "-q", "--out", "found.json")
+    status, out, err = invoke("singlepoint", "Si.cif", "Cu.vasp", "-q", "--out", "found.json")
     assert (status, out, err) == (0, "", "")
     assert len(json.loads(Path("found.json").read_text())) == 2
-    status, out, err = run("singlepoint", "Si.cif", "--quiet", "--json")
+    status, out, err = invoke("singlepoint", "Si.cif", "--quiet", "--json")
     assert (status, err) == (0, "")
     assert json.loads(out)[0]["name"] == "Si.cif"
 
 
 def test_answers_as_json(folder: Path) -> None:
-    found = json.loads(run("models", "--json")[1])
+    found = json.loads(invoke("models", "--json")[1])
     assert [each["name"] for each in found] == [*packaged_models(), *packaged_classifiers()]
-    facts = json.loads(run("info", "mlearn-pbe", "--json")[1])
+    facts = json.loads(invoke("info", "mlearn-pbe", "--json")[1])
     assert (facts["elements"], facts["cutoff"]) == (["Li", "Si", "Ni", "Cu", "Mo"], 5.0)
     assert facts == next(each for each in found if each["name"] == "mlearn-pbe")
 
     atoms = bulk("Si", a=5.5)
     atoms.calc = SinglePointCalculator(atoms, energy=-10.8, forces=np.zeros((2, 3)))
     write("labelled.xyz", atoms)
-    status, out, _ = run("evaluate", "mlearn-pbe", "labelled.xyz", "--json")
+    status, out, _ = invoke("evaluate", "mlearn-pbe", "labelled.xyz", "--json")
     answer = json.loads(out)
     assert (status, answer["frames"], answer["spread"]) == (0, 1, None)
     assert answer["errors"]["all"]["energy"]["mae"] < 0.1
     assert answer["errors"]["all"]["stress"]["mae"] is None
 
     Path("bad.cif").write_text("junk")
-    status, out, err = run("classify", "Si.cif", "bad.cif", "--json")
+    status, out, err = invoke("classify", "Si.cif", "bad.cif", "--json")
     good, bad = json.loads(out)
     assert (status, good["name"], bad["label"], err.count("\n")) == (1, "Si.cif", None, 1)
 
 
 def test_a_molecule_has_no_volume(folder: Path) -> None:
     write("water.xyz", molecule("H2O"))
-    status, out, _ = run("relax", "water.xyz", "--model", "organic", "--structures", "relaxed.xyz")
+    status, out, _ = invoke("relax", "water.xyz", "--model", "organic", "--structures", "relaxed.xyz")
     assert status == 0
     assert "nan" not in out
     assert "Å³" not in out
@@ -197,14 +191,14 @@ def test_a_structure_without_a_meaning_is_one_line(folder: Path, command: str) -
         write(name, make())
     write("slab.xyz", Atoms("Si2", [[0, 0, 0], [0, 0, 2.3]], cell=[5, 5, 20], pbc=[True, True, False]))
     Path("empty.cif").write_text("")
-    told = {name: text for name, (_, text) in WRONG_STRUCTURES.items()} | {"empty.cif": "it is empty"}
+    errors = {name: text for name, (_, text) in WRONG_STRUCTURES.items()} | {"empty.cif": "it is empty"}
     if command not in ("singlepoint", "relax"):
-        told["slab.xyz"] = "has to repeat in three directions"
-    status, out, err = run(command, *told)
+        errors["slab.xyz"] = "has to repeat in three directions"
+    status, out, err = invoke(command, *errors)
     assert (status, out) == (1, "")
     lines = err.splitlines()
-    assert len(lines) == len(told)
-    for name, text in told.items():
+    assert len(lines) == len(errors)
+    for name, text in errors.items():
         (line,) = (line for line in lines if line.startswith((f"failed: {name}: ", f"failed: {name} ")))
         assert text in line
         assert line.count(name) == 1
@@ -263,7 +257,7 @@ def test_a_wrong_option_is_one_line(folder: Path, arguments: tuple[str, ...], te
 
 def _refused(folder: Path, arguments: tuple[str, ...], text: str) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    status, out, err = run(*arguments)
+    status, out, err = invoke(*arguments)
     assert (status, out, err.count("\n")) == (1, "", 1), err
     assert text in err
     for leak in ("Traceback", "Errno", "Error:", "Error("):
@@ -273,7 +267,7 @@ def _refused(folder: Path, arguments: tuple[str, ...], text: str) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("nocommand",), ("eos",), ("eos", "a.cif", "--points", "few"), ("neb", "a")])
 def test_wrong_usage_has_status_2(arguments: tuple[str, ...]) -> None:
-    assert run(*arguments)[0] == 2
+    assert invoke(*arguments)[0] == 2
 
 
 def test_any_error_of_a_band_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,4 +275,4 @@ def test_any_error_of_a_band_is_one_line(folder: Path, monkeypatch: pytest.Monke
         raise KeyError("space group")
 
     monkeypatch.setattr("ase_andersonn.workflows.neb.nudged_elastic_band", broken)
-    assert run("neb", "Si.cif", "Si.cif") == (1, "", "error: KeyError('space group')\n")
+    assert invoke("neb", "Si.cif", "Si.cif") == (1, "", "error: KeyError('space group')\n")

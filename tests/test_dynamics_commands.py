@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import read, write
-from typer.testing import CliRunner
-
-from ase_andersonn.cli import app
+from command_line import invoke
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MD = ("md", "Cu.cif", "--ensemble", "bussi", "--temp", "300", "--seed", "1", "--file-prefix", "run")
@@ -30,20 +28,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, list(arguments))
-    return found.exit_code, found.stdout, found.stderr
-
-
 def test_molecular_dynamics_and_how_it_goes_on(folder: Path) -> None:
-    status, out, err = run(*MD, "--steps", "20", "--plot", "md.png", "--out", "md.json")
+    status, out, err = invoke(*MD, "--steps", "20", "--plot", "md.png", "--out", "md.json")
     assert (status, err) == (0, "")
     assert out.startswith("Cu.cif: ")
     assert out.endswith("after 20 steps\n")
     (entry,) = json.loads(Path("md.json").read_text())
     assert len(entry["times"]) == len(read("run.traj", ":")) == 3
     assert Path("md.png").stat().st_size > 5000
-    status, out, _ = run(*MD, "--steps", "30", "--resume", "--json")
+    status, out, _ = invoke(*MD, "--steps", "30", "--resume", "--json")
     assert status == 0
     assert json.loads(out)[0]["steps"] == 30
     assert len(Path("run.log").read_text().splitlines()) == 5
@@ -62,24 +55,24 @@ def test_monte_carlo_and_how_it_goes_on(folder: Path) -> None:
         "--seed",
         "1",
     )
-    status, out, err = run(*arguments, "--sweeps", "10", "--file-prefix", "run", "--traj-every", "5")
+    status, out, err = invoke(*arguments, "--sweeps", "10", "--file-prefix", "run", "--traj-every", "5")
     assert (status, err) == (0, "")
     assert "accepted: Displacement " in out
     assert " Å³/atom" in out
-    status, _, _ = run(*arguments, "--sweeps", "15", "--file-prefix", "run", "--traj-every", "5", "--resume")
+    status, _, _ = invoke(*arguments, "--sweeps", "15", "--file-prefix", "run", "--traj-every", "5", "--resume")
     assert status == 0
     assert len(read("run.traj", ":")) == 4
 
 
 def test_surfaces(folder: Path) -> None:
-    status, out, _ = run("surface", "Cu.cif", "--miller", "1,0,0", "--thicknesses", "2", "--min-thickness", "5")
+    status, out, _ = invoke("surface", "Cu.cif", "--miller", "1,0,0", "--thicknesses", "2", "--min-thickness", "5")
     assert status == 0
     assert out.startswith("Cu.cif: 1,0,0: ")
     assert float(out.split()[2]) == pytest.approx(1.45, abs=0.1)
 
 
 def test_a_run_that_stops_by_itself_has_a_reason(folder: Path) -> None:
-    status, out, err = run(
+    status, out, err = invoke(
         "md", "Cu.cif", "--temp", "300", "--steps", "5", "--max-temperature", "10", "--out", "x.json"
     )
     assert status == 1
@@ -110,7 +103,7 @@ def test_a_run_that_stops_by_itself_has_a_reason(folder: Path) -> None:
 )
 def test_wrong_input_is_one_clear_line_and_writes_nothing(folder: Path, arguments: tuple[str, ...], text: str) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    status, out, err = run(*arguments)
+    status, out, err = invoke(*arguments)
     assert status == 1
     assert text in err
     assert len(err.splitlines()) == 1
@@ -131,7 +124,7 @@ def test_ctrl_c_ends_a_run_that_goes_on(folder: Path) -> None:
     assert out.startswith("Cu.cif: ")
     assert "by SIGINT; resume goes on from step 1" in err
     state = int(err.split("resume goes on from step ")[1].split(".")[0])
-    status, out, _ = run(*MD, "--steps", str(state + 5), "--traj-every", "1", "--resume")
+    status, out, _ = invoke(*MD, "--steps", str(state + 5), "--traj-every", "1", "--resume")
     assert status == 0
     frames = read("run.traj", ":")
     assert [image.info["step"] for image in frames] == list(range(state + 6))

@@ -6,6 +6,7 @@ that imports a module that imports torch does import torch.
 """
 
 import ast
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -304,3 +305,17 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     code = f"import sys, ase_andersonn; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def lines_of(folder: str) -> dict[str, int]:
+    files = sorted((ROOT.parent / folder).rglob("*.py"))
+    return {str(path.relative_to(ROOT.parent)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, "tests", "benchmarks"])
+def test_no_file_is_longer_than_350_lines(folder: str) -> None:
+    assert {path: lines for path, lines in lines_of(folder).items() if lines > 350} == {}
+
+
+def test_half_of_the_package_s_files_have_at_most_150_lines() -> None:
+    assert statistics.median(lines_of(PACKAGE).values()) <= 150

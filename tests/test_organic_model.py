@@ -64,7 +64,7 @@ def test_molecules_keep_their_bonds_in_a_relaxation(name: str) -> None:
     ],
 )
 def test_molecules_that_force_fields_get_wrong(name: str, energy: float, length: float) -> None:
-    """At rest they are as in GFN2-xTB: energy in eV and bond in Å (tblite 0.8.0)."""
+    """Relaxed, they are as in GFN2-xTB: energy in eV and bond in Å (tblite 0.8.0)."""
     atoms = molecule(name)
     atoms.calc = organic()
     with BFGS(atoms, logfile=None) as search:

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from ase.build import bulk, molecule
 from ase.io import read, write
-from typer.testing import CliRunner
-
-from ase_andersonn.cli import app
+from command_line import invoke
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -28,13 +26,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, list(arguments))
-    return found.exit_code, found.stdout, found.stderr
-
-
 def test_single_points_of_several_files_one_of_them_broken(folder: Path) -> None:
-    status, out, err = run("singlepoint", "Si.cif", "Cu.vasp", "bad.cif", "--out", "found.json")
+    status, out, err = invoke("singlepoint", "Si.cif", "Cu.vasp", "bad.cif", "--out", "found.json")
     assert status == 1
     assert [line.split(":")[0] for line in out.splitlines()] == ["Si.cif", "Cu.vasp"]
     assert err.count("failed: bad.cif") == 1
@@ -46,7 +39,7 @@ def test_single_points_of_several_files_one_of_them_broken(folder: Path) -> None
 
 def test_molecules_have_no_stress(folder: Path) -> None:
     write("water.xyz", molecule("H2O"))
-    status, out, _ = run("singlepoint", "water.xyz", "--model", "organic", "--json")
+    status, out, _ = invoke("singlepoint", "water.xyz", "--model", "organic", "--json")
     assert status == 0
     (found,) = json.loads(out)
     assert found["stress"] is None
@@ -54,7 +47,7 @@ def test_molecules_have_no_stress(folder: Path) -> None:
 
 
 def test_relaxed_structures_are_written(folder: Path) -> None:
-    status, out, err = run("relax", "Cu.vasp", "Si.cif", "bad.cif", "--structures", "relaxed.xyz", "--pressure", "0")
+    status, out, err = invoke("relax", "Cu.vasp", "Si.cif", "bad.cif", "--structures", "relaxed.xyz", "--pressure", "0")
     assert status == 1
     assert "Cu.vasp: " in out
     assert "failed: bad.cif" in err
@@ -64,7 +57,7 @@ def test_relaxed_structures_are_written(folder: Path) -> None:
 
 
 def test_equation_of_state_and_its_picture(folder: Path) -> None:
-    status, out, _ = run("eos", "Cu.vasp", "--plot", "eos.png", "--points", "7")
+    status, out, _ = invoke("eos", "Cu.vasp", "--plot", "eos.png", "--points", "7")
     assert status == 0
     found = re.search(r"B₀ ([\d.]+) GPa", out)
     assert found is not None
@@ -94,7 +87,7 @@ def test_equation_of_state_and_its_picture(folder: Path) -> None:
 )
 def test_wrong_input_is_one_clear_line_and_writes_nothing(folder: Path, arguments: tuple[str, ...], text: str) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    status, out, err = run(*arguments)
+    status, out, err = invoke(*arguments)
     assert status == 1
     assert text in err
     assert len(err.splitlines()) == 1
@@ -109,7 +102,7 @@ def workflow(name: str) -> Any:
 def test_outputs_in_a_folder_are_not_read_the_next_time(folder: Path) -> None:
     Path("bad.cif").unlink()
     for _ in range(2):
-        status, _, err = run("relax", ".", "--steps", "0", "--fmax", "9", "--structures", "r.xyz", "--out", "r.json")
+        status, _, err = invoke("relax", ".", "--steps", "0", "--fmax", "9", "--structures", "r.xyz", "--out", "r.json")
         assert (status, err) == (0, "")
         assert [entry["name"] for entry in json.loads(Path("r.json").read_text())] == ["Cu.vasp", "Si.cif", "in.json"]
         assert len(read("r.xyz", ":")) == 3
@@ -117,7 +110,7 @@ def test_outputs_in_a_folder_are_not_read_the_next_time(folder: Path) -> None:
 
 def test_structures_that_do_not_converge_keep_geometry_and_energy(folder: Path) -> None:
     arguments = ("--fmax", "0.002", "--steps", "0", "--out", "found.json", "--structures", "relaxed.xyz")
-    status, out, err = run("relax", "Cu.vasp", "bad.cif", *arguments)
+    status, out, err = invoke("relax", "Cu.vasp", "bad.cif", *arguments)
     assert (status, out) == (1, "")
     assert "failed: Cu.vasp: not converged after 0 steps: fmax = " in err
     assert "failed: bad.cif cannot be read" in err
@@ -131,7 +124,7 @@ def test_structures_that_do_not_converge_keep_geometry_and_energy(folder: Path) 
 
 def test_one_structure_that_does_not_converge_is_a_failure_beside_the_others(folder: Path) -> None:
     write("moved.vasp", _moved())
-    status, out, err = run("relax", "Cu.vasp", "moved.vasp", "--cell", "fixed", "--steps", "0", "--json")
+    status, out, err = invoke("relax", "Cu.vasp", "moved.vasp", "--cell", "fixed", "--steps", "0", "--json")
     assert status == 1
     assert err.startswith("failed: moved.vasp: not converged after 0 steps")
     assert [entry["converged"] for entry in json.loads(out)] == [True, False]
@@ -153,7 +146,7 @@ def test_any_error_of_one_structure_is_one_line(folder: Path, monkeypatch: pytes
         return original(atoms, calc)
 
     monkeypatch.setattr(module, "singlepoint", broken)
-    status, out, err = run("singlepoint", "Si.cif", "Cu.vasp")
+    status, out, err = invoke("singlepoint", "Si.cif", "Cu.vasp")
     assert status == 1
     assert out.startswith("Cu.vasp: ")
     assert err == "failed: Si.cif: KeyError('space group\\nof silicon')\n"
@@ -173,7 +166,7 @@ def test_interrupted_single_points_keep_what_was_computed(
 
     monkeypatch.setattr(module, "singlepoint", interrupted)
     more = ("--json",) if as_json else ()
-    status, out, err = run("singlepoint", "Cu.vasp", "Si.cif", "--out", "found.json", *more)
+    status, out, err = invoke("singlepoint", "Cu.vasp", "Si.cif", "--out", "found.json", *more)
     assert (status, err) == (130, "interrupted.\n")
     (entry,) = json.loads(Path("found.json").read_text())
     assert entry["name"] == "Cu.vasp"
@@ -190,7 +183,7 @@ def test_interrupted_relaxations_keep_what_was_relaxed(folder: Path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "relax_each", interrupted)
-    status, _, err = run("relax", "Cu.vasp", "Si.cif", "--structures", "relaxed.xyz", "--out", "found.json")
+    status, _, err = invoke("relax", "Cu.vasp", "Si.cif", "--structures", "relaxed.xyz", "--out", "found.json")
     assert (status, err) == (130, "interrupted.\n")
     (entry,) = json.loads(Path("found.json").read_text())
     (atoms,) = read("relaxed.xyz", ":")
@@ -202,7 +195,7 @@ def test_interrupted_before_the_first_result_writes_nothing(folder: Path, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workflow("singlepoint"), "singlepoint", interrupted)
-    assert run("singlepoint", "Cu.vasp", "--json", "--out", "found.json") == (130, "", "interrupted.\n")
+    assert invoke("singlepoint", "Cu.vasp", "--json", "--out", "found.json") == (130, "", "interrupted.\n")
     assert not Path("found.json").exists()
 
 
@@ -211,7 +204,7 @@ def test_results_are_written_where_structures_fail_to_be(folder: Path, monkeypat
         raise OSError("No space left on device")
 
     monkeypatch.setattr("ase_andersonn.cli.request._write_structures", full)
-    status, out, err = run("relax", "Cu.vasp", "--structures", "relaxed.xyz", "--out", "found.json", "--json")
+    status, out, err = invoke("relax", "Cu.vasp", "--structures", "relaxed.xyz", "--out", "found.json", "--json")
     assert (status, err) == (1, "error: No space left on device\n")
     assert json.loads(Path("found.json").read_text()) == json.loads(out)
 
@@ -224,7 +217,7 @@ def test_a_band_that_does_not_converge_is_told_from_a_barrier(folder: Path, monk
     module = workflow("neb")
     short = partial(module.nudged_elastic_band, steps=0, relax_ends=False)
     monkeypatch.setattr(module, "nudged_elastic_band", short)
-    status, out, err = run("neb", "a.xyz", "b.xyz", "--images", "1", "--out", "found.json", "--fmax", "1e-6")
+    status, out, err = invoke("neb", "a.xyz", "b.xyz", "--images", "1", "--out", "found.json", "--fmax", "1e-6")
     assert (status, err) == (1, "")
     assert re.search(r"barrier [\d.]+ eV, .*, not converged, fmax [\d.e-]+ eV/Å\n$", out)
     assert json.loads(Path("found.json").read_text())[0]["converged"] is False

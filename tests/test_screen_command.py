@@ -13,12 +13,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
+from command_line import invoke
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 from pymatgen.io.ase import AseAtomsAdaptor
-from typer.testing import CliRunner
 
-from ase_andersonn.cli import app
 from ase_andersonn.workflows.screen.hull import read_entries
 from ase_andersonn.workflows.screen.journal import NAME
 from ase_andersonn.workflows.screen.tables import FILES
@@ -44,8 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, ["screen", *arguments])
-    return found.exit_code, found.stdout, found.stderr
+    return invoke("screen", *arguments)
 
 
 def test_a_folder_becomes_a_table(folder: Path) -> None:

@@ -55,8 +55,8 @@ def untuned(frames: Frames) -> Pair:
     """MAE of the initial model, energies less their mean difference, meV of the molecule and meV/Å."""
     found = evaluate_dataset(known(INITIAL), frames)
     energies = found.predicted.energy - found.labelled.energy
-    spread = (energies - energies.mean()).abs().mean()
-    return 1e3 * float(spread), 1e3 * found.errors["all"].forces.mae
+    deviation = (energies - energies.mean()).abs().mean()
+    return 1e3 * float(deviation), 1e3 * found.errors["all"].forces.mae
 
 
 def measure(options: argparse.Namespace, molecule: str) -> dict[str, Any]:

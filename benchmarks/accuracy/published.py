@@ -67,7 +67,7 @@ class DataSet:
         name: of its files.
         statistic: `mae` or `rmse`.
         others: errors of energy and forces by method, meV/atom (meV of a molecule) and meV/Å.
-        molecule: whether energies are of the whole molecule.
+        molecule: whether energies are per molecule.
         batch_atoms: atoms in a batch.
         validation: share of the training frames that choose the best epoch.
         stress_weight: weight of the stress in the loss.

@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.universal MODEL --frames frames/test.extxyz [--part errors solids cost]
 
 - errors: mean absolute errors on the test frames (formulas that no training frame has), by kind of structure; energies
-  in meV/atom, forces in meV/Å, near rest where the mean label is below 0.15 eV/Å;
+  in meV/atom, forces in meV/Å, nearly relaxed where the mean label is below 0.15 eV/Å;
 - solids: lattice constants and bulk moduli of ten solids beside PBE, never beside the teacher;
 - cost: energy and forces of Si 512, NaCl 512, Cu 864 and a 60-atom oxide, one thread, µs/atom of CPU time.
 
@@ -38,13 +38,13 @@ SOLIDS = {
     "MgO": ("rocksalt", 4.261, 149.0),
     "GaAs": ("zincblende", 5.750, 61.0),
 }
-AT_REST = 0.15
-"""Mean size of a structure's labelled force components below which it is near rest, eV/Å."""
+RELAXED_FORCE = 0.15
+"""Mean size of a structure's labelled force components below which it counts as nearly relaxed, eV/Å."""
 STRAINS = np.linspace(-0.03, 0.03, 7)
 
 
 def errors(calc: AndersoNN, frames: Sequence[Atoms]) -> dict[str, dict[str, float]]:
-    """Mean absolute errors of all frames, of those near rest, and by kind."""
+    """Mean absolute errors of all frames, of those nearly relaxed, and by kind."""
     found = calc.evaluate(frames, forces=True)
     rows = []
     for atoms, result in zip(frames, found, strict=True):
@@ -53,7 +53,9 @@ def errors(calc: AndersoNN, frames: Sequence[Atoms]) -> dict[str, dict[str, floa
         wrong = np.abs(result["forces"] - forces).mean()
         rows.append((atoms.info["tag"], len(atoms), energy, wrong, np.abs(forces).mean()))
     tags, n, energy, wrong, label = (np.array(column) for column in zip(*rows, strict=True))
-    kinds = {"all": np.full(len(n), True), "near rest": label < AT_REST} | {tag: tags == tag for tag in np.unique(tags)}
+    kinds = {"all": np.full(len(n), True), "nearly relaxed": label < RELAXED_FORCE} | {
+        tag: tags == tag for tag in np.unique(tags)
+    }
     return {
         kind: {
             "frames": int(of.sum()),

@@ -9,7 +9,7 @@
 - hot: 5 ps of Langevin dynamics of a crystal of each element at 2.5 times its melting temperature.
 - nve: 20 ps of five molecules at 300 K and 0.5 fs; the drift of the total energy with its standard error.
 - memory: 5,000 calls with structures of 1 to 200 atoms; resident memory along the way.
-- large: 100,000 atoms as a whole and by tiles, each in a process of its own.
+- large: 100,000 atoms untiled and tiled, each in a process of its own.
 
 What the results have already is not measured again, so that an interrupted run goes on. About two hours of one core.
 """
@@ -52,7 +52,8 @@ from benchmarks._common import (
     single_thread_environment,
     write_results,
 )
-from benchmarks.dynamics.nve import DT, line
+from benchmarks.dynamics.nve_report import line
+from benchmarks.dynamics.nve_run import DT
 
 POTENTIALS = ("mlearn-pbe", "mlearn-pbe-large", "graphene", "organic", "universal")
 MELTING = {"Li": 453.7, "Si": 1687.0, "Ni": 1728.0, "Cu": 1357.8, "Mo": 2896.0}
@@ -105,7 +106,7 @@ def random(name: str, first: float) -> Row:
     rng, elements = np.random.default_rng((30, int(first))), symbols(load_model(name))
     calc, alone = AndersoNN(name, compile=False), AndersoNN(name, compile=False, warm_start=False)
     exact = AndersoNN(name, compile=False, dtype="float64", tol=1e-10)
-    count = Counter(dict.fromkeys(["structures", "evaluated", "refused", "off", "off, not told"], 0))
+    count = Counter(dict.fromkeys(["structures", "evaluated", "refused", "off", "off, not warned"], 0))
     for _ in range(0, BLOCK, BATCH):
         frames = [random_structure(elements, rng, k % 2 == 0) for k in range(BATCH)]
         for atoms, energy, wanted in zip(frames, attempt(calc, frames), attempt(exact, frames), strict=True):
@@ -116,7 +117,7 @@ def random(name: str, first: float) -> Row:
                 alone.get_potential_energy(atoms)
                 said = any(alone.diagnostics[key] > TOL for key in ("energy_error", "round_off"))
                 count["off"] += 1
-                count["off, not told"] += not said
+                count["off, not warned"] += not said
     return dict(count)
 
 

@@ -24,7 +24,7 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from ase_andersonn import AndersoNN, load_model
-from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine import evaluator
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.files import read_file
 from benchmarks._common import figure, machine, markdown_machine, markdown_table, write_results
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--fs", type=float, nargs="+", default=[1.0, 0.5, 0.25], help="time steps")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    whole.SMALL = 0  # structures evaluated at once start cold always
+    evaluator.FUSED_MAX_ATOMS = 0  # structures evaluated in one compiled function always start cold
     model = load_model(options.model)
     assert isinstance(model, EnergyModel)
     start = thermalised(model, options.structure, options.temperature)

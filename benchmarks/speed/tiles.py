@@ -15,9 +15,9 @@ are the sums over all processes. `--work FILE` keeps what is finished of the lar
 interrupted goes on.
 
 - error: forces and energies of rattled crystals (and porous graphene, where the model knows carbon alone) as a sum over
-  tiles against the same structure as a whole, in float64. Predicted: γ for each cutoff of context.
+  tiles against the same structure untiled, in float64. Predicted: γ for each cutoff of context.
 - sizes: porous graphene sheets, or crystals, of 10³ atoms and more; energy, and with --forces energy and forces. What
-  is smaller than two tiles is evaluated as a whole.
+  is smaller than two tiles is evaluated untiled.
 - moves: one atom of a sheet is displaced, the energy found, and the move rejected; beside it one evaluation of all
   tiles. Times are CPU times of one thread; the median of many moves.
 """
@@ -132,7 +132,7 @@ def measure_errors(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluator_for(atoms: Atoms, model: EnergyModel, options: argparse.Namespace, **tiles: Any) -> Evaluator:
-    """Tiles of the focus asked for, or the structure as a whole where it is smaller than two of them."""
+    """Tiles of the focus asked for, or the structure untiled where it is smaller than two of them."""
     wanted = settings(model, options.compile)
     if options.focus and atoms.cell.lengths().max() < 1.5 * options.focus:
         return DirectEvaluator(model, wanted)
@@ -238,8 +238,8 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
     evaluator.trial_energy(atoms, everything)
     evaluator.commit(True)
     full = time.process_time() - begun
-    held = evaluator._held
-    assert held is not None
+    state = evaluator._state
+    assert state is not None
     times, positions = [], atoms.arrays["positions"]
     for turn in range(options.moves + 10):
         atom = int(random.integers(len(atoms)))
@@ -253,7 +253,7 @@ def move_cost(model: EnergyModel, n_atoms: float, options: argparse.Namespace) -
         if not accepted:
             positions[atom] = saved
     found = evaluator.diagnostics
-    running = held.energy
+    running = state.energy
     evaluator.reset()
     fresh = evaluator.trial_energy(atoms, everything) if len(atoms) <= 1e5 else None
     return {

@@ -31,7 +31,7 @@ from benchmarks._common import RESULTS, drawn, machine, markdown_machine, markdo
 TOL = 1e-6
 MAX_STEPS = 200
 WANTED_STEPS = 40
-CLOSEST = 0.3
+SHORTEST_DISTANCE = 0.3
 MAX_ATOMS = 8
 BATCH_EDGES = 40_000
 """Neighbours (with padding) solved together: about 20 MB for each pass over them in float64."""
@@ -50,7 +50,7 @@ def min_distance(atoms: Atoms) -> float:
 
 
 def draw(rng: np.random.Generator, volumes: dict[str, float]) -> Atoms:
-    """One structure; drawn again until no two atoms are closer than `CLOSEST`."""
+    """One structure; drawn again until no two atoms are closer than `SHORTEST_DISTANCE`."""
     while True:
         names = rng.choice(list(volumes), size=rng.integers(1, MAX_ATOMS + 1)).tolist()
         density = float(np.exp(rng.uniform(np.log(0.01), np.log(5.0))))
@@ -62,9 +62,9 @@ def draw(rng: np.random.Generator, volumes: dict[str, float]) -> Atoms:
         atoms = Atoms(names, scaled_positions=rng.uniform(size=(len(names), 3)), cell=cell, pbc=rng.random(3) < 0.85)
         if len(atoms) > 1 and rng.random() < 0.3:  # a pair that is close at every density
             direction = rng.normal(size=3)
-            length = rng.uniform(CLOSEST, 1.0)
+            length = rng.uniform(SHORTEST_DISTANCE, 1.0)
             atoms.positions[1] = atoms.positions[0] + direction * length / np.linalg.norm(direction)
-        if min_distance(atoms) >= CLOSEST:
+        if min_distance(atoms) >= SHORTEST_DISTANCE:
             atoms.info = {"density": density}
             return atoms
 

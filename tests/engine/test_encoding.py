@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_models import STRUCTURES, small_model, telling_model
+from small_models import STRUCTURES, message_model, small_model
 
 from ase_andersonn.engine import encoding as encoder_module
 from ase_andersonn.engine.encoding import Encoder
@@ -37,7 +37,7 @@ def found(model: EnergyModel, block: int, keep: bool) -> list[torch.Tensor]:
     return [*outputs, pulled]
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model])
+@pytest.mark.parametrize("make", [small_model, message_model])
 def test_blocks_and_what_is_kept_change_nothing(
     make: Callable[[], EnergyModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import cartesian_model, ethanol, silicon, small_model, telling_model
+from small_models import cartesian_model, ethanol, message_model, silicon, small_model
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.fx.experimental import _config as shapes
@@ -19,7 +19,7 @@ from ase_andersonn.structures.graph import Graph, graph_from_atoms
 
 MAKE = {
     "attention": lambda: small_model().requires_grad_(),
-    "told": lambda: telling_model().requires_grad_(),
+    "message": lambda: message_model().requires_grad_(),
     "tensors": lambda: cartesian_model(3, 2).requires_grad_(),
 }
 MODELS = [pytest.param(make, id=name) for name, make in MAKE.items()]
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_back_propagation(make: Callable[[], EnergyModel]
 
 
 def test_weights_that_are_not_learnt_have_no_gradient() -> None:
-    model = MAKE["told"]()
+    model = MAKE["message"]()
     frozen, *_ = model.parameters()
     frozen.requires_grad_(False)
     _, gradients = loss_gradients(model, CompiledEncoding(model, lambda function: function), graphs(model)[0])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_models import STRUCTURES, small_model, stiff_model, telling_model
+from small_models import STRUCTURES, message_model, small_model, stiff_model
 from torch.utils._pytree import tree_leaves
 
 from ase_andersonn.engine.energy_forces import evaluate
@@ -18,9 +18,9 @@ def graph_of(name: str) -> Graph:
     return graph_from_atoms(STRUCTURES[name](), 4.0, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model])
+@pytest.mark.parametrize("make", [small_model, message_model])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_at_once_within_the_tolerance_of_the_solved(name: str, make: Callable[[], EnergyModel]) -> None:
+def test_fused_within_the_tolerance_of_the_solved(name: str, make: Callable[[], EnergyModel]) -> None:
     model, graph, tol = make(), graph_of(name), 1e-5
     given = evaluate_at_once(model, graph, forces=True, stress=True, tol=tol, compile=False)
     exact = evaluate(model, graph, forces=True, stress=True, tol=1e-24)
@@ -39,13 +39,13 @@ def test_at_once_within_the_tolerance_of_the_solved(name: str, make: Callable[[]
     assert torch.equal(energy.energy, given.energy)
 
 
-def test_at_once_says_what_it_cannot_reach() -> None:
+def test_fused_returns_none_above_the_tolerance() -> None:
     graph = graph_of("bulk")
     for model, tol in ((small_model(), 1e-16), (stiff_model(), 1e-6)):
         assert evaluate_at_once(model, graph, forces=True, stress=False, tol=tol, compile=False) is None
 
 
-@pytest.mark.parametrize("make", [small_model, telling_model])
+@pytest.mark.parametrize("make", [small_model, message_model])
 def test_it_is_one_piece_for_a_compiler(make: Callable[[], EnergyModel]) -> None:
     """No part of it is left to Python, and traced it says the same."""
     torch.compiler.reset()

@@ -8,7 +8,7 @@ import torch
 from ase import units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
-from small_models import STRUCTURES, rattled, silicon, small_model, stiff_model, telling_model
+from small_models import STRUCTURES, message_model, rattled, silicon, small_model, stiff_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.engine.energy_forces import evaluate
@@ -22,7 +22,7 @@ DEVICE = "cuda"
 CLOSE = {torch.float32: 3e-5, torch.float64: 1e-10}
 TOL = {torch.float32: 1e-11, torch.float64: 1e-24}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-MODELS = pytest.mark.parametrize("make", [small_model, telling_model])
+MODELS = pytest.mark.parametrize("make", [small_model, message_model])
 BATCH = [make() for make in STRUCTURES.values()]
 
 

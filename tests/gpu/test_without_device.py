@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import silicon, slab, small_model, telling_model
+from small_models import message_model, silicon, slab, small_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -64,7 +64,7 @@ class Problem:
         return self.compiled.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
 
 
-@pytest.fixture(params=[(1, small_model), (2, small_model), (2, telling_model)], ids=["one", "batch", "telling"])
+@pytest.fixture(params=[(1, small_model), (2, small_model), (2, message_model)], ids=["one", "batch", "message"])
 def problem(request):
     count, make = request.param
     return Problem([silicon(), slab()][:count], make)

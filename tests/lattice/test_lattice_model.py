@@ -134,7 +134,7 @@ def test_incremental_energies_are_the_full_ones(name: str, closed: bool, seed: i
     atoms, found = lattice(name, seed, periodic), evaluator(name)
     order = rng.permutation(len(atoms))
     atoms = atoms[order]
-    settled = found.trial_energy(atoms, np.arange(len(atoms)))
+    committed = found.trial_energy(atoms, np.arange(len(atoms)))
     found.commit(True)
     for _ in range(8):
         moments = atoms.get_initial_magnetic_moments()
@@ -145,10 +145,10 @@ def test_incremental_energies_are_the_full_ones(name: str, closed: bool, seed: i
         accepted = bool(rng.integers(2))
         found.commit(accepted)
         if accepted:
-            settled = energy
+            committed = energy
         else:
             atoms.set_initial_magnetic_moments(moments)
-    assert found.trial_energy(atoms, np.array([0])) == pytest.approx(settled, abs=1e-10)
+    assert found.trial_energy(atoms, np.array([0])) == pytest.approx(committed, abs=1e-10)
 
 
 @every
@@ -234,7 +234,7 @@ def test_a_failed_trial_energy_leaves_the_committed_state() -> None:
 
 def test_a_rejected_first_state_is_forgotten() -> None:
     found, atoms = evaluator("square"), lattice("square")
-    found.trial_energy(atoms, np.array([0]))  # nothing is settled, so all is evaluated
+    found.trial_energy(atoms, np.array([0]))  # nothing is committed, so all is evaluated
     found.commit(False)
     with pytest.raises(RuntimeError, match="no committed state"):
         found.trial_energy_changes(atoms, np.array([0]))

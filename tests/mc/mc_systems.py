@@ -27,7 +27,7 @@ class LocalEnergyOf:
     name = "local"
 
     def __init__(self, one_atom):
-        self.one_atom, self.settled, self.trial = one_atom, None, None
+        self.one_atom, self.committed, self.trial = one_atom, None, None
         self.log = []
 
     def get_potential_energy(self, atoms, force_consistent=False):
@@ -39,14 +39,14 @@ class LocalEnergyOf:
         return self.one_atom(which, atoms.arrays["positions"][which], atoms.arrays["numbers"][which], spins)
 
     def trial_energy(self, atoms, changed):
-        assert self.trial is None, "the last proposal was not settled"
+        assert self.trial is None, "the last proposal was not committed"
         assert changed.dtype == np.int64
         self.log.append(("trial_energy", len(changed)))
         energies = np.array(self._of(atoms, changed), float)
         if len(changed) == len(atoms):
             self.trial = (slice(None), energies, float(energies.sum()))
         else:
-            total = self.settled[1] + float((energies - self.settled[0][changed]).sum())
+            total = self.committed[1] + float((energies - self.committed[0][changed]).sum())
             self.trial = (changed, energies, total)
         return self.trial[2]
 
@@ -55,13 +55,13 @@ class LocalEnergyOf:
         self.log.append(("commit", accepted))
         (changed, energies, total), self.trial = self.trial, None
         if accepted and isinstance(changed, slice):
-            self.settled = [energies, total]
+            self.committed = [energies, total]
         elif accepted:
-            self.settled[0][changed] = energies
-            self.settled[1] = total
+            self.committed[0][changed] = energies
+            self.committed[1] = total
 
     def reset(self):
-        self.settled = self.trial = None
+        self.committed = self.trial = None
 
 
 class Ising:
@@ -74,7 +74,7 @@ class Ising:
         sites = np.arange(side * side).reshape(side, side)
         rolls = [(1, 0), (-1, 0), (1, 1), (-1, 1)]
         self.neighbors = np.stack([np.roll(sites, by, axis).ravel() for by, axis in rolls], 1)
-        self.settled = None
+        self.committed = None
         self.waiting = None
         self.total = 0.0
 
@@ -85,8 +85,8 @@ class Ising:
         return self.full(atoms.arrays["initial_magmoms"])
 
     def _changes(self, m, changed):
-        local = self.coupling * self.settled[self.neighbors[changed]].sum(1) + self.field
-        return -(m[changed] - self.settled[changed]) * local
+        local = self.coupling * self.committed[self.neighbors[changed]].sum(1) + self.field
+        return -(m[changed] - self.committed[changed]) * local
 
     def trial_energy(self, atoms, changed):
         m = atoms.arrays["initial_magmoms"]
@@ -101,9 +101,9 @@ class Ising:
         changed, m, total = self.waiting
         if accepted:
             if len(changed) == self.side**2:
-                self.settled = m
+                self.committed = m
             else:
-                self.settled[changed] = m
+                self.committed[changed] = m
             self.total = total
         self.waiting = None
 
@@ -119,11 +119,11 @@ class Ising:
 
     def commit_each(self, accepted):
         changed, m, changes = self.waiting
-        self.settled[changed[accepted]] = m[accepted]
+        self.committed[changed[accepted]] = m[accepted]
         self.total += float(changes[accepted].sum())
 
     def reset(self):
-        self.settled = self.waiting = None
+        self.committed = self.waiting = None
 
 
 class Sites:
@@ -140,24 +140,24 @@ class Sites:
         if len(changed) == len(atoms):
             self.waiting = atoms.numbers.copy()
         else:
-            self.waiting = self.settled.copy()
+            self.waiting = self.committed.copy()
             self.waiting[changed] = atoms.numbers[changed]
         return float(self.table[self.waiting].sum())
 
     def commit(self, accepted):
         if accepted:
-            self.settled = self.waiting
+            self.committed = self.waiting
 
     def independent_sets(self, atoms):
         return [np.arange(0, len(atoms), 2), np.arange(1, len(atoms), 2)]
 
     def trial_energy_changes(self, atoms, changed):
         self.many = (changed, atoms.numbers[changed])
-        return self.table[atoms.numbers[changed]] - self.table[self.settled[changed]]
+        return self.table[atoms.numbers[changed]] - self.table[self.committed[changed]]
 
     def commit_each(self, accepted):
         changed, numbers = self.many
-        self.settled[changed[accepted]] = numbers[accepted]
+        self.committed[changed[accepted]] = numbers[accepted]
 
 
 def lattice(side, moments=None):
@@ -206,6 +206,6 @@ def assert_mean(series, expected, detects):
     found = estimate(series)
     assert found.reliable, str(found)
     finds = (SIGMAS + POWER) * found.error / abs(expected)
-    assert finds <= detects, f"{found} tells deviations of {finds:.3f} only"
+    assert finds <= detects, f"{found} detects deviations of {finds:.3f} only"
     assert abs(found.mean - expected) <= SIGMAS * found.error, f"{found}, expected {expected}"
     return found

@@ -109,8 +109,8 @@ def test_cell_and_count_changes_list_all_atoms():
     mc.attach(lambda: sizes.append(len(atoms)))
     mc.run(400)
     assert min(sizes) == 0 < max(sizes)
-    settled = 0 if calc.settled is None else len(calc.settled[0])
-    assert not len(atoms) or settled == len(atoms)
+    committed = 0 if calc.committed is None else len(calc.committed[0])
+    assert not len(atoms) or committed == len(atoms)
 
 
 def test_a_move_costs_the_same_in_a_large_system():
@@ -142,7 +142,7 @@ def test_an_error_puts_the_atoms_back_and_the_run_can_go_on():
 
         def trial_energy(self, atoms, changed):
             if self.fail:
-                self.settled = None  # worse than what the protocol asks for
+                self.committed = None  # worse than what the protocol asks for
                 raise CalculationFailed("no convergence")
             return super().trial_energy(atoms, changed)
 

@@ -1,4 +1,4 @@
-"""State files: damage is told of, and one simulation at a time uses a file."""
+"""State files: damage is reported, and one simulation at a time uses a file."""
 
 import json
 import os

@@ -202,7 +202,7 @@ def test_the_log_on_the_screen(capsys):
     assert len({len(line) for line in lines}) == 1
 
 
-def test_mixtures_follow_their_weights_and_names_tell_moves_apart():
+def test_mixtures_follow_their_weights_and_names_distinguish_moves():
     atoms = flat()
     moves = [Displacement(0.1), Displacement(0.5), SpeciesSwap()]
     mc = MetropolisMC(atoms, 300.0, moves, weights=[0, 3, 1], seed=12, moves_per_step=10)

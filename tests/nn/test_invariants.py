@@ -62,7 +62,7 @@ def test_rotations_and_reflections_do_not_matter(l_max: int, seed: int) -> None:
         )
 
 
-def test_it_tells_apart_what_has_the_same_power_spectrum() -> None:
+def test_it_separates_environments_with_the_same_power_spectrum() -> None:
     """Two sets of four points on a circle have the same distances between their pairs, and are not congruent."""
     sets = [torch.tensor(places, dtype=torch.float64) * (math.pi / 4) for places in ([0, 1, 2, 5], [0, 1, 3, 4])]
     u = [torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], -1) for angle in sets]

@@ -1,4 +1,4 @@
-"""Attention among neighbours, held against the sum over pairs of neighbours that it stands for."""
+"""Attention among neighbours, compared with the sum over pairs of neighbours that it stands for."""
 
 from typing import Any
 

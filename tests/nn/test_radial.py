@@ -37,13 +37,13 @@ def test_envelope_falls_between_one_and_zero(a: float, b: float) -> None:
     assert 1.0 + 1e-14 >= near >= far - 1e-14 >= -2e-14
 
 
-CLOSEST = torch.tensor(2.0, dtype=torch.float64)
+SHORTEST = torch.tensor(2.0, dtype=torch.float64)
 
 
 def test_known_distances_are_seen_as_they_are_and_shorter_ones_as_one() -> None:
     r = torch.linspace(2.0, 6.0, 9, dtype=torch.float64)
-    assert torch.equal(clamped_distance(r, CLOSEST), r)
-    clamp_fraction = clamped_distance(CLAMP_FRACTION * r / 6.0 * 2.0, CLOSEST)
+    assert torch.equal(clamped_distance(r, SHORTEST), r)
+    clamp_fraction = clamped_distance(CLAMP_FRACTION * r / 6.0 * 2.0, SHORTEST)
     assert bool((clamp_fraction == clamp_fraction[0]).all())
     assert 2.0 * CLAMP_FRACTION < clamp_fraction[0].item() < 2.0
 
@@ -51,14 +51,14 @@ def test_known_distances_are_seen_as_they_are_and_shorter_ones_as_one() -> None:
 @given(st.floats(0.0, 3.0), st.floats(0.0, 3.0))
 def test_seen_distances_rise_with_the_true_ones_and_no_faster(a: float, b: float) -> None:
     near, far = sorted((a, b))
-    seen = clamped_distance(torch.tensor([near, far], dtype=torch.float64), CLOSEST).tolist()
+    seen = clamped_distance(torch.tensor([near, far], dtype=torch.float64), SHORTEST).tolist()
     assert -1e-12 <= seen[1] - seen[0] <= far - near + 1e-12
 
 
 def test_seen_distances_have_three_continuous_derivatives() -> None:
     for place, slopes in ((2.0, [1.0, 0.0, 0.0]), (2.0 * CLAMP_FRACTION, [0.0, 0.0, 0.0])):
         for side in (-1e-7, 1e-7):
-            found = derivatives(lambda r: clamped_distance(r, CLOSEST), place + side, 3)[1:]
+            found = derivatives(lambda r: clamped_distance(r, SHORTEST), place + side, 3)[1:]
             np.testing.assert_allclose(found, slopes, atol=1e-4)
 
 

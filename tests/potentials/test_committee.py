@@ -1,4 +1,4 @@
-"""Committees: their mean is a potential, their spread says where the members disagree."""
+"""Committees: their mean is a potential, their standard deviation says where the members disagree."""
 
 import copy
 import pickle
@@ -101,7 +101,7 @@ def test_monte_carlo_follows_the_mean(tiles: Tiles | None) -> None:
 
 def test_a_member_that_fails_leaves_the_others_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     atoms, calc = rattled(bulk("Si", cubic=True)) * (4, 1, 1), committee(tiles=Tiles(focus=5.5, context=4.0))
-    settled = calc.trial_energy(atoms, np.arange(len(atoms)))
+    committed = calc.trial_energy(atoms, np.arange(len(atoms)))
     calc.commit(True)
     last = calc.evaluator.evaluators[-1]  # type: ignore[attr-defined]
     atoms.positions[0] += 0.3
@@ -110,7 +110,7 @@ def test_a_member_that_fails_leaves_the_others_where_they_were(monkeypatch: pyte
         with pytest.raises(MemoryError):
             calc.trial_energy(atoms, np.array([0]))
     atoms.positions[0] -= 0.3
-    assert calc.trial_energy(atoms, np.array([20])) == pytest.approx(settled, abs=1e-9)
+    assert calc.trial_energy(atoms, np.array([20])) == pytest.approx(committed, abs=1e-9)
 
 
 def test_a_move_onto_another_atom_is_refused_and_the_next_is_right() -> None:

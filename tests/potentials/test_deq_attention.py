@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import ELEMENTS, small_model, stiff_model, telling_model
+from small_models import ELEMENTS, message_model, small_model, stiff_model
 
 from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.config import from_dict, to_dict
@@ -44,7 +44,7 @@ models = st.builds(
     lambda seed, noise, make: make(seed, noise=noise, contraction=GAMMA),
     st.integers(0, 2**31),
     st.floats(0.0, 3.0),
-    st.sampled_from([small_model, stiff_model, telling_model]),
+    st.sampled_from([small_model, stiff_model, message_model]),
 )
 
 
@@ -169,7 +169,7 @@ def test_making_a_model_of_default_size() -> None:
 def test_calibrated_features_have_mean_zero_and_spread_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a species with many atoms; `test_moments` says what becomes of one with few."""
     monkeypatch.setattr("ase_andersonn.potentials.moments.POOLED_ATOMS", 0.0)
-    model = telling_model()
+    model = message_model()
     graphs = [random_graph(seed, 40, 0.05) for seed in range(4)]
     geometries = [(graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask) for graph in graphs]
     model.calibrate(lambda: geometries)
@@ -197,7 +197,7 @@ def test_an_atom_hears_of_what_its_neighbours_see_and_of_nothing_else() -> None:
     chain = Atoms("Si8", positions=[[2.5 * k, 0.3 * (k % 2), 0.0] for k in range(8)])
     moved = chain.copy()
     moved.positions[0] += [0.1, 0.2, 0.3]
-    for model, last in ((small_model(1), 1), (telling_model(1), 2)):
+    for model, last in ((small_model(1), 1), (message_model(1), 2)):
         assert model.receptive_field == last * CUTOFF
         found = []
         for atoms in (chain, moved):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from small_models import cartesian_model, rattled, silicon, stiff_model, telling_model
+from small_models import cartesian_model, message_model, rattled, silicon, stiff_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -34,7 +34,7 @@ def packaged() -> EnergyModel:
     return load_model("mlearn-pbe").double().eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("make", [packaged, stiff_model, telling_model, cartesian_model])
+@pytest.mark.parametrize("make", [packaged, stiff_model, message_model, cartesian_model])
 def test_the_cell_is_a_contraction_for_any_structure(make: Make) -> None:
     """`|∂f/∂z t| ≤ γ |t|` in the norm `max_i |t_i|₂`, and the solver converges, for 200 random structures."""
     model = make()
@@ -67,7 +67,7 @@ def cell_of_two() -> tuple[Atoms, np.ndarray]:
     return rattled(bulk("Si"), 0.05), np.array([0.48, 0.6, 0.64])
 
 
-@pytest.mark.parametrize("make", [packaged, telling_model, cartesian_model])
+@pytest.mark.parametrize("make", [packaged, message_model, cartesian_model])
 def test_forces_do_not_jump_where_an_atom_crosses_the_cutoff(make: Make) -> None:
     """Fourth differences of dense samples leave no room for a jump, the less the closer the samples are."""
     model = make()

@@ -34,7 +34,7 @@ def strained(atoms: Atoms, strain: float) -> Atoms:
 
 @pytest.mark.parametrize("name", ["mlearn-pbe", "mlearn-pbe-large"])
 @pytest.mark.parametrize(("symbol", "a"), [("Cu", 3.63), ("Ni", 3.52), ("Si", 5.47), ("Mo", 3.16), ("Li", 3.44)])
-def test_an_equation_of_state_far_from_rest_is_told_of_once(name: str, symbol: str, a: float) -> None:
+def test_an_equation_of_state_far_from_rest_is_reported_once(name: str, symbol: str, a: float) -> None:
     calc = AndersoNN(name, compile=False)
     with pytest.warns(UserWarning, match="outside of the training data") as warned:
         found = [scores(calc, strained(bulk(symbol, a=a), s)).mean() for s in np.linspace(-0.1, 0.1, 11)]
@@ -47,7 +47,7 @@ def test_an_equation_of_state_far_from_rest_is_told_of_once(name: str, symbol: s
 
 
 @pytest.mark.parametrize("stdev", [0.0, 0.05, 0.1])
-def test_what_is_like_the_training_data_is_not_told_of(stdev: float) -> None:
+def test_what_is_like_the_training_data_is_not_reported(stdev: float) -> None:
     """Thermal displacements in copper are 0.08 Å along an axis at 300 K, 0.15 Å at 1000 K."""
     vacancy = bulk("Cu", cubic=True, a=3.63) * 2
     del vacancy[0]

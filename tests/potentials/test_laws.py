@@ -13,13 +13,13 @@ from small_models import (
     STRUCTURES,
     cartesian_model,
     ethanol,
+    message_model,
     rattled,
     silicon,
     skewed,
     slab,
     small_model,
     stiff_model,
-    telling_model,
 )
 
 from ase_andersonn import AndersoNN
@@ -33,7 +33,7 @@ CUTOFF = 4.0
 MODELS = {
     "random": lambda: small_model(0),
     "plain": lambda: small_model(2, separable=False, n_bispectrum=0, linear=False),
-    "message": telling_model,
+    "message": message_model,
     "stiff": lambda: stiff_model(1, l_max=4),
     "cartesian": cartesian_model,
 }

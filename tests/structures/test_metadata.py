@@ -1,4 +1,4 @@
-"""Notes of disorder, charge and spin: what is refused, what is told of, on every way to an answer."""
+"""Notes of disorder, charge and spin: which are refused and which are warned of, for every kind of input."""
 
 import warnings
 from pathlib import Path

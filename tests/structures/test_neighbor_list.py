@@ -17,7 +17,7 @@ CUTOFF, SKIN = 3.5, 0.6
 
 
 def update(kept: NeighborList, atoms: Atoms) -> Edges:
-    """An update, held against a fresh list and the laws."""
+    """An update, compared with a fresh list and the laws."""
     edges = kept.update(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     fresh = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, kept.cutoff)
     assert edge_set_of(edges) == edge_set_of(fresh)

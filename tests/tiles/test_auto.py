@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from small_models import small_model, telling_model
+from small_models import message_model, small_model
 
 from ase_andersonn import AndersoNN
-from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine import evaluator as direct_evaluator
 from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.structures.neighbors import PairCutoffs, edges_of
 from ase_andersonn.tiles import Tiles, auto
@@ -38,9 +38,9 @@ def test_tiled_energies_are_close_to_direct_ones_with_diagnostics() -> None:
     assert tiled.diagnostics["context"] >= small_model().cutoff
 
 
-def test_a_telling_model_chooses_a_context_that_holds_what_neighbours_see() -> None:
-    """Near the whole, also where a rough accuracy would allow the smallest context."""
-    model, atoms = telling_model(), silicon(4)
+def test_a_message_model_chooses_a_context_of_its_receptive_field() -> None:
+    """Close to the untiled energy, also where a rough accuracy would allow the smallest context."""
+    model, atoms = message_model(), silicon(4)
     assert model.receptive_field == 2 * model.cutoff
     assert context_for(model, 1e3, atoms) == model.receptive_field
     assert context_for(model, 1e-7, atoms) > model.receptive_field
@@ -50,11 +50,11 @@ def test_a_telling_model_chooses_a_context_that_holds_what_neighbours_see() -> N
 
 
 def test_memory_of_messages_is_estimated() -> None:
-    told, silent = telling_model(), small_model()
+    message, small = message_model(), small_model()
     for forces in (False, True):
-        ratio = row_bytes(told, 48, forces=forces) / row_bytes(silent, 48, forces=forces)
+        ratio = row_bytes(message, 48, forces=forces) / row_bytes(small, 48, forces=forces)
         assert (ratio > 1.1) == forces
-    assert tape_bytes(told, 48) > 1.2 * tape_bytes(silent, 48)
+    assert tape_bytes(message, 48) > 1.2 * tape_bytes(small, 48)
 
 
 def test_given_lengths_are_used() -> None:
@@ -84,13 +84,13 @@ def test_auto_cuts_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_auto_evaluates_many_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     calc, frames = make(tiles="auto"), [silicon(1 + k % 2) for k in range(6)]
     sizes: list[int] = []
-    graph_from_atoms = whole.graph_from_atoms
+    graph_from_atoms = direct_evaluator.graph_from_atoms
 
     def counted(atoms: list[Atoms], *args: Any, **options: Any) -> Any:
         sizes.append(len(atoms))
         return graph_from_atoms(atoms, *args, **options)
 
-    monkeypatch.setattr(whole, "graph_from_atoms", counted)
+    monkeypatch.setattr(direct_evaluator, "graph_from_atoms", counted)
     found = calc.evaluate(frames, stress=True)
     assert sizes == [6]
     for given, atoms in zip(found, frames, strict=True):

@@ -1,4 +1,4 @@
-"""The work file of a tiled evaluation: damage is told of, and one evaluation at a time uses it."""
+"""The resume file of a tiled evaluation: damage is reported, and one evaluation at a time uses it."""
 
 import os
 from dataclasses import replace

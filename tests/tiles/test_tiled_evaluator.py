@@ -12,8 +12,8 @@ from ase import Atoms
 from ase.build import bulk
 from hypothesis import example, given
 from hypothesis import strategies as st
-from small_models import cartesian_model, ethanol, silicon, skewed, telling_model
-from tiled_models import CASES, CUTOFF, MODEL, TIGHT, chain_of_molecules, energy, results, same, sheet, tiled, whole
+from small_models import cartesian_model, ethanol, message_model, silicon, skewed
+from tiled_models import CASES, CUTOFF, MODEL, TIGHT, chain_of_molecules, energy, results, same, sheet, tiled, untiled
 
 from ase_andersonn.engine.equilibrium import SolveOptions
 from ase_andersonn.potentials.base import EnergyModel
@@ -28,7 +28,7 @@ from ase_andersonn.tiles.grid import cut
 @pytest.mark.parametrize("name", CASES)
 def test_it_comes_near_to_the_untiled_energy_with_the_context(name: str) -> None:
     atoms = CASES[name]()
-    expected = results(whole(), atoms)
+    expected = results(untiled(), atoms)
     errors = []
     for context in (4.0, 8.0, 16.0):
         given = results(tiled(context=context), atoms)
@@ -40,15 +40,15 @@ def test_it_comes_near_to_the_untiled_energy_with_the_context(name: str) -> None
 
 def test_one_tile_that_holds_everything_is_the_untiled_energy() -> None:
     for atoms in (ethanol(), chain_of_molecules()):
-        same(results(tiled(focus=50.0, context=CUTOFF), atoms), results(whole(), atoms), 1e-12)
+        same(results(tiled(focus=50.0, context=CUTOFF), atoms), results(untiled(), atoms), 1e-12)
 
 
 @pytest.mark.parametrize("name", ["open", "crystal", "slab"])
-@pytest.mark.parametrize("model", [cartesian_model(), telling_model()], ids=["cartesian", "telling"])
+@pytest.mark.parametrize("model", [cartesian_model(), message_model()], ids=["cartesian", "message"])
 def test_other_models_are_tiled_alike(model: EnergyModel, name: str) -> None:
     """Near to the untiled energy with the context, and forces the derivatives of what it is."""
     atoms = CASES[name]()
-    expected = results(whole(model), atoms)
+    expected = results(untiled(model), atoms)
     errors = []
     for more in (0.0, 12.0):
         given = results(tiled(context=model.receptive_field + more, model=model), atoms)
@@ -68,8 +68,8 @@ def test_other_models_are_tiled_alike(model: EnergyModel, name: str) -> None:
 
 @pytest.mark.parametrize("focus", [3.0, 5.0])
 def test_messages_are_the_same_in_every_batch(focus: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles solved one by one, and all together: rows at the border of a batch are told as much as others."""
-    model, atoms = telling_model(), CASES["open"]()
+    """Tiles solved one by one, and all together: rows at the border of a batch get the same messages as others."""
+    model, atoms = message_model(), CASES["open"]()
     together = results(tiled(focus, 8.5, model), atoms)
     monkeypatch.setitem(stream.MAX_SOLVED_ATOMS, "cpu", 1)
     alone = tiled(focus, 8.5, model)
@@ -79,7 +79,7 @@ def test_messages_are_the_same_in_every_batch(focus: float, monkeypatch: pytest.
 
 def test_a_context_that_does_not_hold_what_neighbours_see_is_refused() -> None:
     with pytest.raises(ValueError, match=r"context is 6.0 Å, less than the model's receptive field of 8.0 Å"):
-        tiled(context=6.0, model=telling_model())
+        tiled(context=6.0, model=message_model())
 
 
 @pytest.mark.parametrize("context", [4.0, 6.5])
@@ -286,9 +286,9 @@ def test_a_tile_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_atom_alone_and_far_apart() -> None:
     far = Atoms("CHSi", positions=[[0, 0, 0], [400, 0, 0], [0, -300, 100]])
-    same(results(tiled(), far), results(whole(), far), 1e-12)
+    same(results(tiled(), far), results(untiled(), far), 1e-12)
     far.positions[1] *= 100
     with pytest.raises(ValueError, match="choose a larger focus"):
         energy(tiled(), far)
     alone = Atoms("Si", positions=[[1.0, 2.0, 3.0]])
-    same(results(tiled(), alone), results(whole(), alone), 1e-12)
+    same(results(tiled(), alone), results(untiled(), alone), 1e-12)

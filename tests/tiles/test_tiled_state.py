@@ -8,13 +8,13 @@ from ase import Atoms
 from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import rattled, silicon, telling_model
+from small_models import message_model, rattled, silicon
 from tiled_models import CASES, MODEL, energy, results, same, tiled
 
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.tiles import TiledEvaluator
 
-TELLING = telling_model()
+MESSAGE_MODEL = message_model()
 
 
 def random_change(atoms: Atoms, random: np.random.Generator) -> np.ndarray:
@@ -35,22 +35,22 @@ def random_change(atoms: Atoms, random: np.random.Generator) -> np.ndarray:
 
 
 def wide() -> Atoms:
-    """A crystal of more than one tile's surroundings."""
+    """A crystal larger than one tile with its context."""
     return rattled(silicon() * (4, 3, 1), 0.05)
 
 
 def state(evaluator: TiledEvaluator) -> dict[str, Any]:
-    held = evaluator._state
-    assert held is not None
-    lists = [np.sort(held.bins.members(np.array([b]))) for b in range(len(held.bins.count))]
+    state = evaluator._state
+    assert state is not None
+    lists = [np.sort(state.bins.members(np.array([b]))) for b in range(len(state.bins.count))]
     return {
-        "energy": held.energy,
-        "tile_energies": held.tile_energies.copy(),
-        "energies": held.energies.copy(),
-        "positions": held.positions.copy(),
-        "numbers": held.numbers.copy(),
+        "energy": state.energy,
+        "tile_energies": state.tile_energies.copy(),
+        "energies": state.energies.copy(),
+        "positions": state.positions.copy(),
+        "numbers": state.numbers.copy(),
         "bins": np.concatenate(lists),
-        "count": held.bins.count.copy(),
+        "count": state.bins.count.copy(),
     }
 
 
@@ -64,7 +64,7 @@ def identical(one: dict[str, Any], other: dict[str, Any]) -> None:
     name=st.sampled_from(sorted(CASES)),
     seed=st.integers(0, 10**6),
     more=st.sampled_from([0.0, 1.0]),
-    model=st.sampled_from([MODEL, TELLING]),
+    model=st.sampled_from([MODEL, MESSAGE_MODEL]),
 )
 def test_following_changes_is_evaluating_everything(name: str, seed: int, more: float, model: EnergyModel) -> None:
     random, atoms, context = np.random.default_rng(seed), CASES[name](), model.receptive_field + more
@@ -103,7 +103,7 @@ def test_changes_are_found_by_comparison() -> None:
     assert evaluator.diagnostics["tiles"] == 0
 
 
-@pytest.mark.parametrize("model", [MODEL, TELLING], ids=["plain", "telling"])
+@pytest.mark.parametrize("model", [MODEL, MESSAGE_MODEL], ids=["plain", "message"])
 def test_atoms_that_appear_and_vanish(model: EnergyModel) -> None:
     atoms, random = wide(), np.random.default_rng(6)
     evaluator, followed = tiled(3.0, model.receptive_field, model), 0
@@ -217,7 +217,7 @@ def test_atoms_that_leave_a_bounded_grid() -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-@pytest.mark.parametrize("model", [MODEL, TELLING], ids=["plain", "telling"])
+@pytest.mark.parametrize("model", [MODEL, MESSAGE_MODEL], ids=["plain", "message"])
 def test_rounding_decides_nothing_in_a_crystal_on_the_faces_of_tiles(model: EnergyModel, layers: int) -> None:
     """Atoms lie just as far away as is solved for: away and back is as before, and as evaluating everything."""
     atoms, random = bulk("Cu", a=3.61, cubic=True) * (9, 1, 1), np.random.default_rng(0)

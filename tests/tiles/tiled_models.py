@@ -21,7 +21,7 @@ def tiled(focus: float = 4.0, context: float = 6.0, model: EnergyModel = MODEL, 
     return TiledEvaluator(model, TIGHT, focus=focus, context=context, **kwargs)
 
 
-def whole(model: EnergyModel = MODEL) -> DirectEvaluator:
+def untiled(model: EnergyModel = MODEL) -> DirectEvaluator:
     return DirectEvaluator(model, TIGHT)
 
 

@@ -158,7 +158,7 @@ def test_a_checkpoint_with_a_wrong_checksum(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "c")
 
 
-def test_metrics_that_were_changed_are_told_of(tmp_path: Path) -> None:
+def test_metrics_that_were_changed_are_reported(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     size = log.write({"epoch": 1, "loss": 0.5})
     sha256 = log.sha256(size)
@@ -207,7 +207,7 @@ def test_the_generator_of_the_gpu_is_seeded_saved_and_restored(monkeypatch: pyte
         assert torch.equal(generator.get_state(), state)
 
 
-def test_moments_that_are_missing_in_part_are_told_of_and_in_whole_gathered_anew() -> None:
+def test_moments_that_are_missing_in_part_are_reported_and_in_whole_gathered_anew() -> None:
     model = nn.Linear(2, 3)
     optimizer, average = torch.optim.Adam(model.parameters()), WeightAverage(model, 0.9)
     model(torch.ones(1, 2)).sum().backward()  # type: ignore[no-untyped-call]

@@ -78,14 +78,14 @@ def anharmonic(derivative: float) -> EnergyOfVolume:
 
 
 @pytest.mark.parametrize("derivative", [1.0, 9.0])
-def test_unusual_derivatives_are_told(derivative: float) -> None:
+def test_unusual_derivatives_are_reported(derivative: float) -> None:
     with pytest.warns(UserWarning, match=rf"B₀′ of Cu4 is {derivative:.2f}; crystals have 2 to 8"):
         found = equation_of_state(bulk("Cu", cubic=True), anharmonic(derivative), relax_positions=False)
     assert found.holds
     assert "B₀′" in str(found.warning)
 
 
-def test_a_derivative_that_depends_on_the_range_is_told() -> None:
+def test_a_derivative_that_depends_on_the_range_is_reported() -> None:
     def kinked(v: np.ndarray) -> np.ndarray:
         f = ((47.0 / v) ** (2 / 3) - 1) / 2
         return birch_murnaghan(v, -7.0, 47.0, 140.0, 4.5) + 4.5 * 47.0 * 140.0 * GPa * (2.5 * f**3 - 1400.0 * f**5)
@@ -95,7 +95,7 @@ def test_a_derivative_that_depends_on_the_range_is_told() -> None:
     assert found.holds
 
 
-def test_energies_that_are_not_smooth_are_told() -> None:
+def test_energies_that_are_not_smooth_are_reported() -> None:
     rng = np.random.default_rng(0)
     smooth = anharmonic(4.0).energy
     calc = EnergyOfVolume(lambda v: smooth(v) + 0.03 * rng.uniform(-1, 1))  # of 0.4 eV
@@ -125,11 +125,11 @@ def test_atoms_and_shape_relax() -> None:
     alloy = bulk("Cu", cubic=True, a=3.8)
     alloy.symbols[:2] = "Au"  # layers: tetragonal
     alloy.rattle(0.02, seed=0)
-    at_rest = relax(alloy, EMT(), fmax=1e-3)
+    relaxed = relax(alloy, EMT(), fmax=1e-3)
     free = equation_of_state(alloy, EMT(), relax_shape=True, width=0.03, points=6, fmax=0.005)
     held = equation_of_state(alloy, EMT(), relax_positions=False, width=0.03, points=6)
-    assert free.energy == pytest.approx(at_rest.energy, abs=1e-3)
-    assert free.volume == pytest.approx(at_rest.volume, rel=2e-3)
+    assert free.energy == pytest.approx(relaxed.energy, abs=1e-3)
+    assert free.volume == pytest.approx(relaxed.volume, rel=2e-3)
     assert held.energy > free.energy + 0.01
 
 

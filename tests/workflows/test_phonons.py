@@ -131,7 +131,7 @@ def test_charges_split_the_optical_modes() -> None:
     assert np.sort(difference)[-2] == pytest.approx(0.0, abs=1e-3 * splitting)
 
 
-def test_imaginary_modes_are_told_of() -> None:
+def test_imaginary_modes_are_reported() -> None:
     with pytest.warns(UserWarning, match="imaginary modes"):
         found = phonons(bulk("Cu", "sc", a=2.4), EMT(), supercell=[3, 3, 3], relax_cell=False, mesh=20.0, points=5)
     assert not found.stable

@@ -1,4 +1,4 @@
-"""Structures at rest: ASE's minima, batches, and failures."""
+"""Relaxed structures: ASE's minima, batches, and failures."""
 
 import json
 from pathlib import Path

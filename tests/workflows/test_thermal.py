@@ -77,7 +77,7 @@ def test_gruneisen_parameter_of_springs() -> None:
     assert found.gruneisen[-1] == pytest.approx(19 / 6, rel=0.1)
 
 
-def test_what_is_told_and_refused() -> None:
+def test_warnings_and_refused_input() -> None:
     with pytest.raises(ValueError, match="wider `volumes`"):
         quasi_harmonic(bulk("Cu"), EMT(), max_temperature=400.0, **CHEAP, volumes=(0.98, 1.005))
     for options, words in (

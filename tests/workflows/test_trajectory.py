@@ -174,7 +174,7 @@ def test_trajectories_of_molecular_dynamics(name: str, tmp_path: Path) -> None:
         (lambda good: diffusion([frame([[0, 0, 0]], time=t) for t in (0.0, 1.0, 3.0)]), "not equally spaced"),
     ],
 )
-def test_wrong_input_is_told(call: Any, text: str) -> None:
+def test_wrong_input_is_reported(call: Any, text: str) -> None:
     good = [frame(np.random.default_rng(k).random((3, 3))) for k in range(8)]
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=text):
         call(good)

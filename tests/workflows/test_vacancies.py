@@ -51,7 +51,7 @@ def test_pairs_lose_their_bonds() -> None:
     assert found.vacancies[0].unrelaxed == pytest.approx(6 * (0.0104 + shift), rel=1e-6)
 
 
-def test_sites_that_symmetry_tells_apart() -> None:
+def test_sites_that_symmetry_distinguishes() -> None:
     calc = BatchedEMT()
     own = {symbol: relax(bulk(symbol), EMT()).energy for symbol in ("Cu", "Au")}
     found = vacancy_formation(alloy(), calc, chemical_potentials=own, supercell=[2, 2, 2])

@@ -12,7 +12,7 @@ from laws import results, same
 from small_models import STRUCTURES, silicon, small_calculator
 
 from ase_andersonn.calculator import ConvergenceError
-from ase_andersonn.engine import evaluator as whole
+from ase_andersonn.engine import evaluator as direct_evaluator
 from ase_andersonn.engine.energy_forces import evaluate
 
 NAN, INF = float("nan"), float("inf")
@@ -112,7 +112,7 @@ def test_a_structure_without_an_energy_is_refused_and_changes_nothing(wrong: str
 def test_not_converging_raises_and_the_next_call_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     calc, atoms = small_calculator(), silicon()
     with monkeypatch.context() as patch:
-        patch.setattr(whole, "evaluate", partial(evaluate, max_steps=2))
+        patch.setattr(direct_evaluator, "evaluate", partial(evaluate, max_steps=2))
         text = r"the equilibrium was not reached: residuals .* \(features\) and .* \(adjoint\), wanted 1.0e-08"
         with pytest.raises(ConvergenceError, match=text):
             calc.get_potential_energy(atoms)
@@ -124,7 +124,7 @@ def test_not_converging_raises_and_the_next_call_is_right(monkeypatch: pytest.Mo
     before = results(calc, atoms)
     nearby, atoms.positions[0, 0] = atoms.copy(), atoms.positions[0, 0] + 0.01
     with monkeypatch.context() as patch:
-        patch.setattr(whole, "evaluate", partial(evaluate, max_steps=1))
+        patch.setattr(direct_evaluator, "evaluate", partial(evaluate, max_steps=1))
         with pytest.raises(ConvergenceError):
             calc.get_potential_energy(atoms)
     same(results(calc, nearby), before)
@@ -136,6 +136,6 @@ def test_an_energy_that_overflows_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         evaluation.energy.fill_(INF)
         return evaluation
 
-    monkeypatch.setattr(whole, "evaluate", infinite)
+    monkeypatch.setattr(direct_evaluator, "evaluate", infinite)
     with pytest.raises(CalculationFailed, match="the energy is not finite"):
         small_calculator().get_potential_energy(silicon())

@@ -151,11 +151,11 @@ def test_structures_of_pymatgen_in_a_batch(calc: AndersoNN) -> None:
     assert len(calc.evaluate(s for s in (CRYSTAL, silicon()))) == 2
 
 
-# What changes no result is told of whenever it appears
+# Input that changes no result is reported whenever it appears
 
 
 @pytest.mark.parametrize("key", ["charges", "moments", "info"])
-def test_charges_and_moments_set_later_are_told_of(key: str) -> None:
+def test_charges_and_moments_set_later_are_reported(key: str) -> None:
     atoms = ethanol()
     atoms.calc = calc = small_calculator()
     with warnings.catch_warnings():
@@ -179,11 +179,11 @@ def test_charges_and_moments_set_later_are_told_of(key: str) -> None:
 # Rounding
 
 
-def test_rounding_beyond_the_tolerance_is_told() -> None:
+def test_rounding_beyond_the_tolerance_is_reported() -> None:
     """Energies in single precision are within the tolerance, or it is said that they may not be."""
     single = AndersoNN("mlearn-pbe", compile=False, warm_start=False)
     double = AndersoNN("mlearn-pbe", compile=False, warm_start=False, dtype="float64", tol=1e-12)
-    off = told = 0
+    off = reported = 0
     for seed in range(24):
         atoms = bulk(("Si", "Cu", "Ni")[seed % 3], cubic=True)
         atoms.rattle((0.05, 0.4, 0.8)[seed // 8], seed=seed)
@@ -193,11 +193,11 @@ def test_rounding_beyond_the_tolerance_is_told() -> None:
             error = abs(energy - double.get_potential_energy(atoms)) / len(atoms)
         said = any("rounding may move the energy" in str(w.message) for w in caught)
         assert said == (single.diagnostics.get("round_off", 0.0) > 1e-6)
-        off, told = off + (error > 1e-6), told + said
+        off, reported = off + (error > 1e-6), reported + said
         assert said or error <= 1e-6
         assert not (said and seed < 8), "no alarm at ordinary temperatures"
     assert off >= 4
-    assert told >= off
+    assert reported >= off
 
 
 def test_rounding_of_a_batch_and_of_forces() -> None:
@@ -224,7 +224,7 @@ def test_rounding_in_double_precision_is_no_matter() -> None:
 
 
 @pytest.mark.parametrize(("name", "atoms"), [("graphene", Atoms("C")), ("mlearn-pbe", bulk("Cu", "fcc", 2.6))])
-def test_rounding_of_an_energy_alone_is_told(name: str, atoms: Atoms) -> None:
+def test_rounding_of_an_energy_alone_is_reported(name: str, atoms: Atoms) -> None:
     """Of an energy far from the mean of training, and of atoms a little farther apart than the nearest learnt."""
     calc = AndersoNN(name, compile=False)
     with warnings.catch_warnings():
