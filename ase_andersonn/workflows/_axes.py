@@ -61,9 +61,9 @@ def standard_axes(crystal: Atoms) -> tuple[Floats, str]:
 
 def _rotation(system: str, vectors: Floats) -> Floats:
     """Unit vectors x, y, z for the rows a, b, c of the conventional cell."""
-    a, b, c = vectors
+    a, _, c = vectors
     if system in ("orthorhombic", "triclinic"):
-        c, a, b = vectors[np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")]
+        c, a = vectors[np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")[:2]]
     elif system == "monoclinic":
         c, a = sorted((a, c), key=np.linalg.norm)
         a = -a if a @ c > 0 else a  # the angle between them is obtuse
