@@ -125,7 +125,7 @@ def eos(
         compute,
         lambda r: (
             f"V₀ {r.volume / len(r.atoms):.4f} Å³/atom, B₀ {r.bulk_modulus:.2f} GPa, "
-            f"B₀′ {r.bulk_modulus_derivative:.2f}"
+            f"B₀′ {r.bulk_modulus_derivative:.1f} ± {r.bulk_modulus_derivative_error:.1f}"
         ),
         fmax=fmax,
         width=width,
