@@ -37,6 +37,8 @@ DERIVATIVE_WIDTH = 0.06
 """Least half range that B₀′ is taken from: the energy's third derivative, whose error goes as the range to the −3."""
 RESIDUAL = 0.01
 """Of the energies' range; a larger root mean square of the residuals is noise, or kinks of the energy."""
+CENTRED = 0.1
+"""Of the half range; V₀ further from its middle makes B₀′ another one."""
 SHIFTS = 12
 """Times the range may follow the minimum."""
 
@@ -167,7 +169,7 @@ def _around_the_minimum(crystal: Atoms, volume: float, width: float, points: int
         energies = energies_of([scaled(crystal, v) for v in volumes])
         lowest = int(energies.argmin())
         if 0 < lowest < points - 1 and (fit := fit_birch_murnaghan(volumes, energies)) is not None:
-            if abs(fit[1] / volume - 1) < 0.3 * width:
+            if abs(fit[1] / volume - 1) < CENTRED * width:
                 return _described(crystal, volumes, energies, fit)
             volume = fit[1]
         else:
