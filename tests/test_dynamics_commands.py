@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ def test_molecular_dynamics_and_how_it_goes_on(folder: Path) -> None:
     assert (status, err) == (0, "")
     assert out.startswith("Cu.cif: ")
     assert out.endswith("after 20 steps\n")
+    assert re.search(r"means of 3 rows: \d+ ± \d+ K, -[\d.]+ ± [\d.]+ eV/atom in total, -[\d.]+ ± .*; last \d+ K", out)
     (entry,) = json.loads(Path("md.json").read_text())
     assert len(entry["times"]) == len(read("run.traj", ":")) == 3
     assert Path("md.png").stat().st_size > 5000
@@ -62,6 +64,14 @@ def test_monte_carlo_and_how_it_goes_on(folder: Path) -> None:
     status, _, _ = invoke(*arguments, "--sweeps", "15", "--file-prefix", "run", "--traj-every", "5", "--resume")
     assert status == 0
     assert len(read("run.traj", ":")) == 4
+
+
+def test_a_run_that_has_all_its_steps_says_so(folder: Path) -> None:
+    assert run(*MD, "--steps", "20")[0] == 0
+    with pytest.warns(UserWarning, match="has 20 steps already, and steps, of the whole run, is 15: nothing"):
+        status, out, _ = run(*MD, "--steps", "15", "--resume")
+    assert status == 0
+    assert "after 20 steps" in out
 
 
 def test_surfaces(folder: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from .errors import INTERRUPTED, plain_errors
 from .properties import AsJson, Device, Files, Fmax, Model, Out, Plot
-from .request import Request, run, say, write_results
+from .request import Request, named_warnings, run, say, write_results
 
 File = Annotated[str, typer.Argument(help="Structure file.")]
 Temp = Annotated[float | None, typer.Option(help="Temperature, K.")]
@@ -66,12 +66,19 @@ def md(
 
 def _md_line(r: Any) -> str:
     n = len(r.atoms)
-    parts = [f"{r.temperature.mean:.0f} ± {r.temperature.error:.0f} K", f"{r.total_energies[-1] / n:.6f} eV/atom"]
-    if r.drift == r.drift:
-        parts.append(f"drift {r.drift:+.2e} eV/atom/ps")
-    if r.ensemble == "npt":
-        parts.append(f"{r.volumes.mean() / n:.3f} Å³/atom")
-    return f"{', '.join(parts)} after {r.steps} steps"
+    parts = [f"{with_error(r.temperature, 0)} K", f"{with_error(r.total_energy, 6, n)} eV/atom in total"]
+    parts.append(f"{with_error(r.potential_energy, 6, n)} potential")
+    if r.volume is not None:
+        parts.append(f"{with_error(r.volume, 3, n)} Å³/atom")
+    drift = f"; drift {r.drift:+.2e} eV/atom/ps" if r.drift == r.drift else ""
+    text = f"means of {r.temperature.n} rows: {', '.join(parts)}{drift}; "
+    return f"{text}last {r.temperatures[-1]:.0f} K, {r.total_energies[-1] / n:.6f} eV/atom after {r.steps} steps"
+
+
+def with_error(value: Any, digits: int, n: int = 1) -> str:
+    """A mean of n atoms as that of one, with its standard error where that is known."""
+    mean = f"{value.mean / n:.{digits}f}"
+    return f"{mean} ± {value.error / n:.{digits}f}" if value.error == value.error else f"{mean} (no error known)"
 
 
 def mc(
@@ -177,7 +184,8 @@ def _answer(request: Request, name: str, line: Callable[[Any], str], compute: Ca
         from ase_andersonn.workflows._signals import Interrupted
 
         try:
-            found = compute()
+            with named_warnings(name):
+                found = compute()
             status = 1 if found.stopped_because else 0
         except Interrupted as interruption:
             found, status = interruption.result, INTERRUPTED

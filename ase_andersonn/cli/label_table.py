@@ -52,13 +52,14 @@ def named_structures(given: Iterable[str], names: list[str], *, out: Path | None
 
 
 def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """One row a structure: name, label, confidence, novelty, probabilities, error."""
+    """One row a structure: name, label, confidence, novelty, whether it is unusual, probabilities, warning, error."""
     table = []
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, Prediction):
             row: dict[str, Any] = {"name": _encodable(name), "label": answer.name, "best": answer.best}
             row |= {"confidence": answer.confidence, "novelty": answer.out_of_distribution, "spread": answer.std}
-            row |= {f"p({label})": p for label, p in answer.probabilities.items()} | {"error": None}
+            row |= {f"p({label})": p for label, p in answer.probabilities.items()}
+            row |= {"unusual": answer.unusual, "warning": answer.warning, "error": None}
         else:
             row = {"name": _encodable(name), "label": None, "error": _encodable(str(answer))}
         table.append(row)
@@ -146,7 +147,7 @@ def summary(answers: Sequence[Answer], labels: LabelSet) -> str:
     """How many structures have which label, as a table of a few lines."""
     found = [answer for answer in answers if isinstance(answer, Prediction)]
     names = [*labels.labels, UNCERTAIN]
-    width = max(map(len, [*names, "unusual", "failed"]))
+    width = max(map(len, [*names, "unusual", "warned of", "failed"]))
     lines = [f"{'label':<{width}}  {'number':>8}  {'share':>7}  {'mean confidence':>15}"]
     for name in names:
         own = [answer.confidence for answer in found if answer.name == name]
@@ -154,5 +155,6 @@ def summary(answers: Sequence[Answer], labels: LabelSet) -> str:
             mean = f"{sum(own) / len(own):.3f}" if own else "-"
             lines.append(f"{name:<{width}}  {len(own):>8}  {len(own) / max(len(found), 1):>7.1%}  {mean:>15}")
     lines.append(f"{'unusual':<{width}}  {sum(answer.unusual for answer in found):>8}")
+    lines.append(f"{'warned of':<{width}}  {sum(answer.warning is not None for answer in found):>8}")
     lines.append(f"{'failed':<{width}}  {len(answers) - len(found):>8}")
     return "\n".join(lines)

@@ -129,11 +129,13 @@ def classify(
 
         from .label_picture import write_picture
         from .label_table import failures, named_structures, rows, summary, write_or_keep
+        from .request import named_warnings
 
         classifier = StructureClassifier(model, device=device, labels=labels, confidence=confidence)
         names: list[str] = []
         given = named_structures(files, names, out=out)
-        answers = classifier.predict_many(given, batch_size=batch_size or "auto")
+        with named_warnings():
+            answers = classifier.predict_many(given, batch_size=batch_size or "auto")
         if not answers:
             raise ValueError(f"there is no structure in {', '.join(files)}.")
         lost = ""

@@ -125,7 +125,7 @@ def eos(
         compute,
         lambda r: (
             f"V₀ {r.volume / len(r.atoms):.4f} Å³/atom, B₀ {r.bulk_modulus:.2f} GPa, "
-            f"B₀′ {r.bulk_modulus_derivative:.2f}"
+            f"B₀′ {r.bulk_modulus_derivative:.1f} ± {r.bulk_modulus_derivative_error:.1f}"
         ),
         fmax=fmax,
         width=width,
@@ -145,6 +145,9 @@ def elastic(
 ) -> None:
     """Elastic constants and moduli; positions and cell are relaxed first, the atoms in each strained cell.
 
+    The tensor is printed in the standard axes of the crystal (IEEE 176-1987), which are named; JSON has it in those of
+    the file, too (tensor_in_own_axes).
+
     Example: andersonn elastic Cu.cif --json
     """
 
@@ -155,7 +158,8 @@ def elastic(
 
     def line(r: Any) -> str:
         rows = "\n".join("  " + " ".join(f"{value:8.2f}" for value in row) for row in r.tensor)
-        return f"B {r.bulk_modulus:.2f}, G {r.shear_modulus:.2f} GPa, {'stable' if r.stable else 'unstable'}\n{rows}"
+        moduli = f"B {r.bulk_modulus:.2f}, G {r.shear_modulus:.2f} GPa, {'stable' if r.stable else 'unstable'}"
+        return f"{moduli}; C, GPa (xx yy zz yz xz xy; {r.axes}):\n{rows}"
 
     run(Request(files, model, device, out, plot, as_json), compute, line, strain=strain, fmax=fmax)
 

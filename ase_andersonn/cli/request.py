@@ -98,10 +98,10 @@ def run(
 
 
 @contextmanager
-def named_warnings(name: str) -> Iterator[None]:
-    """Warnings that say which structure they are of."""
+def named_warnings(name: str = "") -> Iterator[None]:
+    """Warnings as one line, which says what structure they are of where there is a name."""
     before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {name}: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {name and f'{name}: '}{message}\n"
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ class Limits:
     temperature: float | None
     extrapolation: float | None
     spread: float | None
+    has_exploded: bool = False
 
     def check(self) -> None:
         """Raise ValueError for limits without a meaning."""
@@ -46,10 +47,21 @@ class Limits:
     def why(self, dynamics: Any, temperature: float, *, look: bool) -> str | None:
         """Why to stop here, or None; distances are measured only where asked to `look`."""
         atoms = dynamics.atoms
-        forces = atoms.get_forces()
-        energy = present_energy(atoms)
-        if not (np.isfinite(forces).all() and np.isfinite(energy) and np.isfinite(atoms.positions).all()):
-            return "energy, forces or positions were not finite"
+        atoms.get_forces()
+        return self.exploded(atoms, temperature, look=look) or self._doubts(getattr(atoms.calc, "diagnostics", {}))
+
+    def exploded(self, atoms: Atoms, temperature: float, *, look: bool) -> str | None:
+        """Why a run has exploded, by what is known without a calculation, or None."""
+        found = self._exploded(atoms, temperature) or (_too_close(atoms) if look else None)
+        self.has_exploded |= found is not None
+        return found
+
+    def _exploded(self, atoms: Atoms, temperature: float) -> str | None:
+        known = getattr(atoms.calc, "results", {})
+        energy = known.get("energy", self._energy)
+        numbers = (atoms.positions, atoms.get_momenta(), atoms.cell.array, energy, known.get("forces", 0.0))
+        if not all(np.isfinite(each).all() for each in numbers):
+            return "energy, forces, positions or velocities were not finite"
         if not temperature <= self._hot:
             return f"the temperature was {temperature:.0f} K, more than {self._hot:.0f} K"
         if abs(change := (energy - self._energy) / len(atoms)) > ENERGY_CHANGE:
@@ -57,7 +69,7 @@ class Limits:
         volume = float(atoms.cell.volume)
         if atoms.pbc.all() and not 1 / VOLUME_FACTOR < volume / self._volume < VOLUME_FACTOR:
             return f"the volume had changed from {self._volume:.4g} to {volume:.4g} Å³"
-        return self._doubts(getattr(atoms.calc, "diagnostics", {})) or (_too_close(atoms) if look else None)
+        return None
 
     def _doubts(self, diagnostics: Any) -> str | None:
         for name, title, limit, reduce in (

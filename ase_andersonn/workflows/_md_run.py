@@ -1,6 +1,7 @@
 """A run of molecular dynamics: its steps, its rows, its files, and the states it can go on from."""
 
 import time
+import warnings
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +12,7 @@ from ._integrators import Settings, carried, degrees_of_freedom, forget_results,
 from ._md_limits import Limits, present_energy
 from ._run_files import Frames, Log, Paths, State, fingerprint
 from ._signals import StopSignal
+from .reason import reason
 
 FRESH_EVERY = 100
 """Steps after which a run with a restart file makes its results anew, and may be gone on with."""
@@ -79,6 +81,12 @@ class Run:
         """Make steps; why they ended early, and whether by a signal."""
         from tqdm import tqdm
 
+        if 0 < self.step >= steps:
+            warnings.warn(
+                f"{self.paths.restart} has {self.step} steps already, and steps, of the whole run, is {steps}: nothing "
+                f"is left to do. Give more than {self.step} to go on.",
+                stacklevel=3,
+            )
         saved = time.monotonic()
         bar = tqdm(total=steps, initial=self.step, unit="step", disable=None if progress else True)
         try:
@@ -89,7 +97,9 @@ class Run:
                 while because is None and self.step < steps:
                     if stop.name is not None:
                         return self._interrupted(stop.name), True
-                    self.dynamics.step()
+                    because = self._advance()
+                    if because is not None:
+                        break
                     self.step += 1
                     self.dynamics.nsteps = self.step
                     bar.update()
@@ -106,7 +116,36 @@ class Run:
                     self._keep()
         finally:
             self._save()
-        return (because if because is None else f"after {self.step} steps {because}"), False
+        return (because if because is None else f"after {self.step} steps {because}{self._remedy()}"), False
+
+    def _advance(self) -> str | None:
+        """Make a step; why it could not be made, where the calculator has no answer for atoms that fly apart.
+
+        The atoms then are where they were before.
+        """
+        atoms = self.atoms
+        before = atoms.positions.copy(), atoms.get_momenta(), atoms.cell.array.copy()
+        try:
+            self.dynamics.step()
+        except Exception as error:
+            because = self.limits.exploded(atoms, self.temperature(atoms.get_kinetic_energy()), look=True)
+            if because is None:
+                raise
+            atoms.set_cell(before[2])
+            atoms.positions[:], atoms.arrays["momenta"] = before[0], before[1]
+            forget_results(self.dynamics)
+            return f"{because} ({reason(error)})"
+        return None
+
+    def _remedy(self) -> str:
+        """What to try, where the run exploded."""
+        if not self.limits.has_exploded:
+            return ""
+        step = self.settings.timestep
+        return (
+            f"; the time step is {step:g} fs: try a smaller one, such as {step / 4:g} fs, a structure that was relaxed "
+            "first, or a lower temperature"
+        )
 
     def temperature(self, kinetic: Any) -> Any:
         """K, of kinetic energies in eV."""

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
+from ._axes import standard_axes
 from ._evaluate import check_calculator, check_positive, evaluate_all, read_structure
 from ._results import Result
 from .relax import at_rest
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 PARTS = (-1.0, -0.5, 0.5, 1.0)
 """Of the largest strain, along each direction."""
+STIFFNESS = 1e-6
+"""Of the largest eigenvalue; a smaller one is round-off of none, as of layers and molecules in a vacuum."""
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 
 
@@ -32,23 +35,29 @@ class ElasticConstants(Result):
     """Elastic tensor and what follows from it; moduli in GPa.
 
     Attributes:
-        atoms: the structure without strain.
-        tensor: C [6, 6], GPa, symmetric, Voigt order xx yy zz yz xz xy, in the axes of `atoms`.
+        atoms: the structure without strain, in its own axes.
+        tensor: C [6, 6], GPa, symmetric, Voigt order xx yy zz yz xz xy, in the crystal's standard axes (IEEE 176-1987).
+        axes: in words which these are, for the crystal's system.
+        rotation: [3, 3], whose rows are these axes in the axes of `atoms`.
+        tensor_in_own_axes: the tensor in the axes of `atoms`.
         bulk_modulus, bulk_modulus_voigt, bulk_modulus_reuss: Hill's average and the bounds it lies between, GPa.
         shear_modulus, shear_modulus_voigt, shear_modulus_reuss: GPa.
         youngs_modulus: of a polycrystal, GPa.
         poisson_ratio: of a polycrystal.
         anisotropy: the universal index A^U = 5 G_V/G_R + B_V/B_R − 6; 0 for an isotropic crystal.
-        eigenvalues: of the tensor [6], GPa, ascending.
+        eigenvalues: of `tensor` [6], GPa, ascending.
         stable: whether all are positive (Born, for a crystal without stress).
         debye_temperature: K; nan for an unstable crystal.
-        stress: of the unstrained crystal [6], GPa.
+        stress: of the unstrained crystal [6], GPa, in the axes of `atoms`.
         asymmetry: largest |C_ij − C_ji| of the tensor as fitted, GPa: an estimate of its error.
         nonlinearity: largest difference of a stress from the straight line, GPa.
     """
 
     atoms: Atoms
     tensor: Floats
+    axes: str
+    rotation: Floats
+    tensor_in_own_axes: Floats
     bulk_modulus: float
     bulk_modulus_voigt: float
     bulk_modulus_reuss: float
@@ -72,7 +81,7 @@ class ElasticConstants(Result):
         for (i, j), value in np.ndenumerate(self.tensor):
             axes.text(j, i, f"{value:.1f}", ha="center", va="center", color="black")
         axes.set(xticks=range(6), yticks=range(6), xticklabels=VOIGT, yticklabels=VOIGT)
-        axes.set_title(f"B = {self.bulk_modulus:.1f}, G = {self.shear_modulus:.1f} GPa")
+        axes.set_title(f"B = {self.bulk_modulus:.1f}, G = {self.shear_modulus:.1f} GPa\n{self.axes}", fontsize="medium")
         figure.colorbar(image, ax=axes, label="C, GPa")
 
 
@@ -129,12 +138,15 @@ def _from_stresses(crystal: Atoms, strains: list[Any], stresses: Floats, initial
     full = [Stress(voigt_6_to_full_3x3_stress(stress)) for stress in stresses]
     rest = Stress(voigt_6_to_full_3x3_stress(initial))
     fitted = np.asarray(ElasticTensor.from_independent_strains(strains, full, eq_stress=rest, tol=0.0).voigt)
-    tensor = ElasticTensor.from_voigt((fitted + fitted.T) / 2)
+    own = ElasticTensor.from_voigt((fitted + fitted.T) / 2)
+    rotation, axes = standard_axes(crystal)
+    turned = np.asarray(own.rotate(rotation).voigt)
+    tensor = ElasticTensor.from_voigt((turned + turned.T) / 2)  # to the last bit
     line = np.array([strain.voigt for strain in strains]) @ fitted  # row: strained direction, as pymatgen fits
     offsets = (stresses - line).reshape(6, len(PARTS), 6)
     nonlinearity = np.abs(offsets - offsets.mean(1, keepdims=True)).max()
     eigenvalues = np.linalg.eigvalsh(np.asarray(tensor.voigt))
-    if np.abs(eigenvalues).min() <= 1e-12 * np.abs(eigenvalues).max():
+    if np.abs(eigenvalues).min() <= STIFFNESS * np.abs(eigenvalues).max():
         raise ValueError(f"{crystal.symbols} has no stiffness against some strains; are its atoms too far apart?")
     stable = bool(eigenvalues[0] > 0)
     debye = float("nan")
@@ -143,6 +155,9 @@ def _from_stresses(crystal: Atoms, strains: list[Any], stresses: Floats, initial
     return ElasticConstants(
         atoms=crystal,
         tensor=np.asarray(tensor.voigt),
+        axes=axes,
+        rotation=rotation,
+        tensor_in_own_axes=np.asarray(own.voigt),
         bulk_modulus=float(tensor.k_vrh),
         bulk_modulus_voigt=float(tensor.k_voigt),
         bulk_modulus_reuss=float(tensor.k_reuss),

@@ -33,8 +33,12 @@ DERIVATIVES = (2.0, 8.0)
 """B₀′ of crystals; most have 3 to 6."""
 DERIVATIVE_CHANGE = 1.0
 """Change of B₀′ with the range of volumes from which on it says more of the range than of the crystal."""
+DERIVATIVE_WIDTH = 0.06
+"""Least half range that B₀′ is taken from: the energy's third derivative, whose error goes as the range to the −3."""
 RESIDUAL = 0.01
 """Of the energies' range; a larger root mean square of the residuals is noise, or kinks of the energy."""
+CENTRED = 0.1
+"""Of the half range; V₀ further from its middle makes B₀′ another one."""
 SHIFTS = 12
 """Times the range may follow the minimum."""
 
@@ -50,12 +54,14 @@ class EquationOfState(Result):
         volume: V₀, Å³.
         energy: E₀, eV.
         bulk_modulus: B₀, GPa.
-        bulk_modulus_derivative: B₀′.
+        bulk_modulus_derivative: B₀′, from the narrowest range tried that is ±6 % at least (or from the one given).
+        bulk_modulus_derivative_error: largest difference of it from B₀′ by one order more, of the inner volumes, and of
+            the other ranges tried: in a smooth equation of state of the order of 0.1.
         rmse: eV/atom, root mean square of the fit's residuals.
         order_change: |ΔB₀|/B₀ by the next order of the expansion.
         holds: whether that is at most 1 %.
-        warning: in words why not; where it does, what makes B₀′ doubtful: that it is outside of 2 to 8 or changes with
-            the range by more than 1, or residuals of more than 1 % of the energies' range; or None.
+        warning: in words why not; where it does, what makes B₀′ doubtful: that it is outside of 2 to 8 or that
+            it changes with the range by more than 1; or residuals of more than 1 % of the energies' range; or None.
     """
 
     atoms: Atoms
@@ -65,6 +71,7 @@ class EquationOfState(Result):
     energy: float
     bulk_modulus: float
     bulk_modulus_derivative: float
+    bulk_modulus_derivative_error: float
     rmse: float
     order_change: float
     holds: bool
@@ -77,7 +84,8 @@ class EquationOfState(Result):
         axes.plot(self.volumes / n, (self.energies - self.energy) / n, "o")
         axes.plot(fine / n, (line - self.energy) / n, "-")
         axes.set(xlabel="volume, Å³/atom", ylabel="energy, eV/atom")
-        axes.set_title(f"B₀ = {self.bulk_modulus:.1f} GPa, B₀′ = {self.bulk_modulus_derivative:.2f}")
+        derivative = f"{self.bulk_modulus_derivative:.2f} ± {self.bulk_modulus_derivative_error:.2f}"
+        axes.set_title(f"B₀ = {self.bulk_modulus:.1f} GPa, B₀′ = {derivative}")
 
 
 def birch_murnaghan(
@@ -138,7 +146,8 @@ def equation_of_state(
         volume = tried[-1].volume
         if tried[-1].holds:
             break
-    found = replace(tried[-1], warning=" ".join(_doubts(tried)) or None)
+    found = _with_derivative(tried)
+    found = replace(found, warning=" ".join(_doubts(found, tried)) or None)
     if found.warning:
         warnings.warn(found.warning, stacklevel=2)
     return found
@@ -160,7 +169,7 @@ def _around_the_minimum(crystal: Atoms, volume: float, width: float, points: int
         energies = energies_of([scaled(crystal, v) for v in volumes])
         lowest = int(energies.argmin())
         if 0 < lowest < points - 1 and (fit := fit_birch_murnaghan(volumes, energies)) is not None:
-            if abs(fit[1] / volume - 1) < 0.3 * width:
+            if abs(fit[1] / volume - 1) < CENTRED * width:
                 return _described(crystal, volumes, energies, fit)
             volume = fit[1]
         else:
@@ -173,22 +182,54 @@ def _around_the_minimum(crystal: Atoms, volume: float, width: float, points: int
     )
 
 
-def _doubts(tried: Sequence[EquationOfState]) -> Iterator[str]:
-    """A sentence for everything that speaks against the last fit of those tried."""
-    found, name = tried[-1], tried[-1].atoms.get_chemical_formula()
-    b, derivative = found.bulk_modulus, found.bulk_modulus_derivative
+@dataclass(frozen=True)
+class _Derivative:
+    """B₀′ from a range of V/V₀."""
+
+    value: float
+    range: str
+
+
+def _derivatives(found: EquationOfState) -> list[_Derivative]:
+    """B₀′ of a fit, by one order more, and from the inner three fifths of the volumes."""
+    estimates = [_Derivative(found.bulk_modulus_derivative, _range(found, found.volumes))]
+    cut = round(len(found.volumes) / 5)
+    inner = slice(cut, len(found.volumes) - cut)
+    for part, order in ((slice(None), 4), (inner, 3)):
+        volumes, energies = found.volumes[part], found.energies[part]
+        if len(volumes) > 4 and (fit := fit_birch_murnaghan(volumes, energies, order)) is not None:
+            estimates.append(_Derivative(fit[3], _range(found, volumes)))
+    return estimates
+
+
+def _width(found: EquationOfState) -> float:
+    return float(np.ptp(found.volumes)) / (2 * found.volume)
+
+
+def _with_derivative(tried: Sequence[EquationOfState]) -> EquationOfState:
+    """The last fit, with B₀′ of the narrowest range that is wide enough for it, and its error."""
+    wide = [one for one in tried if _width(one) > 0.9 * DERIVATIVE_WIDTH] or tried[-1:]
+    value = wide[-1].bulk_modulus_derivative
+    error = max(abs(each.value - value) for one in tried for each in _derivatives(one))
+    return replace(tried[-1], bulk_modulus_derivative=value, bulk_modulus_derivative_error=error)
+
+
+def _doubts(found: EquationOfState, tried: Sequence[EquationOfState]) -> Iterator[str]:
+    """A sentence for everything that speaks against the fit."""
+    name, b, derivative = found.atoms.get_chemical_formula(), found.bulk_modulus, found.bulk_modulus_derivative
     if not found.holds:
         yield (
-            f"the Birch–Murnaghan equation does not hold from {_range(found)} of the volume of {name}: "
+            f"the Birch–Murnaghan equation does not hold from {_range(found, found.volumes)} of the volume of {name}: "
             f"B₀ = {b:.4g} GPa changes by {found.order_change:.1%} with one order more."
         )
     if not DERIVATIVES[0] <= derivative <= DERIVATIVES[1]:
         yield f"B₀′ of {name} is {derivative:.2f}; crystals have {DERIVATIVES[0]:g} to {DERIVATIVES[1]:g}."
-    widest = tried[0].bulk_modulus_derivative
-    if abs(widest - derivative) > DERIVATIVE_CHANGE:
+    if found.bulk_modulus_derivative_error > DERIVATIVE_CHANGE:
+        estimates = sorted((e for one in tried for e in _derivatives(one)), key=lambda estimate: estimate.value)
+        low, high = estimates[0], estimates[-1]
         yield (
-            f"B₀′ of {name} depends on the range of volumes: {widest:.2f} from {_range(tried[0])}, {derivative:.2f} "
-            f"from {_range(found)}."
+            f"B₀′ of {name} depends on the range of volumes: {low.value:.2f} from {low.range}, {high.value:.2f} "
+            f"from {high.range}."
         )
     spread = float(np.ptp(found.energies)) / len(found.atoms)
     if found.rmse > RESIDUAL * spread:
@@ -198,8 +239,8 @@ def _doubts(tried: Sequence[EquationOfState]) -> Iterator[str]:
         )
 
 
-def _range(found: EquationOfState) -> str:
-    low, high = found.volumes[[0, -1]] / found.volume - 1
+def _range(found: EquationOfState, volumes: Floats) -> str:
+    low, high = volumes[[0, -1]] / found.volume - 1
     return f"{low:+.1%} to {high:+.1%}"
 
 
@@ -211,8 +252,9 @@ def _described(crystal: Atoms, volumes: Floats, energies: Floats, fit: tuple[flo
     rmse = float(np.sqrt(np.mean(residuals**2))) / len(crystal)
     energy, volume, modulus, derivative = fit
     return EquationOfState(
-        scaled(crystal, volume), volumes, energies, volume, energy, modulus, derivative, rmse, change, holds, None
-    )
+        scaled(crystal, volume), volumes, energies, volume, energy, modulus, derivative, float("nan"), rmse, change,
+        holds, None,
+    )  # fmt: skip
 
 
 def fit_birch_murnaghan(volumes: Floats, energies: Floats, order: int = 3) -> tuple[float, float, float, float] | None:

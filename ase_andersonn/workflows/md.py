@@ -43,7 +43,9 @@ class MolecularDynamics(Result):
         total_energies: eV, potential and kinetic.
         volumes: Å³; nan where not periodic in three directions.
         pressures: GPa, with that of the atoms' motion; nan where the calculator gave no stress.
-        temperature: mean and standard error since the equilibration, by the series' autocorrelation.
+        temperature: mean and standard error since the equilibration, by the series' autocorrelation, K.
+        potential_energy, total_energy: likewise, eV.
+        volume: likewise, Å³; None where it does not change.
         drift: eV/atom/ps, slope of what the ensemble conserves (nve: the energy; bussi: the energy but for what the
             thermostat gave); nan for the others, and for fewer than three rows.
         stopped_because: why the run ended before its last step, or None.
@@ -60,6 +62,9 @@ class MolecularDynamics(Result):
     volumes: Floats
     pressures: Floats
     temperature: Estimate
+    potential_energy: Estimate
+    total_energy: Estimate
+    volume: Estimate | None
     drift: float
     stopped_because: str | None
     trajectory: Path | None
@@ -134,6 +139,9 @@ def molecular_dynamics(
     Returns:
         the run, also where it stopped early; `stopped_because` says why.
 
+    Warns:
+        where the run to go on with has all the steps already.
+
     Raises:
         ValueError, TypeError: for arguments without a meaning, and a state that is damaged or of another run.
         OSError, InUseError: for files that cannot be written, or that another run writes.
@@ -172,14 +180,19 @@ def _result(run: Run, because: str | None, equilibration: int) -> MolecularDynam
     drift = nan
     if conserved is not None and chosen.sum() > 2:
         drift = float(np.polyfit(times[chosen] / 1e3, conserved[chosen] / len(run.atoms), 1)[0])
-    mean = Estimate(float(temperatures[chosen].mean()), nan, nan, int(chosen.sum()))
-    if mean.n > 1:
-        mean = estimate(temperatures[chosen])
+    mean, own, whole = (_mean(series[chosen]) for series in (temperatures, potential, total))
+    volume = _mean(volumes[chosen]) if run.settings.ensemble == "npt" else None
     known = dict(getattr(run.atoms.calc, "results", {}))
     if "energy" not in known:  # a state was kept last
         known = {"energy": run.atoms.get_potential_energy(), "forces": run.atoms.get_forces()}
     final = with_results(run.atoms, known)
     return MolecularDynamics(
         final, run.settings.ensemble, run.step, times, temperatures, potential, total, volumes, pressures, mean,
-        drift, because, run.paths.trajectory, run.paths.log, run.paths.restart,
+        own, whole, volume, drift, because, run.paths.trajectory, run.paths.log, run.paths.restart,
     )  # fmt: skip
+
+
+def _mean(series: Floats) -> Estimate:
+    """Mean and standard error; of one value without the latter."""
+    nan = float("nan")
+    return estimate(series) if len(series) > 1 else Estimate(float(series.mean()), nan, nan, len(series))

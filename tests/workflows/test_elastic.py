@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.cell import Cell
 from ase.stress import voigt_6_to_full_3x3_strain
 from ase.units import GPa
 from batched import BatchedEMT
@@ -42,7 +43,7 @@ def test_second_derivatives_of_the_energy() -> None:
         unit = np.eye(6) * h
         corners = [energy(s * unit[i] + t * unit[j]) * s * t for s in (1, -1) for t in (1, -1)]
         second = sum(corners) / (4 * h * h)
-        assert found.tensor[i, j] == pytest.approx(second / rest.cell.volume / GPa, abs=1.5)
+        assert found.tensor_in_own_axes[i, j] == pytest.approx(second / rest.cell.volume / GPa, abs=1.5)
     assert found.asymmetry < 1.0
     assert found.nonlinearity < 0.1
     assert np.abs(found.stress).max() < 1e-2
@@ -64,6 +65,43 @@ def test_copper(tmp_path: Path) -> None:
     json.dumps(found.to_dict(), allow_nan=False)
     found.plot(tmp_path / "elastic.png")
     assert (tmp_path / "elastic.png").stat().st_size
+
+
+def primitive(a: float, axes: str) -> Atoms:
+    """A primitive cell of fcc copper, oriented as CIF files have it (a along x, b in the plane xy), or turned."""
+    atoms = bulk("Cu", a=a)
+    if axes == "cif":
+        atoms.set_cell(Cell.fromcellpar(atoms.cell.cellpar()), scale_atoms=True)
+    else:
+        atoms.rotate(40.0, (1, 2, 3), rotate_cell=True)
+    return atoms
+
+
+@pytest.mark.parametrize("axes", ["cif", "turned"])
+def test_the_orientation_of_a_file_does_not_matter(axes: str) -> None:
+    options = {"relax_cell": False, "relax_positions": False}
+    cubic = elastic_constants(bulk("Cu", a=3.6, cubic=True), EMT(), **options)
+    found = elastic_constants(primitive(3.6, axes), EMT(), **options)
+    assert found.axes == cubic.axes == "cubic, x ∥ a, y ∥ b, z ∥ c"
+    np.testing.assert_allclose(found.tensor, cubic.tensor, atol=0.2)  # strains along other directions
+    assert abs(found.tensor_in_own_axes - cubic.tensor).max() > 10.0
+    np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(3), atol=1e-12)
+    for name in ("bulk_modulus_voigt", "bulk_modulus_reuss", "shear_modulus_voigt", "shear_modulus_reuss"):
+        assert getattr(found, name) == pytest.approx(getattr(cubic, name), abs=0.1)
+    np.testing.assert_allclose(_kelvin(found.tensor), _kelvin(found.tensor_in_own_axes), atol=1e-6)
+
+
+def _kelvin(tensor: np.ndarray) -> np.ndarray:
+    """The eigenvalues that do not depend on the axes: of Kelvin's matrix, shears with √2."""
+    scale = np.array([1, 1, 1, 2**0.5, 2**0.5, 2**0.5])
+    return np.linalg.eigvalsh(tensor * np.outer(scale, scale))
+
+
+def test_layers_have_no_stiffness_across_the_vacuum() -> None:
+    layer = fcc111("Cu", (1, 1, 1), vacuum=8.0)
+    layer.pbc = True
+    with pytest.raises(ValueError, match="no stiffness against some strains"):
+        elastic_constants(layer, EMT(), relax_cell=False, relax_positions=False)
 
 
 def test_pair_potentials_obey_cauchys_relation() -> None:

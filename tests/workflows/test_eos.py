@@ -44,6 +44,7 @@ def test_an_analytic_equation_is_returned(start: float, width: float | None) -> 
     assert found.energy == pytest.approx(-7.0, abs=1e-9)
     assert found.bulk_modulus == pytest.approx(140.0, rel=1e-6)
     assert found.bulk_modulus_derivative == pytest.approx(5.5, rel=1e-3)
+    assert found.bulk_modulus_derivative_error < 0.1
     assert np.ptp(found.volumes) / found.volume == pytest.approx(2 * (width or 0.10), rel=0.05)  # the widest range
 
 
@@ -93,6 +94,23 @@ def test_a_derivative_that_depends_on_the_range_is_reported() -> None:
     with pytest.warns(UserWarning, match=r"B₀′ of Cu4 depends on the range of volumes: .* from -.*, .* from -"):
         found = equation_of_state(bulk("Cu", cubic=True), EnergyOfVolume(kinked), relax_positions=False)
     assert found.holds
+
+
+def test_the_derivative_is_not_that_of_a_narrow_range() -> None:
+    """A ripple of the energy, 0.25 meV an atom, changes the derivative of a narrow range by 3.5."""
+
+    def rippled(v: np.ndarray) -> np.ndarray:
+        f = ((47.0 / v) ** (2 / 3) - 1) / 2
+        extra = 4.5 * 47.0 * 140.0 * GPa * 60.0 * f**4  # which makes the range shrink
+        return birch_murnaghan(v, -7.0, 47.0, 140.0, 4.5) + extra + 1e-3 * np.sin((v - 47.0) / 0.8)
+
+    with pytest.warns(UserWarning, match="depends on the range of volumes"):
+        found = equation_of_state(bulk("Cu", cubic=True), EnergyOfVolume(rippled), relax_positions=False)
+    assert np.ptp(found.volumes) / found.volume < 0.11
+    own = fit_birch_murnaghan(found.volumes, found.energies)
+    assert own is not None
+    assert own[3] - 4.5 > 3.0
+    assert abs(found.bulk_modulus_derivative - 4.5) < 1.25 * found.bulk_modulus_derivative_error
 
 
 def test_energies_that_are_not_smooth_are_reported() -> None:

@@ -52,6 +52,7 @@ class ClassifierTrainer(TrainingLoop):
     @own_torch_state()
     def __init__(self, config: ClassifierTrainConfig, *, progress_bar: bool | None = None) -> None:
         train, validation = entries_of(config)
+        self.periodic = sorted({int(entry.atoms.pbc.sum()) for entry in train})
         model = build_model(config)
         self.train = LabelledSamples.of(model, train, progress_bar=progress_bar)
         self.validation = LabelledSamples.of(model, validation, progress_bar=progress_bar)
@@ -144,6 +145,7 @@ class ClassifierTrainer(TrainingLoop):
         p = self.position
         return {
             "labels": to_dict(self.model.labels),
+            "periodic_directions": self.periodic,
             "training": {
                 "config": config_in_card(self.config),
                 "structures": len(self.train),

@@ -50,6 +50,7 @@ def test_a_run_learns_and_leaves_its_results(config: ClassifierTrainConfig, tmp_
     assert result["accuracy"] > 0.7
     model = load_classifier(tmp_path / "run" / "model.safetensors")
     assert model.card["test"]["fresh"] == result
+    assert model.card["periodic_directions"] == [3]
     assert str(tmp_path) not in json.dumps(model.card)
     answers = StructureClassifier(model, device="cpu").predict_many(crystals(20, seed=1), progress_bar=False)
     right = [
