@@ -67,9 +67,9 @@ def test_monte_carlo_and_how_it_goes_on(folder: Path) -> None:
 
 
 def test_a_run_that_has_all_its_steps_says_so(folder: Path) -> None:
-    assert run(*MD, "--steps", "20")[0] == 0
+    assert invoke(*MD, "--steps", "20")[0] == 0
     with pytest.warns(UserWarning, match="has 20 steps already, and steps, of the whole run, is 15: nothing"):
-        status, out, _ = run(*MD, "--steps", "15", "--resume")
+        status, out, _ = invoke(*MD, "--steps", "15", "--resume")
     assert status == 0
     assert "after 20 steps" in out
 
