@@ -81,6 +81,12 @@ def test_surfaces(folder: Path) -> None:
     assert float(out.split()[2]) == pytest.approx(1.45, abs=0.1)
 
 
+def test_the_normal_of_a_surface_has_to_be_given(folder: Path) -> None:
+    status, out, err = run("surface", "Cu.cif")
+    assert (status, out) == (2, "")
+    assert "--miller" in err
+
+
 def test_a_run_that_stops_by_itself_has_a_reason(folder: Path) -> None:
     status, out, err = invoke(
         "md", "Cu.cif", "--temp", "300", "--steps", "5", "--max-temperature", "10", "--out", "x.json"

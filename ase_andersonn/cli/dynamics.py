@@ -124,7 +124,7 @@ def _mc_line(r: Any) -> str:
 
 def surface(
     files: Files,
-    miller: Annotated[str, typer.Option(help="Indices of the normal in the conventional cell, with commas.")] = "1,1,1",
+    miller: Annotated[str, typer.Option(help="Indices of the normal in the conventional cell, with commas.")],
     model: Model = None,
     device: Device = "auto",
     fmax: Fmax = 0.01,
@@ -135,7 +135,7 @@ def surface(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Surface energies of all terminations. Example: andersonn surface Cu.cif --miller 1,1,0"""
+    """Surface energies of all terminations, polar ones named. Example: andersonn surface Cu.cif --miller 1,1,0"""
 
     def compute(atoms: Any, calc: Any) -> Any:
         from ase_andersonn.workflows.surface import surface_energy
@@ -146,8 +146,9 @@ def surface(
 
     def line(r: Any) -> str:
         cuts = [f"{cut.energy_joule:.3f} J/m² ({cut.energy:.4f} eV/Å²)" for cut in r.terminations]
-        warnings = [f" ({cut.warning})" for cut in r.terminations if cut.warning]
-        return f"{miller}: {', '.join(cuts)}{''.join(warnings[:1])}"
+        polar = [f"{cut}, polar" if each.polar else cut for cut, each in zip(cuts, r.terminations, strict=True)]
+        warnings = dict.fromkeys(f" ({cut.warning})" for cut in r.terminations if cut.warning)
+        return f"{miller}: {', '.join(polar)}{''.join(warnings)}"
 
     with plain_errors():
         try:

@@ -171,6 +171,7 @@ def phonons(
     min_length: MinLength = 12.0,
     displacement: Annotated[float, typer.Option(help="Å.")] = 0.01,
     relax: Relax = True,
+    born: Annotated[Path | None, typer.Option(help="phonopy's file BORN, for LO-TO splitting.")] = None,
     fmax: Fmax = 0.001,
     out: Out = None,
     plot: Plot = None,
@@ -178,13 +179,17 @@ def phonons(
 ) -> None:
     """Phonon bands, density of states, thermal properties; positions and cell are relaxed first.
 
+    Of ionic crystals LO and TO modes split at Γ with Born charges and dielectric constant only (--born).
+
     Example: andersonn phonons Si.cif --plot bands.png
     """
 
     def compute(atoms: Any, calc: Any) -> Any:
         from ase_andersonn.workflows.phonons import phonons as workflow
 
-        return workflow(atoms, calc, min_length=min_length, displacement=displacement, relax_cell=relax, fmax=fmax)
+        return workflow(
+            atoms, calc, min_length=min_length, displacement=displacement, relax_cell=relax, fmax=fmax, born=born
+        )
 
     def line(r: Any) -> str:
         highest = max(float(f.max()) for f in r.bands.frequencies)

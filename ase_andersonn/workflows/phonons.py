@@ -10,6 +10,7 @@ path through the Brillouin zone is seekpath's, Y. Hinuma et al., Comp. Mat. Sci.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ IMAGINARY = 0.05
 """THz; a frequency further below zero is imaginary, a smaller one round-off of the acoustic branches at Γ."""
 CUTOFF = 0.01
 """THz below which a mode is an acoustic one at Γ, and left out of thermal properties."""
+IONIC = 1.0
+"""Difference of Pauling's electronegativities: of NaCl 2.2, MgO 2.1, GaAs 0.4."""
 MESH = 100.0
 """Å; phonopy's default density of the mesh in the Brillouin zone."""
 
@@ -129,7 +132,7 @@ def phonons(
     temperatures: Sequence[float] | None = None,
     mesh: float = MESH,
     points: int = 51,
-    born: ArrayLike | None = None,
+    born: ArrayLike | str | Path | None = None,
     dielectric: ArrayLike | None = None,
 ) -> Phonons:
     """Phonons of a crystal.
@@ -146,11 +149,12 @@ def phonons(
         mesh: Å, density of the mesh for density of states and thermal properties.
         points: on the longest segment of the path.
         born: Born effective charges [n_atoms, 3, 3] of the atoms of `structure`, e. With `dielectric`, the
-            non-analytical correction at Γ is made (Gonze and Lee).
+            non-analytical correction at Γ is made (Gonze and Lee). Or the path of a file BORN of phonopy, which holds
+            both, for the primitive cell and units of VASP.
         dielectric: high-frequency dielectric tensor [3, 3].
 
     Warns:
-        of imaginary modes.
+        of imaginary modes, and of ionic crystals without charges, whose splitting of LO and TO modes is missing.
 
     Raises:
         ValueError: for arguments without a meaning.
@@ -161,13 +165,29 @@ def phonons(
     check_positive(min_length=min_length, displacement=displacement, fmax=fmax, mesh=mesh)
     check_count(2, points=points)
     crystal = read_structure(structure, periodic=True)
-    charges = _charges(born, dielectric, len(crystal))
+    path = Path(born) if isinstance(born, str | Path) else None
+    charges = None
+    if path is None:
+        charges = _charges(born, dielectric, len(crystal))  # type: ignore[arg-type]
+    elif dielectric is not None or not path.is_file():
+        raise ValueError(
+            f"born is {str(path)!r}; it has to be a file BORN of phonopy, which holds the dielectric tensor, too."
+        )
     matrix = supercell_matrix(crystal, supercell, min_length)
     if relax_cell:
         (crystal,) = at_rest([crystal], calc, cell="free", fmax=fmax)
     ((found, residual),) = force_constants([crystal], calc, matrix, displacement)
-    if charges is not None:
+    if path is not None:
+        _read_born(found, path)
+    elif charges is not None:
         _correct(found, *charges)
+    elif is_ionic(crystal):
+        warnings.warn(
+            f"{crystal.get_chemical_formula()} is ionic: if it is an insulator, its LO and TO modes "
+            "split at Γ, which is missing without Born charges and the dielectric tensor (born and dielectric; "
+            "--born FILE).",
+            stacklevel=2,
+        )
     result = _described(crystal, found, residual, kelvin, mesh, points)
     if not result.stable:
         where = f"down to {result.lowest_frequency:.2f} THz at q = {np.round(result.lowest_qpoint, 3).tolist()}"
@@ -234,6 +254,29 @@ def to_phonopy(atoms: Atoms) -> Any:
 def from_phonopy(cell: Any) -> Atoms:
     """PhonopyAtoms as ase.Atoms."""
     return Atoms(cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True, masses=cell.masses)
+
+
+def is_ionic(crystal: Atoms) -> bool:
+    """Whether two of the elements differ by more than 1 in Pauling's electronegativity."""
+    from pymatgen.core import Element
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of elements without one, which is nan
+        values = [float(Element(symbol).X) for symbol in crystal.symbols.species()]
+    known = [value for value in values if np.isfinite(value)]
+    return len(known) > 1 and max(known) - min(known) > IONIC
+
+
+def _read_born(found: "Phonopy", path: Path) -> None:
+    from phonopy.file_IO import parse_BORN
+
+    try:
+        read = parse_BORN(found.primitive, filename=str(path))
+    except Exception as error:  # whatever phonopy stumbles over
+        raise ValueError(f"{path} is no file BORN of phonopy: {error or type(error).__name__}.") from error
+    if read is None:
+        raise ValueError(f"{path} does not fit the {len(found.primitive)} atoms of the primitive cell.")
+    found.nac_params = {**read, "factor": units.Hartree * units.Bohr}
 
 
 def _charges(born: ArrayLike | None, dielectric: ArrayLike | None, n_atoms: int) -> tuple[Floats, Floats] | None:

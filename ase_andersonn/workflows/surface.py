@@ -44,7 +44,9 @@ class Termination:
         areas: Å², of a face of each.
         energies: eV, of each at rest.
         bulk_energy: e of the line, eV/atom.
-        warning: in words why the line does not hold, or None.
+        polar: whether the slabs have a dipole moment across them by guessed oxidation states (Tasker's type III): not
+            stable as it is cut, and of an energy that diverges with the thickness where charges interact.
+        warning: in words that it is polar, or why the line does not hold; or None.
         atoms: the thickest slab, at rest.
     """
 
@@ -58,6 +60,7 @@ class Termination:
     areas: tuple[float, ...]
     energies: tuple[float, ...]
     bulk_energy: float
+    polar: bool
     warning: str | None
     atoms: Atoms
 
@@ -131,7 +134,7 @@ def surface_energy(
     if relax_bulk:
         (crystal,) = at_rest([crystal], calc, cell="free", fmax=fmax)
     slabs, crystal = _slabs(crystal, indices, min_thickness, thicknesses, vacuum)
-    frames = [frame for _, _, group in slabs for frame in group]
+    frames = [frame for *_, group in slabs for frame in group]
     first, *flat = (float(found["energy"]) for found in evaluate_all([crystal, *frames], calc, forces=False))
     energies, rested = flat, frames
     if relax_slabs:
@@ -139,9 +142,9 @@ def surface_energy(
         energies = [float(frame.get_potential_energy()) for frame in rested]
     bulk = first / len(crystal)
     found = []
-    for k, (shift, symmetric, group) in enumerate(slabs):
+    for k, (shift, symmetric, polar, group) in enumerate(slabs):
         own = slice(k * thicknesses, (k + 1) * thicknesses)
-        found.append(_fitted(shift, symmetric, group, rested[own][-1], energies[own], flat[own], bulk))
+        found.append(_fitted(shift, symmetric, polar, group, rested[own][-1], energies[own], flat[own], bulk))
     ordered = sorted(found, key=lambda cut: cut.energy)
     return SurfaceEnergy(crystal, indices, bulk, tuple(ordered))
 
@@ -155,8 +158,9 @@ def _miller(miller: Any) -> tuple[int, int, int]:
 
 def _slabs(
     crystal: Atoms, miller: tuple[int, int, int], min_thickness: float, thicknesses: int, vacuum: float
-) -> tuple[list[tuple[float, bool, list[Atoms]]], Atoms]:
-    """For each termination where it is cut, whether its faces are the same, and slabs; and the conventional cell."""
+) -> tuple[list[tuple[float, bool, bool, list[Atoms]]], Atoms]:
+    """For each termination where it is cut, whether its faces are the same and whether it is polar, and slabs; and the
+    conventional cell."""
     from pymatgen.core.surface import SlabGenerator
     from pymatgen.io.ase import AseAtomsAdaptor
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
@@ -172,16 +176,28 @@ def _slabs(
     height = unit.volume / float(np.linalg.norm(np.cross(*unit.lattice.matrix[:2])))
     least = max(int(np.ceil(min_thickness / height - 1e-6)), 1)
     makers = [generator(least + k, height) for k in range(thicknesses)]
+    formula = structure.composition.reduced_composition
+    charges = next(iter(formula.oxi_state_guesses()), {}) if len(formula) > 1 else {}
     found = []
     for slab in makers[0].get_slabs():
         group = [maker.get_slab(shift=slab.shift) for maker in makers]
-        found.append((float(slab.shift), bool(group[-1].is_symmetric()), [read_structure(one) for one in group]))
+        symmetric, frames = bool(group[-1].is_symmetric()), [read_structure(one) for one in group]
+        found.append((float(slab.shift), symmetric, _is_polar(group[-1], charges), frames))
     return found, read_structure(structure)
+
+
+def _is_polar(slab: Any, charges: Any) -> bool:
+    if not any(charges.values()):
+        return False
+    charged = slab.copy()
+    charged.add_oxidation_state_by_element(charges)
+    return bool(charged.is_polar())
 
 
 def _fitted(
     shift: float,
     symmetric: bool,
+    polar: bool,
     slabs: Sequence[Atoms],
     thickest: Atoms,
     energies: Sequence[float],
@@ -200,12 +216,17 @@ def _fitted(
         variance = float(((y - x @ [gamma, own]) ** 2).sum()) / (len(n) - 2)
         error = float(np.sqrt(variance * np.linalg.inv(x.T @ x)[0, 0]))
     warning = None
-    if abs(own - bulk) > BULK_CHANGE:
+    if polar:
+        warning = (
+            "the surface is polar by the usual oxidation states (Tasker's type III): not stable without "
+            "reconstruction or adsorbates, and its energy depends on how it is compensated"
+        )
+    elif abs(own - bulk) > BULK_CHANGE:
         warning = (
             f"the slabs' energy grows by {own:.4f} eV an atom, and the crystal's is {bulk:.4f}: they are too thin, or "
             "atoms moved far; give a larger min_thickness."
         )
     return Termination(
         shift, float(gamma), float(gamma * JOULE), error, float(before), symmetric, tuple(map(int, n)),
-        tuple(map(float, areas)), tuple(map(float, energies)), float(own), warning, thickest,
+        tuple(map(float, areas)), tuple(map(float, energies)), float(own), polar, warning, thickest,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 from tight import needs_default_model, tight
 
 from ase_andersonn.workflows.elastic import elastic_constants
-from ase_andersonn.workflows.phonons import Phonons, phonons
+from ase_andersonn.workflows.phonons import Phonons, is_ionic, phonons
 from ase_andersonn.workflows.supercells import supercell_matrix
 
 pytest.importorskip("seekpath")
@@ -129,6 +129,40 @@ def test_charges_split_the_optical_modes() -> None:
     difference = np.sort(np.sign(after) * after**2) - np.sort(np.sign(before) * before**2)
     assert difference.max() == pytest.approx(splitting, rel=1e-3)
     assert np.sort(difference)[-2] == pytest.approx(0.0, abs=1e-3 * splitting)
+
+
+def test_charges_from_phonopys_file(tmp_path: Path) -> None:
+    """The same as charges given; without them an ionic crystal is warned of."""
+    crystal = bulk("CsCl", "cesiumchloride", a=4.0)
+    calc = LennardJones(sigma=3.1, epsilon=0.05, rc=6.0, smooth=True)
+    options = {"supercell": [2, 2, 2], "relax_cell": False, "mesh": 10.0, "points": 5}
+    born = 1.1 * np.stack([np.eye(3), -np.eye(3)])
+    lines = ["14.4", " ".join(map(str, (2.5 * np.eye(3)).ravel())), *(" ".join(map(str, z.ravel())) for z in born)]
+    (tmp_path / "BORN").write_text("\n".join(lines) + "\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = phonons(crystal, calc, born=tmp_path / "BORN", **options)
+    assert not any("is ionic" in str(warning.message) for warning in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = phonons(crystal, calc, born=born, dielectric=2.5 * np.eye(3), **options)
+    for ours, theirs in zip(found.bands.frequencies, given.bands.frequencies, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    (tmp_path / "bad").write_text("14.4\n1 2\n")
+    for name, words in (("bad", "BORN of phonopy"), ("nothing", "has to be a file BORN")):
+        with pytest.raises(ValueError, match=words):
+            phonons(crystal, calc, born=tmp_path / name, **options)
+
+
+@pytest.mark.parametrize(("name", "ionic"), [("CsCl", True), ("GaAs", False), ("NiAl", False)])
+def test_ionic_crystals(name: str, ionic: bool) -> None:
+    assert is_ionic(bulk(name, "cesiumchloride", a=4.0)) is ionic
+
+
+def test_an_ionic_crystal_without_charges_is_warned_of() -> None:
+    calc = LennardJones(sigma=3.1, epsilon=0.05, rc=6.0, smooth=True)
+    with pytest.warns(UserWarning, match="ClCs is ionic: .* LO and TO modes split"):
+        phonons(bulk("CsCl", "cesiumchloride", a=4.0), calc, supercell=[2, 2, 2], relax_cell=False, mesh=9.0, points=5)
 
 
 def test_imaginary_modes_are_reported() -> None:

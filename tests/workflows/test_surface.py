@@ -93,3 +93,22 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="apart"):
         surface_energy(Atoms("Cu2", cell=[3, 3, 3], pbc=True), calc, (1, 0, 0))
     assert not calc.batches
+
+
+@pytest.mark.parametrize(
+    ("crystal", "miller", "polar"),
+    [
+        (bulk("MgO", "rocksalt", 4.2), (1, 1, 1), True),
+        (bulk("MgO", "rocksalt", 4.2), (1, 0, 0), False),
+        (bulk("ZnS", "zincblende", 5.4), (1, 1, 0), False),
+        (bulk("ZnS", "zincblende", 5.4), (1, 1, 1), True),
+        (bulk("Si"), (1, 1, 1), False),
+    ],
+)
+def test_polar_surfaces_are_named(crystal: Atoms, miller: tuple[int, int, int], polar: bool) -> None:
+    calc = LennardJones(sigma=2.0, epsilon=0.1, rc=4.0)  # whatever it says: polarity is a matter of the cut
+    options = {"relax_bulk": False, "relax_slabs": False, "thicknesses": 2}
+    found = surface_energy(crystal, calc, miller, **options)
+    assert {cut.polar for cut in found.terminations} == {polar}
+    if polar:
+        assert all("polar by the usual oxidation states" in str(cut.warning) for cut in found.terminations)
