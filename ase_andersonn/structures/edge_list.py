@@ -23,6 +23,7 @@ def graph_from_edges(
     system: Any = None,
     *,
     pbc: Any = True,
+    charge: Any = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> Graph:
     """Graph of one structure or several, from a full neighbour list in any order.
@@ -42,6 +43,7 @@ def graph_from_edges(
         offset: int [n_edges, 3], lattice translations added to the neighbour's position.
         system: int [n_atoms], sorted, structure of each atom; None for one structure.
         pbc: bool, [3] or [n_systems, 3], periodic directions; for the volume only, without which there is no stress.
+        charge: one number or [n_systems], total charge, e.
         dtype: precision of the graph.
 
     Raises:
@@ -63,8 +65,8 @@ def graph_from_edges(
     i, j, shift = i[order], j[order], shift[order]
     vectors = x[j] - x[i] + (shift.double()[:, None] @ h[k[i]])[:, 0]
     if bool((vectors.square().sum(1) < SAME_SITE**2).any()):
-        arrays = (t.cpu().numpy() for t in (i, j, shift, reverse, vectors))
-        check_sites(Edges(*arrays))  # raises, naming the atoms
+        a, b, s, back, d = (t.cpu().numpy() for t in (i, j, shift, reverse, vectors))
+        check_sites(Edges(a, b, s, back, d))  # raises, naming the atoms
     padded, neighbors, mask, backward = pad_edges(i, j, reverse, vectors.to(dtype), len(z))
     periodic = tensor(pbc, torch.bool).expand(len(h), 3).all(1)
     volume = torch.linalg.det(h).abs()
@@ -78,6 +80,9 @@ def graph_from_edges(
         n_systems=len(h),
         volume=torch.where(periodic & (volume > 0.0), volume, torch.nan).to(dtype),
         n_per_system=torch.bincount(k, minlength=len(h)),
+        positions=x.to(dtype),
+        cell=h.to(dtype),
+        charge=tensor(charge, dtype).expand(len(h)),
     )
 
 

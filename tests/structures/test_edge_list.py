@@ -68,7 +68,7 @@ def test_the_graph_is_that_of_the_neighbour_list_in_any_order(systems: list[Atom
     check_laws(graph)
     expected = graph_of(systems)
     assert by_neighbor(graph) == by_neighbor(expected)
-    for name in ("numbers", "mask", "system", "volume", "n_per_system"):
+    for name in ("numbers", "mask", "system", "volume", "n_per_system", "positions", "cell", "charge"):
         torch.testing.assert_close(getattr(graph, name), getattr(expected, name), rtol=1e-12, atol=0.0, equal_nan=True)
     assert_same(graph, graph_from_edges(**given))
 
