@@ -21,19 +21,12 @@ from ase_andersonn.classifier import Prediction, StructureClassifier
 from ase_andersonn.cli import app
 from ase_andersonn.config import write_config
 from ase_andersonn.labels import ELECTRONIC, LabelSet
-from ase_andersonn.training.classification import (
-    ClassifierTrainConfig,
-    ClassifierTrainer,
-    class_metrics,
-    train_classifier,
-    train_ensemble,
-    trainer,
-)
+from ase_andersonn.training.classification import ClassifierTrainConfig, train_classifier, trainer
 from ase_andersonn.training.classification.calibration import fit_novelty, fit_temperature
 from ase_andersonn.training.classification.data import ShuffledBatches, split
-from ase_andersonn.training.classification.metrics import area_under_curve, calibration_error
+from ase_andersonn.training.classification.metrics import area_under_curve, calibration_error, class_metrics
 from ase_andersonn.training.classification.table import Entry, read_entries
-from ase_andersonn.training.classification.trainer import build_model, class_weights
+from ase_andersonn.training.classification.trainer import ClassifierTrainer, build_model, class_weights, train_ensemble
 from ase_andersonn.training.run_checkpoint import read_checkpoint
 
 SMALL = {

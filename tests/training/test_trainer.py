@@ -25,12 +25,13 @@ from ase_andersonn import load_model
 from ase_andersonn.config import write_config
 from ase_andersonn.nn.radial import clamped_distance
 from ase_andersonn.potentials.deq_attention import DEQAttention
-from ase_andersonn.training import LabelKeys, TrainConfig, Trainer, evaluate_dataset, read_frames, train
+from ase_andersonn.training import TrainConfig, evaluate_dataset, read_frames, train
 from ase_andersonn.training import loop as run
 from ase_andersonn.training import potential_trainer as trainer
+from ase_andersonn.training.config import LabelKeys
 from ase_andersonn.training.data.targets import Targets
 from ase_andersonn.training.losses import LossTerms
-from ase_andersonn.training.potential_trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
+from ase_andersonn.training.potential_trainer import MAX_SKIPPED_IN_A_ROW, Trainer, is_decayed
 from ase_andersonn.training.run_checkpoint import read_checkpoint
 from ase_andersonn.training.setup import TrainingSetup, build_model, frames_of
 
@@ -103,7 +104,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 SLOW_RUN = """
 import sys, time
 from ase_andersonn.config import read_config
-from ase_andersonn.training import TrainConfig, Trainer
+from ase_andersonn.training import TrainConfig
+from ase_andersonn.training.potential_trainer import Trainer
 
 class SlowTrainer(Trainer):
     def step(self, indices):
