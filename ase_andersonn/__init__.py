@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .mc import MetropolisMC
 
 __version__ = "0.1.0"
-__all__ = ["AndersoNN", "MetropolisMC", "StructureClassifier", "__version__", "load_model", "save_model"]
+__all__ = ["AndersoNN", "MetropolisMC", "StructureClassifier", "load_model", "save_model"]
 
 _HOME = {
     "AndersoNN": "ase_andersonn.calculator",

@@ -26,6 +26,7 @@ from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, pot
 from .potentials.interface import ConvergenceError, Settings, warn_caller
 from .potentials.training_domain import domain_warnings, name_of, of_structure
 from .pretrained.catalog import DEFAULT_MODEL
+from .solvers.registry import solver_module
 from .structures.arrays import check_arrays
 from .structures.convert import SameSiteError, to_atoms
 from .structures.metadata import check_metadata
@@ -64,6 +65,8 @@ class AndersoNN(Calculator):
         tiles: None for direct evaluation; `"on"` for a sum over tiles, with bounded memory and incremental updates for
             local changes; `"auto"` for tiles only if a direct evaluation would not fit in memory; `Tiles(...)` sets
             focus and context. There are no extrapolation scores and no warnings of short distances with tiles.
+        solver: class name of the fixed-point solver: `"Anderson"`, `"Broyden"`, `"Picard"`, or that of a package that
+            registers one, see `solvers.registry`. Other solvers than the default are slower, except for tests of a few.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -91,6 +94,7 @@ class AndersoNN(Calculator):
         skin: float = 0.5,
         compile: CompileMode = "auto",
         tiles: TilesArgument = None,
+        solver: str = Settings.solver,
     ) -> None:
         if not (_is_number(tol) and tol > 0.0):
             raise ValueError(f"tol is {tol!r}; it is an energy tolerance in eV/atom and has to be positive.")
@@ -100,6 +104,7 @@ class AndersoNN(Calculator):
             raise ValueError(f"warm_start is {warm_start!r}; use True or False.")
         if compile not in (True, False, "auto", "native"):
             raise ValueError(f"compile is {compile!r}; use 'auto', 'native', True or False.")
+        solver_module(solver)  # raises for an unknown name
         settings = Settings(
             resolve_device(device),
             resolve_dtype(dtype),
@@ -107,6 +112,7 @@ class AndersoNN(Calculator):
             bool(warm_start),
             float(skin),
             compile if compile in ("auto", "native") else bool(compile),
+            solver,
         )
         if settings.compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")

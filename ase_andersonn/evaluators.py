@@ -56,13 +56,18 @@ def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = N
         tiles: see `AndersoNN`.
 
     Raises:
-        ValueError: for invalid tiles, and for tiles with a model that defines its own.
+        ValueError: for invalid tiles, and for tiles or a solver with a model that has its own.
         TypeError: for a kind of potential without an evaluator.
     """
     if isinstance(model, Committee):
         return CommitteeEvaluator([evaluator_for(member, settings, tiles) for member in model.members])  # type: ignore[arg-type]
     if isinstance(model, EnergyModel):
         return DirectEvaluator(model, settings) if tiles is None else _tiled(model, settings, tiles)
+    if settings.solver != Settings.solver:
+        raise ValueError(
+            f"solver is {settings.solver!r}; a {type(model).__name__} solves its tiles by Anderson acceleration, leave "
+            "it out."
+        )
     if tiles is not None:
         raise ValueError(f"tiles is {tiles!r}; a {type(model).__name__} has tiles of its own, leave it out.")
     if isinstance(model, GridModel):

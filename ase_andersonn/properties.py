@@ -63,6 +63,9 @@ GRAPH = (
     Field("system", ("n_atoms",), "", "structure the atom belongs to, sorted"),
     Field("volume", ("n_systems",), "Å^3", "cell volume; nan where not periodic in three directions"),
     Field("n_per_system", ("n_systems",), "", "number of atoms of each structure"),
+    Field("positions", ("n_atoms", 3), "Å", "Cartesian positions"),
+    Field("cell", ("n_systems", 3, 3), "Å", "lattice vectors, one a row"),
+    Field("charge", ("n_systems",), "e", "total charge; 0 where none is given"),
 )
 
 # What the ASE calculator returns, in ASE's names and shapes.

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from .properties import RESULTS, check_shapes
 
+__all__ = ["check_calculator"]
+
 Floats = NDArray[np.float64]
 SCALARS = ("energy", "free_energy")
 

@@ -20,7 +20,8 @@ from ase.optimize import BFGS
 
 from ase_andersonn import AndersoNN, load_model
 from ase_andersonn.config import write_config
-from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, parity_plot, train
+from ase_andersonn.training import TrainConfig, evaluate_dataset, train
+from ase_andersonn.training.report import error_text, parity_plot
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
 OUT = Path(__file__).parent / "out" / "03_train"

@@ -27,7 +27,8 @@ from pymatgen.core import Element
 from ase_andersonn.classifiers.graph_classifier import GraphClassifier
 from ase_andersonn.labels import LabelSet
 from ase_andersonn.solvers import Anderson, Picard, Solver
-from ase_andersonn.training.classification import ClassifierTrainConfig, ClassifierTrainer
+from ase_andersonn.training.classification import ClassifierTrainConfig
+from ase_andersonn.training.classification.trainer import ClassifierTrainer
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
 OUT = Path(__file__).parent / "out" / "08_deep_andersonn"

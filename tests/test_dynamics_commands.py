@@ -82,7 +82,7 @@ def test_surfaces(folder: Path) -> None:
 
 
 def test_the_normal_of_a_surface_has_to_be_given(folder: Path) -> None:
-    status, out, err = run("surface", "Cu.cif")
+    status, out, err = invoke("surface", "Cu.cif")
     assert (status, out) == (2, "")
     assert "--miller" in err
 

@@ -26,7 +26,8 @@ from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.mc import Displacement
 from ase_andersonn.structures.graph import graph_from_atoms
 from ase_andersonn.tiles import Tiles
-from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset
+from ase_andersonn.training import TrainConfig, evaluate_dataset
+from ase_andersonn.training.potential_trainer import Trainer
 from ase_andersonn.training.setup import TrainingSetup
 
 State = Callable[[], AbstractContextManager[Any]]

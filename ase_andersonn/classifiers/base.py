@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ase_andersonn.backends import CompileMode
 from ase_andersonn.labels import LabelSet
+from ase_andersonn.solvers import Solver
 
 
 class ClassifierConfig(Protocol):
@@ -60,6 +61,7 @@ class ClassifierModel(nn.Module, ABC):
     Attributes:
         config: the config.
         card: the model card, if the model was read from a file.
+        solver: solver of the fixed point, of models that have one.
         statistics: statistics of the last solve; None for a model without a fixed point or before the first call.
         temperature: T, 1 before calibration.
         value_scale: mean and standard deviation of the quantity that the auxiliary head predicts [2].
@@ -73,6 +75,7 @@ class ClassifierModel(nn.Module, ABC):
         self.n_features = n_features
         self.head = nn.Linear(n_features, len(config.labels))
         self.value_head = nn.Linear(n_features, 1)
+        self.solver: Solver
         self.temperature: Tensor
         self.value_scale: Tensor
         self.feature_mean: Tensor

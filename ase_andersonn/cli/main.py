@@ -84,7 +84,7 @@ def train_classifier(
         _check_files(run_config.output, run_config.train, run_config.validation, run_config.test.values())
 
         from ase_andersonn.training.classification import train_classifier as run
-        from ase_andersonn.training.classification import train_ensemble
+        from ase_andersonn.training.classification.trainer import train_ensemble
 
         with _logged():
             if seeds == 1:
@@ -182,16 +182,10 @@ def evaluate(
         from ase_andersonn.checkpoints.checkpoint import load_model
         from ase_andersonn.potentials.base import EnergyModel
         from ase_andersonn.potentials.committee import Committee
-        from ase_andersonn.training import (
-            LabelKeys,
-            check_names,
-            error_text,
-            evaluate_dataset,
-            largest_text,
-            parity_plot,
-            read_frames,
-            spread_text,
-        )
+        from ase_andersonn.training import evaluate_dataset, read_frames
+        from ase_andersonn.training.config import LabelKeys
+        from ase_andersonn.training.data.labels import check_names
+        from ase_andersonn.training.report import error_text, largest_text, parity_plot, spread_text
 
         potential = load_model(model)
         if not isinstance(potential, (EnergyModel, Committee)):

@@ -25,6 +25,7 @@ from ase_andersonn.potentials.interface import (
     warn_of_error,
 )
 from ase_andersonn.potentials.training_domain import name_of
+from ase_andersonn.solvers.registry import AFTER_PICARD, solver_named
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
 from ase_andersonn.structures.neighbor_list import NeighborList
 
@@ -64,6 +65,7 @@ class DirectEvaluator(Evaluator):
 
     def __init__(self, model: EnergyModel, settings: Settings) -> None:
         self.model, self.settings = model, settings
+        self._solver = solver_named(settings.solver)
         self.neighbor_list = NeighborList(model.edge_cutoff, settings.skin if settings.warm_start else 0.0)
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
@@ -115,7 +117,8 @@ class DirectEvaluator(Evaluator):
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
         """At once where that is enough, else with all that a solver can do; its history says that it was needed."""
         mode = self._compile_choice.mode(self._worked)
-        if graph.n_atoms <= FUSED_MAX_ATOMS and (self.warm_start is None or self.warm_start.empty):
+        fused = self.settings.solver in AFTER_PICARD and graph.n_atoms <= FUSED_MAX_ATOMS
+        if fused and (self.warm_start is None or self.warm_start.empty):
             found = evaluate_at_once(
                 self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, compile=mode
             )
@@ -123,7 +126,14 @@ class DirectEvaluator(Evaluator):
                 return found
         begin = cold_start if self.warm_start is None else self.warm_start.begin
         evaluation = evaluate(
-            self.model, graph, forces=forces, stress=stress, tol=self.settings.tol, begin=begin, compile=mode
+            self.model,
+            graph,
+            forces=forces,
+            stress=stress,
+            tol=self.settings.tol,
+            solver=self._solver,
+            begin=begin,
+            compile=mode,
         )
         if self.warm_start is not None and bool(evaluation.equilibrium.converged.all()):
             self.warm_start.end(evaluation.equilibrium)
@@ -150,6 +160,7 @@ class DirectEvaluator(Evaluator):
                     forces=forces or (not stress and self._is_close(graph)),
                     stress=stress,
                     tol=self.settings.tol,
+                    solver=self._solver,
                     compile=self._compile_choice.mode(self._worked),
                 )
             spent = time.perf_counter() - begun

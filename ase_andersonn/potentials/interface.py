@@ -76,6 +76,7 @@ class Settings:
     warm_start: bool = True
     skin: float = 0.5
     compile: CompileMode = "auto"
+    solver: str = "Anderson"
 
 
 class Evaluator(ABC):

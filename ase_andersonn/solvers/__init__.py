@@ -1,9 +1,10 @@
 """Fixed-point solvers for z = f(z) on tensors, with one window, residual and step count per independent problem."""
 
+from ase_andersonn.lazy import lazy_names
+
 from .anderson import Anderson
-from .base import Counters, Safeguards, Segments, Solution, Solver, solve
+from .base import Segments, Solution, Solver, solve
 from .broyden import Broyden
-from .extrapolation import Predictor
 from .gmres import gmres, solve_linear
 from .implicit import fixed_point
 from .picard import Picard
@@ -11,10 +12,7 @@ from .picard import Picard
 __all__ = [
     "Anderson",
     "Broyden",
-    "Counters",
     "Picard",
-    "Predictor",
-    "Safeguards",
     "Segments",
     "Solution",
     "Solver",
@@ -23,3 +21,6 @@ __all__ = [
     "solve",
     "solve_linear",
 ]
+
+_FORMER = {**dict.fromkeys(("Counters", "Safeguards"), ".base"), "Predictor": ".extrapolation"}
+__getattr__ = lazy_names(__name__, {}, _FORMER)

@@ -6,6 +6,7 @@ from ase_andersonn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .convert import check_atoms, to_atoms
+    from .edge_list import graph_from_edges
     from .graph import Graph, bucket, graph_from_atoms, pad_edges
     from .neighbor_list import NeighborList
     from .neighbors import Edges, neighbor_edges
@@ -22,6 +23,7 @@ __all__ = [
     "collate",
     "find_edges",
     "graph_from_atoms",
+    "graph_from_edges",
     "make_sample",
     "neighbor_edges",
     "pad_edges",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("check_atoms", "to_atoms"), ".convert"),
+    "graph_from_edges": ".edge_list",
     **dict.fromkeys(("Graph", "bucket", "graph_from_atoms", "pad_edges"), ".graph"),
     "NeighborList": ".neighbor_list",
     **dict.fromkeys(("Edges", "neighbor_edges"), ".neighbors"),

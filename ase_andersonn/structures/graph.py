@@ -19,6 +19,7 @@ from ase import Atoms
 from torch import Tensor
 
 from .convert import check_atoms, check_sites
+from .metadata import total_charge
 from .neighbor_list import NeighborList
 from .neighbors import Cutoff, Edges, edges_of, extremes_of
 from .neighbors_cuda import device_edges, finds_edges_on
@@ -42,6 +43,9 @@ class Graph:
         n_systems: number of structures.
         volume: [n_systems], Å^3; nan where not periodic in three directions.
         n_per_system: int64 [n_systems], atoms of each structure.
+        positions: [n_atoms, 3], Å, as given; None in tiles, as are the two below.
+        cell: [n_systems, 3, 3], lattice vectors as rows, Å.
+        charge: [n_systems], total charge, e; 0 where none is given.
     """
 
     numbers: Tensor
@@ -53,6 +57,9 @@ class Graph:
     n_systems: int
     volume: Tensor
     n_per_system: Tensor
+    positions: Tensor | None = None
+    cell: Tensor | None = None
+    charge: Tensor | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -63,10 +70,11 @@ class Graph:
         return self.vectors.shape[1]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
-        """The graph on a device, its vectors and volumes in a precision."""
-        moved: dict[str, Any] = {k: value.to(device) for k, value in vars(self).items() if isinstance(value, Tensor)}
-        if dtype is not None:
-            moved |= {"vectors": moved["vectors"].to(dtype), "volume": moved["volume"].to(dtype)}
+        """The graph on a device, its real numbers in a precision."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device, dtype if value.is_floating_point() else None) for name, value in tensors.items()
+        }
         return replace(self, **moved)
 
 
@@ -156,6 +164,9 @@ def graph_from_atoms(
         n_systems=len(systems),
         volume=torch.tensor([_volume(system) for system in systems], dtype=dtype, device=where),
         n_per_system=n_per_system.to(where),
+        positions=torch.tensor(np.concatenate([system.positions for system in systems]), dtype=dtype, device=where),
+        cell=torch.tensor(np.stack([system.cell.array for system in systems]), dtype=dtype, device=where),
+        charge=torch.tensor([total_charge(system) for system in systems], dtype=dtype, device=where),
     )
 
 

@@ -152,6 +152,11 @@ def _partial_atoms(note: Any, atoms: Atoms) -> list[str]:
     ]
 
 
+def total_charge(atoms: Atoms) -> float:
+    """Total charge given in a structure, e; 0 where none is given."""
+    return _charge(atoms)[0]
+
+
 def _charge(atoms: Atoms) -> tuple[float, str]:
     """Total charge, e, and its place, also for partial charges with a sum of zero."""
     for key in CHARGES:

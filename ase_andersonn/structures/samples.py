@@ -13,16 +13,18 @@ from torch_geometric.data import Batch, Data  # type: ignore[import-untyped]
 
 from .convert import check_atoms, check_sites
 from .graph import Graph, pad_edges
+from .metadata import total_charge
 from .neighbors import Cutoff, Edges, edges_of
 
-GRAPH_FIELDS = ("numbers", "pos", "cell", "pbc", "center", "other", "reverse", "vectors")
+GRAPH_FIELDS = ("numbers", "pos", "cell", "pbc", "charge", "center", "other", "reverse", "vectors")
 
 
 class Sample(Data):  # type: ignore[misc]
     """Structure with its edges and further fields, with one row per atom, edge or structure.
 
-    ``numbers`` int64 [n_atoms], ``pos`` float64 [n_atoms, 3], ``cell`` float64 [1, 3, 3], ``pbc`` [1, 3]; ``center``,
-    ``other`` and ``reverse`` int32 [n_edges], ``vectors`` [n_edges, 3], as in `Edges`. Indices are shifted in batches.
+    ``numbers`` int64 [n_atoms], ``pos`` float64 [n_atoms, 3], ``cell`` float64 [1, 3, 3], ``pbc`` [1, 3], ``charge``
+    float64 [1]; ``center``, ``other`` and ``reverse`` int32 [n_edges], ``vectors`` [n_edges, 3], as in `Edges`. Indices
+    are shifted in batches.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -68,6 +70,7 @@ def make_sample(atoms: Atoms, edges: Edges, *, dtype: torch.dtype = torch.float6
         pos=torch.tensor(atoms.positions, dtype=torch.float64),
         cell=torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
         pbc=torch.tensor(atoms.pbc)[None],
+        charge=torch.tensor([total_charge(atoms)], dtype=torch.float64),
         center=center,
         other=other,
         reverse=reverse,
@@ -101,6 +104,9 @@ def collate(
         n_systems=len(samples),
         volume=torch.where(batch.pbc.all(1), torch.linalg.det(batch.cell).abs(), torch.nan).to(dtype),
         n_per_system=batch.ptr.diff(),
+        positions=batch.pos.to(dtype),
+        cell=batch.cell.to(dtype),
+        charge=batch.charge.to(dtype),
     )
     further = [key for key in samples[0].keys() if key not in (*GRAPH_FIELDS, "num_nodes")]  # noqa: SIM118
     return SampleBatch(graph, {key: batch[key] for key in further})

@@ -15,6 +15,7 @@ from ase_andersonn.engine.equilibrium import SolveOptions
 from ase_andersonn.engine.native import library
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.interface import ConvergenceError, Settings, warn_of_error
+from ase_andersonn.solvers.registry import AFTER_PICARD, solver_named
 
 from .cluster import Cluster, gather
 from .grid import CellList, Floats, Ints, TileGrid3D
@@ -103,7 +104,9 @@ class Job:
                 compiled_model(model, device, mode),
                 cluster,
                 numbers,
-                SolveOptions(self.settings.tol, picard=True),
+                SolveOptions(
+                    self.settings.tol, solver_named(self.settings.solver), picard=self.settings.solver in AFTER_PICARD
+                ),
                 forces=self.forces,
                 keep=self.keep,
                 dtype=self.settings.dtype,

@@ -5,33 +5,24 @@ from typing import TYPE_CHECKING
 from ase_andersonn.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .config import LabelKeys, TrainConfig
-    from .data.labels import check_names, read_frames
-    from .metrics import EvaluationReport, evaluate_dataset
-    from .potential_trainer import Trainer, train, train_committee
-    from .report import error_text, largest_text, parity_plot, spread_text
+    from .config import TrainConfig
+    from .data.labels import read_frames
+    from .metrics import evaluate_dataset
+    from .potential_trainer import train, train_committee
 
-__all__ = [
-    "EvaluationReport",
-    "LabelKeys",
-    "TrainConfig",
-    "Trainer",
-    "check_names",
-    "error_text",
-    "evaluate_dataset",
-    "largest_text",
-    "parity_plot",
-    "read_frames",
-    "spread_text",
-    "train",
-    "train_committee",
-]
+__all__ = ["TrainConfig", "evaluate_dataset", "read_frames", "train", "train_committee"]
 
 _HOMES = {
-    **dict.fromkeys(("LabelKeys", "TrainConfig"), ".config"),
-    **dict.fromkeys(("check_names", "read_frames"), ".data.labels"),
-    **dict.fromkeys(("EvaluationReport", "evaluate_dataset"), ".metrics"),
-    **dict.fromkeys(("error_text", "largest_text", "parity_plot", "spread_text"), ".report"),
-    **dict.fromkeys(("Trainer", "train", "train_committee"), ".potential_trainer"),
+    "TrainConfig": ".config",
+    "read_frames": ".data.labels",
+    "evaluate_dataset": ".metrics",
+    **dict.fromkeys(("train", "train_committee"), ".potential_trainer"),
 }
-__getattr__ = lazy_names(__name__, _HOMES)
+_FORMER = {
+    "LabelKeys": ".config",
+    "check_names": ".data.labels",
+    "EvaluationReport": ".metrics",
+    **dict.fromkeys(("error_text", "largest_text", "parity_plot", "spread_text"), ".report"),
+    "Trainer": ".potential_trainer",
+}
+__getattr__ = lazy_names(__name__, _HOMES, _FORMER)

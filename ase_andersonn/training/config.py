@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ase_andersonn.config import TorchCompile
+from ase_andersonn.solvers.registry import solver_module
 
 DEFAULT_EPOCHS = 100
 
@@ -55,6 +56,7 @@ class TrainConfig:
         validate_every: epochs between validations.
         checkpoint_minutes: longest time between checkpoints.
         tolerance: energy tolerance of the equilibrium, eV/atom.
+        solver: class name of the fixed-point solver, see `AndersoNN`.
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
         compile: "auto" (where a compiler exists), true or false. A compiled training step takes half to two thirds of
@@ -92,6 +94,7 @@ class TrainConfig:
     validate_every: int = 1
     checkpoint_minutes: float = 5.0
     tolerance: float = 1e-6
+    solver: str = "Anderson"
     device: str = "auto"
     dtype: str = "float32"
     compile: TorchCompile = False
@@ -111,6 +114,7 @@ class TrainConfig:
             )
         if not any(self.learnt.values()):
             raise ValueError("energy_weight, forces_weight and stress_weight are all 0: nothing would be learnt.")
+        solver_module(self.solver)  # raises for an unknown name
         for name, low, high in RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -336,7 +336,8 @@ class TrainingLoop(ABC):
         self._batches = self.sampler.epoch(self.position.epoch)
 
     def _check_same_run(self, path: Path, state: dict[str, Any]) -> None:
-        then, now = state["config"], migrate_run_config(to_dict(self.config))
+        defaults = {f.name: f.default for f in fields(self.config) if f.default is not MISSING}  # of newer fields
+        then, now = defaults | state["config"], migrate_run_config(to_dict(self.config))
         changed = [k for k in now if k not in self.may_change and now[k] != then.get(k)]
         if changed:
             said = "; ".join(f"{k}: {then.get(k)!r} then, {now[k]!r} now" for k in changed)

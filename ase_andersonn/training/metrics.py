@@ -13,7 +13,8 @@ from ase_andersonn.backends import CompileMode, own_torch_state
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.committee import Committee
-from ase_andersonn.potentials.interface import ConvergenceError
+from ase_andersonn.potentials.interface import ConvergenceError, Settings
+from ase_andersonn.solvers.registry import AFTER_PICARD, solver_named
 
 from .data.dataset import FrameDataset, LabelledBatch
 from .data.labels import LabelKeys
@@ -116,7 +117,13 @@ def _mean(reports: Sequence[EvaluationReport]) -> EvaluationReport:
 
 
 def report(
-    model: EnergyModel, dataset: FrameDataset, *, batch_atoms: int, tolerance: float, compile_mode: CompileMode
+    model: EnergyModel,
+    dataset: FrameDataset,
+    *,
+    batch_atoms: int,
+    tolerance: float,
+    compile_mode: CompileMode,
+    solver: str = Settings.solver,
 ) -> EvaluationReport:
     """As `evaluate_dataset`, of frames whose edges are known."""
     weights = next(model.parameters())
@@ -125,20 +132,35 @@ def report(
     for indices in batches:
         batch = dataset.batch(indices, device=weights.device, dtype=weights.dtype)
         with torch.no_grad():
-            parts.append(_on_cpu(predict(model, batch, tolerance, compile_mode), batch))
+            parts.append(_on_cpu(predict(model, batch, tolerance, compile_mode, solver), batch))
     frame = torch.tensor([i for indices in batches for i in indices])
     joined = _reorder(concatenate(parts), frame.argsort())
     return EvaluationReport(error_table(*joined), *joined)
 
 
-def predict(model: EnergyModel, batch: LabelledBatch, tolerance: float, compile_mode: CompileMode) -> Targets:
+def predict(
+    model: EnergyModel,
+    batch: LabelledBatch,
+    tolerance: float,
+    compile_mode: CompileMode,
+    solver: str = Settings.solver,
+) -> Targets:
     """Energy, forces and, where a frame has the label, stress.
 
     Raises:
         ConvergenceError: if an equilibrium was not reached.
     """
     stressed = bool((~batch.labels.stress.isnan()).any())
-    out = evaluate(model, batch.graph, forces=True, stress=stressed, tol=tolerance, picard=True, compile=compile_mode)
+    out = evaluate(
+        model,
+        batch.graph,
+        forces=True,
+        stress=stressed,
+        tol=tolerance,
+        solver=solver_named(solver),
+        picard=solver in AFTER_PICARD,
+        compile=compile_mode,
+    )
     if not bool(out.equilibrium.converged.all()):
         raise ConvergenceError(
             f"an equilibrium was not reached to the tolerance {tolerance:g} eV/atom; "

@@ -67,7 +67,7 @@ class Trainer(TrainingLoop):
         """See `TrainingLoop.backward`."""
         config = self.config
         batch = self.experiment.batch(self.experiment.train, indices)
-        predicted = predict(self.model, batch, config.tolerance, config.compile)
+        predicted = predict(self.model, batch, config.tolerance, config.compile, config.solver)
         terms = loss_terms(predicted, batch.labels, batch.systems, self.experiment.scales, config.huber_delta)
         loss = terms.total(loss_weights(self.progress, config))
         loss.backward()
@@ -84,6 +84,7 @@ class Trainer(TrainingLoop):
             batch_atoms=config.batch_atoms,
             tolerance=config.tolerance,
             compile_mode=False,
+            solver=config.solver,
         )
         loss = self._validation_loss(result)
         numbers = {"loss": loss, "errors": as_numbers(result.errors), "relative_rmse": self._shares(result)}

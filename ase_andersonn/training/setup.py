@@ -271,6 +271,7 @@ def _shifts(config: TrainConfig, model: EnergyModel, train: Sequence[Atoms]) -> 
         batch_atoms=config.batch_atoms,
         tolerance=config.tolerance,
         compile_mode=False,
+        solver=config.solver,
     )
     residuals = (found.labelled.energy - found.predicted.energy).tolist()
     return energies_by_element(elements_of(train), [atoms.numbers for atoms in frames], residuals)

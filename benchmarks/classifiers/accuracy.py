@@ -36,7 +36,7 @@ from torch import Tensor
 from ase_andersonn import StructureClassifier
 from ase_andersonn.classifier import Prediction
 from ase_andersonn.structures.reading import read_structure
-from ase_andersonn.training.classification import class_metrics
+from ase_andersonn.training.classification.metrics import class_metrics
 from ase_andersonn.training.classification.trainer import TEST
 from benchmarks._common import (
     RESULTS,

@@ -34,9 +34,10 @@ from ase_andersonn.classifiers.graph_classifier import GraphClassifier
 from ase_andersonn.classifiers.layers.implicit_cell import CellSolver, equilibrium
 from ase_andersonn.solvers import Anderson, Picard, Segments, Solver
 from ase_andersonn.structures.samples import SampleBatch
-from ase_andersonn.training.classification import ClassifierTrainConfig, ClassifierTrainer
+from ase_andersonn.training.classification import ClassifierTrainConfig
 from ase_andersonn.training.classification.data import LabelledSamples
 from ase_andersonn.training.classification.table import read_entries
+from ase_andersonn.training.classification.trainer import ClassifierTrainer
 from benchmarks._common import RESULTS, interleaved, machine, rotated, write_results
 from benchmarks.solvers.deep_andersonn_report import draw, report
 

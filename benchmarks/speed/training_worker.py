@@ -30,7 +30,8 @@ def ours(name: str, frames: str, batch: int) -> tuple[Step, int]:
     """A step of this project's trainer, and the number of weights."""
     from ase.io import read
 
-    from ase_andersonn.training import TrainConfig, Trainer
+    from ase_andersonn.training import TrainConfig
+    from ase_andersonn.training.potential_trainer import Trainer
 
     architecture, sizes = OURS[COMPILED.get(name, name)]
     n_atoms = len(read(frames, 0))

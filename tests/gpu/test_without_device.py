@@ -18,8 +18,9 @@ from ase_andersonn.engine.energy_forces import forces_from, stresses_from
 from ase_andersonn.engine.equilibrium import per_system
 from ase_andersonn.engine.training_functions import Solved, Topology
 from ase_andersonn.nn.equilibrium_cell import reverse_gates, send
-from ase_andersonn.solvers import Anderson, Broyden, Picard, Predictor, Segments
+from ase_andersonn.solvers import Anderson, Broyden, Picard, Segments
 from ase_andersonn.solvers.base import Point
+from ase_andersonn.solvers.extrapolation import Predictor
 from ase_andersonn.structures import graph_from_atoms
 
 META = torch.device("meta")

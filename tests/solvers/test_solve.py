@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maps import Linear, Recorded, saturating
 
-from ase_andersonn.solvers import Anderson, Broyden, Picard, Safeguards, Segments, solve
+from ase_andersonn.solvers import Anderson, Broyden, Picard, Segments, solve
+from ase_andersonn.solvers.base import Safeguards
 
 SOLVERS = [
     Anderson(),

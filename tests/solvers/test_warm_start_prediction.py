@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.solvers import Predictor
+from ase_andersonn.solvers.extrapolation import Predictor
 
 
 def normal(seed, *shape, dtype=torch.float64):

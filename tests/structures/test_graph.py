@@ -74,7 +74,8 @@ def concatenated(graphs: list[Graph]) -> Graph:
         parts["reverse"].append(torch.where(mask, reverse, own * n_neighbors + column) + first * n_neighbors)
         parts["system"].append(graph.system + k)
         parts["volume"].append(graph.volume)
-        parts["n_per_system"].append(graph.n_per_system)
+        for name in ("n_per_system", "positions", "cell", "charge"):
+            parts[name].append(getattr(graph, name))
         first += graph.n_atoms
     return Graph(n_systems=len(graphs), **{name: torch.cat(values) for name, values in parts.items()})
 
@@ -97,6 +98,28 @@ def test_laws(name: str) -> None:
     np.testing.assert_array_equal(graph.numbers, atoms.numbers)
     expected = atoms.get_volume() if atoms.pbc.all() else np.nan
     np.testing.assert_allclose(graph.volume, [expected])
+
+
+def test_positions_cells_and_charges_are_those_of_the_structures() -> None:
+    systems = [STRUCTURES["skewed"].copy(), STRUCTURES["molecule"].copy()]
+    systems[1].info["charge"] = -1
+    for graph in (graph_of(systems), collate([sample(system) for system in systems], dtype=torch.float64).graph):
+        assert graph.positions is not None
+        assert graph.cell is not None
+        assert graph.charge is not None
+        np.testing.assert_array_equal(graph.positions, np.concatenate([system.positions for system in systems]))
+        np.testing.assert_array_equal(graph.cell, np.stack([system.cell.array for system in systems]))
+        assert graph.charge.tolist() == [0.0, -1.0]
+        periodic = graph.vectors + graph.positions[:, None] - graph.positions[graph.neighbors]
+        whole = torch.linalg.solve(graph.cell[0], periodic[: len(systems[0])], left=False)
+        torch.testing.assert_close(whole, whole.round(), rtol=0.0, atol=1e-9)
+    before = graph_of(systems[0])
+    systems[0].positions += 1.0
+    assert before.positions is not None
+    assert float(before.positions[0, 0]) != systems[0].positions[0, 0]
+    kinds = {name: getattr(before.to(dtype=torch.float32), name).dtype for name in TENSORS}
+    assert {kinds[name] for name in ("vectors", "volume", "positions", "cell", "charge")} == {torch.float32}
+    assert {kinds[name] for name in ("numbers", "neighbors", "reverse", "system")} == {torch.int64}
 
 
 some_structures = st.lists(st.sampled_from(sorted(STRUCTURES)), min_size=1, max_size=5)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 
 from ase_andersonn import load_model
-from ase_andersonn.training import Trainer
-from ase_andersonn.training.classification import ClassifierTrainer
+from ase_andersonn.training.classification.trainer import ClassifierTrainer
+from ase_andersonn.training.potential_trainer import Trainer
 from ase_andersonn.training.run_checkpoint import read_checkpoint
 
 AnyTrainer = TypeVar("AnyTrainer", Trainer, ClassifierTrainer)

@@ -16,8 +16,9 @@ from ase_andersonn import load_model, save_model
 from ase_andersonn.backends import resolve_dtype
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.interface import ConvergenceError
-from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train, train_committee
+from ase_andersonn.training import TrainConfig, evaluate_dataset, read_frames, train, train_committee
 from ase_andersonn.training import loop as run_module
+from ase_andersonn.training.potential_trainer import Trainer
 from ase_andersonn.training.setup import TrainingSetup, frames_of
 
 SHIFTS = {7: 300.0, 28: -200.0, 29: 100.0}

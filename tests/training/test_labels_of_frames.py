@@ -18,7 +18,8 @@ from ase.io import write
 from ase_andersonn.structures import files
 from ase_andersonn.structures.files import read_file
 from ase_andersonn.structures.paths import expand
-from ase_andersonn.training import LabelKeys, TrainConfig
+from ase_andersonn.training import TrainConfig
+from ase_andersonn.training.config import LabelKeys
 from ase_andersonn.training.data.labels import labels_of, read_frames
 from ase_andersonn.training.setup import TrainingSetup
 

@@ -14,7 +14,8 @@ from ase_andersonn import AndersoNN
 from ase_andersonn.lattice.model import GridConfig, GridModel
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.committee import Committee
-from ase_andersonn.training import TrainConfig, error_text, evaluate_dataset, largest_text, parity_plot
+from ase_andersonn.training import TrainConfig, evaluate_dataset
+from ase_andersonn.training.report import error_text, largest_text, parity_plot
 from ase_andersonn.training.setup import build_model
 
 

@@ -13,7 +13,8 @@ import pytest
 from interrupted import Killed, assert_same_run, killed_after
 
 from ase_andersonn.config import write_config
-from ase_andersonn.training import TrainConfig, Trainer, train
+from ase_andersonn.training import TrainConfig, train
+from ase_andersonn.training.potential_trainer import Trainer
 from ase_andersonn.training.run_checkpoint import read_checkpoint
 
 
@@ -36,7 +37,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 SLOW_RUN = """
 import sys, time
 from ase_andersonn.config import read_config
-from ase_andersonn.training import TrainConfig, Trainer
+from ase_andersonn.training import TrainConfig
+from ase_andersonn.training.potential_trainer import Trainer
 
 class SlowTrainer(Trainer):
     def step(self, indices):

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from ase_andersonn.cli import app
 from ase_andersonn.config import write_config
 from ase_andersonn.lock import InUseError
-from ase_andersonn.training import TrainConfig, Trainer, train, train_committee
+from ase_andersonn.training import TrainConfig, train, train_committee
 from ase_andersonn.training.classification import ClassifierTrainConfig, train_classifier
 from ase_andersonn.training.classification.data import LabelledSamples
 from ase_andersonn.training.classification.table import Entry
+from ase_andersonn.training.potential_trainer import Trainer
 
 SMALL_CLASSIFIER = {
     "cutoff": 3.5, "n_radial": 4, "l_max": 1, "n_channels": 8, "n_element": 8, "n_edge": 8, "n_token": 8, "n_heads": 2,

@@ -15,12 +15,12 @@ import torch
 from interrupted import Killed, killed_after
 
 from ase_andersonn import load_model
-from ase_andersonn.training import TrainConfig, Trainer, evaluate_dataset, read_frames, train
+from ase_andersonn.training import TrainConfig, evaluate_dataset, read_frames, train
 from ase_andersonn.training import loop as run
 from ase_andersonn.training import potential_trainer as trainer
 from ase_andersonn.training.data.targets import Targets
 from ase_andersonn.training.losses import LossTerms
-from ase_andersonn.training.potential_trainer import MAX_SKIPPED_IN_A_ROW, is_decayed
+from ase_andersonn.training.potential_trainer import MAX_SKIPPED_IN_A_ROW, Trainer, is_decayed
 from ase_andersonn.training.setup import TrainingSetup
 
 

@@ -14,7 +14,8 @@ from ase.io import write
 from ase_andersonn import load_model
 from ase_andersonn.nn.radial import clamped_distance
 from ase_andersonn.potentials.deq_attention import DEQAttention
-from ase_andersonn.training import LabelKeys, TrainConfig, read_frames, train
+from ase_andersonn.training import TrainConfig, read_frames, train
+from ase_andersonn.training.config import LabelKeys
 from ase_andersonn.training.setup import TrainingSetup, build_model, frames_of
 
 

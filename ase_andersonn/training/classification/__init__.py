@@ -6,21 +6,13 @@ from ase_andersonn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .config import ClassifierTrainConfig
-    from .metrics import ClassMetrics, class_metrics
-    from .trainer import ClassifierTrainer, train_classifier, train_ensemble
+    from .trainer import train_classifier
 
-__all__ = [
-    "ClassMetrics",
-    "ClassifierTrainConfig",
-    "ClassifierTrainer",
-    "class_metrics",
-    "train_classifier",
-    "train_ensemble",
-]
+__all__ = ["ClassifierTrainConfig", "train_classifier"]
 
-_HOMES = {
-    "ClassifierTrainConfig": ".config",
+_HOMES = {"ClassifierTrainConfig": ".config", "train_classifier": ".trainer"}
+_FORMER = {
     **dict.fromkeys(("ClassMetrics", "class_metrics"), ".metrics"),
-    **dict.fromkeys(("ClassifierTrainer", "train_classifier", "train_ensemble"), ".trainer"),
+    **dict.fromkeys(("ClassifierTrainer", "train_ensemble"), ".trainer"),
 }
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__ = lazy_names(__name__, _HOMES, _FORMER)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ase_andersonn.config import TorchCompile
 from ase_andersonn.labels import LabelSet, label_set
+from ase_andersonn.solvers.registry import solver_module
 
 DEFAULT_EPOCHS = 60
 
@@ -46,6 +47,7 @@ class ClassifierTrainConfig:
         checkpoint_minutes: longest time between checkpoints.
         device: "auto", "cpu", "cuda" or "cuda:0".
         dtype: "float32" or "float64".
+        solver: class name of the fixed-point solver, see `AndersoNN`; "Anderson" has the window of the model's config.
         compile: "auto" (where a compiler exists), true or false.
         seed: of weights and batches.
     """
@@ -81,6 +83,7 @@ class ClassifierTrainConfig:
     checkpoint_minutes: float = 5.0
     device: str = "auto"
     dtype: str = "float32"
+    solver: str = "Anderson"
     compile: TorchCompile = False
     seed: int = 0
 
@@ -93,6 +96,7 @@ class ClassifierTrainConfig:
             )
         if "labels" in self.model:
             raise ValueError("labels stand beside `model` in the config, not in it.")
+        solver_module(self.solver)  # raises for an unknown name
         for name, low, high in RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

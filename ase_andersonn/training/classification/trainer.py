@@ -21,6 +21,7 @@ from ase_andersonn.checkpoints.registry import architecture
 from ase_andersonn.classifiers.base import ClassifierModel
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.pretrained.catalog import CHECKPOINT
+from ase_andersonn.solvers.registry import solver_named
 from ase_andersonn.training.ensemble import train_from_seeds
 from ase_andersonn.training.loop import TrainingLoop
 from ase_andersonn.training.progress import BEST, CURVE, folder_lock, should_resume
@@ -250,6 +251,8 @@ def build_model(config: ClassifierTrainConfig) -> ClassifierModel:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed sets the user's on GPUs as well
         model: ClassifierModel = cls(model_config)
+    if config.solver != ClassifierTrainConfig.solver:  # which has the window of the model's config
+        model.solver = solver_named(config.solver)
     return model
 
 

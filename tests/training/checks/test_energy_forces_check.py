@@ -10,8 +10,8 @@ from copper_frames import relabelled, trajectory
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from ase_andersonn.training import LabelKeys
 from ase_andersonn.training.checks.energy_forces import STIFFNESS, check_energy_forces
+from ase_andersonn.training.config import LabelKeys
 
 KEYS = LabelKeys()
 

@@ -8,8 +8,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import GPa
 
-from ase_andersonn.training import LabelKeys
 from ase_andersonn.training.checks.energy_stress import MIN_PAIRS, check_energy_stress
+from ase_andersonn.training.config import LabelKeys
 
 KEYS = LabelKeys()
 KBAR = 0.1 * GPa

@@ -9,8 +9,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from copper_frames import copper
 
-from ase_andersonn.training import LabelKeys
 from ase_andersonn.training.checks.net_force import check_net_forces
+from ase_andersonn.training.config import LabelKeys
 
 KEYS = LabelKeys()
 

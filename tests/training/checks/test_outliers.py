@@ -14,7 +14,7 @@ from ase.io import write
 from ase.units import Hartree
 from copper_frames import copper, relabelled, trajectory
 
-from ase_andersonn.training import LabelKeys, TrainConfig, evaluate_dataset, train
+from ase_andersonn.training import TrainConfig, evaluate_dataset, train
 from ase_andersonn.training.checks.learned import MIN_EPOCHS, check_learned, relative_rmse
 from ase_andersonn.training.checks.outliers import (
     MIN_OUTLIER_ENERGY,
@@ -24,6 +24,7 @@ from ase_andersonn.training.checks.outliers import (
     check_overlaps,
 )
 from ase_andersonn.training.checks.units import check_lengths_of
+from ase_andersonn.training.config import LabelKeys
 from ase_andersonn.training.data.dataset import FrameDataset
 from ase_andersonn.training.metrics import EvaluationReport, error_table
 from ase_andersonn.training.setup import TrainingSetup, build_model, frames_of

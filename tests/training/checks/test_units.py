@@ -7,8 +7,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 from copper_frames import copper, relabelled, trajectory
 
-from ase_andersonn.training import LabelKeys
 from ase_andersonn.training.checks.units import check_lengths_of, check_units, thomas_fermi
+from ase_andersonn.training.config import LabelKeys
 
 KEYS = LabelKeys()
 

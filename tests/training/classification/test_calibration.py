@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ase_andersonn.training.classification import ClassifierTrainConfig, class_metrics
+from ase_andersonn.training.classification import ClassifierTrainConfig
 from ase_andersonn.training.classification.calibration import fit_novelty, fit_temperature
-from ase_andersonn.training.classification.metrics import area_under_curve, calibration_error
+from ase_andersonn.training.classification.metrics import area_under_curve, calibration_error, class_metrics
 from ase_andersonn.training.classification.trainer import build_model, class_weights
 
 
