@@ -16,14 +16,8 @@ from ase_andersonn.checkpoints.checkpoint import load_classifier
 from ase_andersonn.classifier import Prediction, StructureClassifier
 from ase_andersonn.config import write_config
 from ase_andersonn.labels import ELECTRONIC, LabelSet
-from ase_andersonn.training.classification import (
-    ClassifierTrainConfig,
-    ClassifierTrainer,
-    train_classifier,
-    train_ensemble,
-    trainer,
-)
-from ase_andersonn.training.classification.trainer import build_model
+from ase_andersonn.training.classification import ClassifierTrainConfig, train_classifier, trainer
+from ase_andersonn.training.classification.trainer import ClassifierTrainer, build_model, train_ensemble
 
 
 @pytest.mark.usefixtures("one_thread")
