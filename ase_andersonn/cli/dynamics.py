@@ -118,8 +118,10 @@ def mc(
 def _mc_line(r: Any) -> str:
     n = len(r.atoms)
     accepted = ", ".join(f"{name} {share:.0%}" for name, share in r.acceptance.items())
-    text = f"{r.energy.mean / n:.6f} ± {r.energy.error / n:.6f} eV/atom; accepted: {accepted}"
-    return text if r.volume is None else f"{text}; {r.volume.mean / n:.3f} ± {r.volume.error / n:.3f} Å³/atom"
+    if not r.energy.n:
+        return f"no averages, for all {r.sweeps} sweeps are equilibration"
+    text = f"mean of {r.energy.n} sweeps {with_error(r.energy, 6, n)} eV/atom; accepted: {accepted}"
+    return text if r.volume is None else f"{text}; {with_error(r.volume, 3, n)} Å³/atom"
 
 
 def surface(

@@ -11,7 +11,11 @@ from ase_andersonn.workflows.reason import reason
 
 FAILED = 1
 INTERRUPTED = 130
-STATUS = "Exit status: 0; 1 after an error, or where any structure failed; 2 for wrong usage; 130 if interrupted."
+STATUS = (
+    "Exit status: 0; 1 after an error, be it of a file or of an option's value, or where any structure failed; "
+    "2 for wrong usage: an option or argument that is missing, unknown or no number where one is due; "
+    "130 if interrupted."
+)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Teller, J. Chem. Phys. 21, 1087 (1953).
 
 import copy
 import math
+import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -157,8 +158,26 @@ class MetropolisMC(Simulation):
 
     @property
     def energy_estimate(self) -> Estimate:
-        """Mean of the energy after each step since the equilibration, eV."""
-        return self._blocking.estimate()
+        """Mean of the energy after each step since the equilibration, eV.
+
+        Warns:
+            where there is no such step, so that the mean is nan, or no move was accepted since.
+        """
+        found = self._blocking.estimate()
+        attempted, accepted = (sum(getattr(r, name) for r in self._records) for name in ("attempted", "accepted"))
+        if not found.n:
+            warnings.warn(
+                f"there is no average yet: {self.nsteps} steps were made, of which the first {self.equilibration} are "
+                "equilibration. Run more steps, or give a smaller equilibration.",
+                stacklevel=2,
+            )
+        elif attempted and not accepted:
+            warnings.warn(
+                f"none of {attempted} moves was accepted since the equilibration: the averages are those of a single "
+                "structure. Give smaller steps, other moves or a higher temperature.",
+                stacklevel=2,
+            )
+        return found
 
     def irun(self, steps: int) -> Iterator[bool]:
         """See `Driver.irun`."""

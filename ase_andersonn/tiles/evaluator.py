@@ -311,17 +311,20 @@ class TiledEvaluator(Evaluator):
     ) -> None:
         found = vars(stream.statistics)
         seconds = {**found["seconds"], "all": time.perf_counter() - begun}
-        self.diagnostics = {
-            **found,
-            "focus": focus,
-            "context": context,
-            "incremental": incremental,
-            "device": str(self.settings.device),
-            "seconds": seconds,
-        }
+        rest = {"focus": focus, "context": context, "incremental": incremental, "device": str(self.settings.device)}
+        self.diagnostics = TiledDiagnostics({**found, **rest, "seconds": seconds})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_full": self._stream, "_state": None, "_pending": None, "_proposed": False}
+
+
+class TiledDiagnostics(dict[str, Any]):
+    """Diagnostics that say why an out-of-distribution score is not among them."""
+
+    def __missing__(self, key: str) -> Any:
+        if key == "extrapolation":
+            raise KeyError("extrapolation is not computed with tiles; evaluate the structure with tiles=None for it")
+        raise KeyError(key)
 
 
 def empty_tiles(grid: TileGrid3D, bins: CellList) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 The engine is `ase_andersonn.mc.MetropolisMC`; a sweep is a step of it, of as many moves as there are atoms.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ def monte_carlo(
     Returns:
         the run.
 
+    Warns:
+        where the run to go on with has all the sweeps already, and where averages are of nothing or of one structure.
+
     Raises:
         ValueError, TypeError: for arguments without a meaning, and a state that is damaged or of another run.
         OSError, InUseError: for files that cannot be written, or that another run writes.
@@ -204,6 +208,12 @@ def _run(engine: _Sweeps, sweeps: int, progress: bool) -> str | None:
     """Make sweeps; the signal that ended them early."""
     from tqdm import tqdm
 
+    if 0 < engine.nsteps >= sweeps:
+        warnings.warn(
+            f"{engine.restart} has {engine.nsteps} sweeps already, and sweeps, of the whole run, is {sweeps}: nothing "
+            f"is left to do. Give more than {engine.nsteps} to go on.",
+            stacklevel=3,
+        )
     left = max(sweeps - engine.nsteps, 0)
     bar = tqdm(total=sweeps, initial=engine.nsteps, unit="sweep", disable=None if progress else True)
     with StopSignal() as stop, bar, engine.locked():

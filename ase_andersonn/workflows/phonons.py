@@ -258,7 +258,7 @@ def from_phonopy(cell: Any) -> Atoms:
 
 def is_ionic(crystal: Atoms) -> bool:
     """Whether two of the elements differ by more than 1 in Pauling's electronegativity."""
-    from pymatgen.core import Element
+    from pymatgen.core.periodic_table import Element
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of elements without one, which is nan

@@ -177,7 +177,7 @@ def _slabs(
     least = max(int(np.ceil(min_thickness / height - 1e-6)), 1)
     makers = [generator(least + k, height) for k in range(thicknesses)]
     formula = structure.composition.reduced_composition
-    charges = next(iter(formula.oxi_state_guesses()), {}) if len(formula) > 1 else {}
+    charges: dict[str, float] = next(iter(formula.oxi_state_guesses()), {}) if len(formula) > 1 else {}
     found = []
     for slab in makers[0].get_slabs():
         group = [maker.get_slab(shift=slab.shift) for maker in makers]

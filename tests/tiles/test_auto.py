@@ -35,6 +35,8 @@ def test_tiled_energies_are_close_to_direct_ones_with_diagnostics() -> None:
     tiled, whole = make(tiles="on"), make()
     assert tiled.get_potential_energy(atoms) == pytest.approx(whole.get_potential_energy(atoms), abs=1e-4 * len(atoms))
     assert tiled.diagnostics["tiles"] >= 1
+    with pytest.raises(KeyError, match="not computed with tiles"):
+        tiled.diagnostics["extrapolation"]
     assert tiled.diagnostics["context"] >= small_model().cutoff
 
 
