@@ -127,11 +127,21 @@ def test_properties(tmp_path: Path) -> None:
 
 
 @needs_default_model
+def test_screening(tmp_path: Path) -> None:
+    text = run("12_screening.py", tmp_path)
+    assert "1. Ni:" in text
+    assert "Cu_conventional.cif: duplicate" in text
+    assert "broken.cif: failed" in text
+    assert (tmp_path / "out" / "12_screening" / "report.html").stat().st_size
+    assert run("12_screening.py", tmp_path) == text  # resumed
+
+
+@needs_default_model
 def test_trajectory(tmp_path: Path) -> None:
-    text = run("12_trajectory.py", tmp_path)
+    text = run("13_trajectory.py", tmp_path)
     assert "heat capacity at constant volume" in text
     assert "neighbours within 3.3 Å: 12.0" in text
-    assert (tmp_path / "out" / "12_trajectory" / "12_trajectory.png").stat().st_size
+    assert (tmp_path / "out" / "13_trajectory" / "13_trajectory.png").stat().st_size
 
 
 def test_deep_andersonn(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def straight(arguments: list[str], log: Path) -> dict[str, float]:
 def killed(arguments: list[str], out: Path, log: Path, blocks: int, kills: int, seed: int) -> dict[str, Any]:
     """Run and kill at random numbers of finished blocks, and at a random moment of the next one; then to the end."""
     rng = random.Random(seed)
-    places = sorted(rng.sample(range(blocks), kills))
+    places = sorted(rng.choices(range(blocks), k=kills))
     seen = []
     for place in places:
         process = run(arguments, log)

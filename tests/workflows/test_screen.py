@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from screened import metals
 from small_models import small_calculator
 
+from ase_andersonn.classifier import Prediction
 from ase_andersonn.workflows.eos import equation_of_state
 from ase_andersonn.workflows.relax import relax
 from ase_andersonn.workflows.screen import screen
@@ -176,7 +176,7 @@ def test_labels(tmp_path: Path) -> None:
     class Classifier:
         def predict_many(self, structures: list[Atoms], *, progress_bar: bool) -> list[Any]:
             assert progress_bar is False
-            one = SimpleNamespace(best="metal", confidence=0.9, novelty=0.2, probabilities={"metal": 0.9, "other": 0.1})
+            one = Prediction("metal", {"metal": 0.9, "other": 0.1}, "metal", 0.9, 0.2)
             return [one if "Cu" in atoms.symbols else ValueError("not known") for atoms in structures]
 
     given = metals()[:2]
@@ -185,6 +185,7 @@ def test_labels(tmp_path: Path) -> None:
     )
     (row,) = found.selected
     assert (row["name"], row["label"], row["label_probability"]) == ("Cu-0", "metal", 0.9)
+    assert row["label_out_of_distribution"] == 0.2
     assert rows_of(found)["Ni-1"]["status"] == "incomplete"
     assert rows_of(found)["Ni-1"]["error"] == "label: not known"
 

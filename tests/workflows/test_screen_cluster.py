@@ -15,7 +15,7 @@ from screened import contents, counting, metals
 
 from ase_andersonn.workflows.screen import cluster as spreading
 from ase_andersonn.workflows.screen import screen
-from ase_andersonn.workflows.screen.cluster import Held, WorkersDied, spread
+from ase_andersonn.workflows.screen.cluster import PickledCallable, WorkersDied, spread
 from ase_andersonn.workflows.screen.journal import NAME
 
 distributed = pytest.importorskip("distributed")
@@ -127,7 +127,7 @@ class _Done:
     status = "finished"
 
     def __init__(self, client: Given, function: Any) -> None:
-        self.end = None if function is Held else client.ends.pop(0)
+        self.end = None if function is PickledCallable else client.ends.pop(0)
 
     def result(self) -> Any:
         if isinstance(self.end, Exception):
@@ -142,7 +142,7 @@ def test_blocks_with_which_workers_die_are_begun_again_and_given_up_at_last(monk
 
     died = [distributed.KilledWorker("task", SimpleNamespace(address="there"), 3) for _ in range(4)]
     monkeypatch.setattr(distributed, "wait", lambda futures, **_: SimpleNamespace(done=set(futures[:1])))
-    monkeypatch.setattr(spreading, "AHEAD", 1)
+    monkeypatch.setattr(spreading, "BLOCKS_PER_WORKER", 1)
     client = Given([died[0], "first", died[1], died[2], died[3], "third"])
     found = dict(spread(len, ["a", "b", "c"], client, 60.0))
     assert (found[0], found[2]) == ("first", "third")
@@ -160,7 +160,7 @@ def test_a_block_that_is_given_up_is_tried_again_on_resuming(
         for index, block in enumerate(arguments):
             yield index, WorkersDied("they died") if index == 1 else work(block)
 
-    monkeypatch.setattr("ase_andersonn.workflows.screen.run.spread", one_dies)
+    monkeypatch.setattr("ase_andersonn.workflows.screen.blocks.spread", one_dies)
     found = on_workers("a client", tmp_path / "out")
     assert [row["error"] for row in found.rows if row["status"] == "failed"] == ["they died", "broken"]
     screen([*metals(), ("bad", ValueError("broken"))], EMT(), tmp_path / "out", resume=True, **OPTIONS)
@@ -171,5 +171,5 @@ def test_what_is_carried_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     original = pickle.loads
     monkeypatch.setattr(pickle, "loads", lambda data: made.append(1) or original(data))
-    held = Held(pickle.dumps(len))
+    held = PickledCallable(pickle.dumps(len))
     assert [held("abc"), held([1]), len(made)] == [3, 1, 1]

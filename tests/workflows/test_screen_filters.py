@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ase_andersonn.workflows.screen.columns import COLUMNS
-from ase_andersonn.workflows.screen.expressions import LONGEST, Filter
+from ase_andersonn.workflows.screen.expressions import MAX_CHARACTERS, Filter
 
 NAMES = [column.name for column in COLUMNS]
 ROW: dict[str, Any] = {
@@ -103,7 +103,7 @@ def test_what_holds(text: str, expected: bool) -> None:
         "(" * 300 + "1" + ")" * 300,
         "not " * 100 + "True",
         "-" * 400 + "1 > 0",
-        "bulk_modulus > 5" + "0" * LONGEST,
+        "bulk_modulus > 5" + "0" * MAX_CHARACTERS,
     ],
 )
 def test_what_is_refused(text: str) -> None:

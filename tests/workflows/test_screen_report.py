@@ -146,6 +146,8 @@ seen.points = document.querySelectorAll("#scatter circle").length;
 get("y").selectedIndex = 0; scatter(); seen.others = document.querySelectorAll("#scatter circle").length;
 document.querySelector("#scatter circle").dispatchEvent(new MouseEvent("click", {bubbles: true}));
 seen.opened = document.querySelectorAll("details[open]").length;
+const right = element => element.getBoundingClientRect().right;
+seen.clipped = heads.filter(head => right(head.firstChild) > right(head) + 0.5).map(head => head.textContent);
 seen.errors = window.errors;
 document.body.innerHTML = "<pre id=seen></pre>";
 get("seen").textContent = JSON.stringify(seen);
@@ -167,6 +169,7 @@ def test_it_works_in_a_browser(found: Any, tmp_path: Path) -> None:
     assert match is not None, done.stderr[-2000:]
     seen = json.loads(unescape(match[1]))
     assert seen["errors"] == []
+    assert seen["clipped"] == []  # names and units of columns are within their cells
     assert seen["title"] == f"Screening of {len(found.rows)} structures"
     rows = found.rows
     known = [k for k, row in enumerate(rows) if row["bulk_modulus"] is not None]

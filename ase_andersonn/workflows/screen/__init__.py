@@ -4,6 +4,7 @@ structures → duplicates → relaxation in batches → properties → filters �
 """
 
 from .columns import PROPERTIES
-from .run import Screening, screen
+from .ranking import Screening
+from .run import screen
 
 __all__ = ["PROPERTIES", "Screening", "screen"]

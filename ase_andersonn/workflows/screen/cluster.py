@@ -1,6 +1,6 @@
-"""Blocks spread over the workers of a Dask client; each result as soon as it is there, whichever worker had it.
+"""Blocks spread over the workers of a Dask client; each result is given as soon as it is computed.
 
-A block whose worker dies is begun again elsewhere, so that a killed worker costs time only.
+A block whose worker dies is computed again by another, so that a killed worker costs time only.
 """
 
 import pickle
@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-AHEAD = 2
-"""Blocks for each worker that are on their way at a time."""
-SUBMISSIONS = 3
-"""How often a block is handed to the scheduler, which gives up one that four workers died with."""
-LOOK = 0.5
-"""Seconds between looks at whether there are workers still."""
-KEPT = "All that was computed so far is kept, and resume goes on with it."
+BLOCKS_PER_WORKER = 2
+"""Blocks per worker that are submitted at a time."""
+MAX_SUBMISSIONS = 3
+"""How often a block is submitted; the scheduler gives it up each time after the death of four workers."""
+POLL_SECONDS = 0.5
+"""Seconds between checks whether there are still workers."""
+RESUME_HINT = "All that was computed so far is kept, and resume goes on with it."
 
 
 class WorkersDied(RuntimeError):
-    """The workers that computed a block died, again and again."""
+    """The workers that computed a block died repeatedly."""
 
 
-class Held:
-    """A callable between workers, as a pickle, made once a worker: Dask takes models apart, which fails for these.
+class PickledCallable:
+    """A callable sent to workers as a pickle and unpickled once on each; Dask's own serialization fails for models.
 
     Args:
         data: of `pickle.dumps`.
@@ -36,14 +36,14 @@ class Held:
     def __call__(self, argument: Any) -> Any:
         if self._work is None:
             self._work = pickle.loads(self.data)
-        return self._work(argument)  # type: ignore[misc]
+        return self._work(argument)
 
     def __reduce__(self) -> Any:
-        return Held, (self.data,)
+        return PickledCallable, (self.data,)
 
 
-def _call(held: Held, argument: Any) -> Any:
-    return held(argument)
+def _call(function: PickledCallable, argument: Any) -> Any:
+    return function(argument)
 
 
 def spread(
@@ -58,7 +58,7 @@ def spread(
         patience: seconds without any worker after which the work is given up.
 
     Yields:
-        index, and what came out; `WorkersDied` in its place for an argument with which workers died again and again.
+        index, and what came out; `WorkersDied` in its place for an argument whose workers died repeatedly.
 
     Raises:
         RuntimeError: where there is no worker for so long, and where the scheduler is lost.
@@ -66,8 +66,10 @@ def spread(
     """
     from distributed import wait
 
+    wait_for: Callable[..., Any] = wait
     data = pickle.dumps(work)
-    held = client.submit(Held, data, pure=False)  # a task, not data: it is made again where the worker with it dies
+    # A task rather than data: it is computed again when the worker that holds it dies.
+    function = client.submit(PickledCallable, data, pure=False)
     waiting: dict[Any, int] = {}
     tries = [0] * len(arguments)
     todo = list(range(len(arguments)))[::-1]
@@ -77,21 +79,21 @@ def spread(
             workers = _workers(client)
             seen = time.monotonic() if workers else seen
             if time.monotonic() - seen > patience:
-                raise RuntimeError(f"there has been no Dask worker for {patience:g} s; start some. {KEPT}")
-            while todo and len(waiting) < AHEAD * max(1, workers):
-                if held.status == "error":  # given up with the blocks that waited for it
-                    held = client.submit(Held, data, pure=False)
+                raise RuntimeError(f"there has been no Dask worker for {patience:g} s; start some. {RESUME_HINT}")
+            while todo and len(waiting) < BLOCKS_PER_WORKER * max(1, workers):
+                if function.status == "error":  # given up with the blocks that waited for it
+                    function = client.submit(PickledCallable, data, pure=False)
                 index = todo.pop()
-                waiting[client.submit(_call, held, arguments[index], pure=False)] = index
+                waiting[client.submit(_call, function, arguments[index], pure=False)] = index
                 tries[index] += 1
             try:
-                done = wait(list(waiting), timeout=LOOK, return_when="FIRST_COMPLETED").done
+                done = wait_for(list(waiting), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             for future in sorted(done, key=waiting.__getitem__):
                 index = waiting.pop(future)
                 found = _result(future)
-                if isinstance(found, WorkersDied) and tries[index] < SUBMISSIONS:
+                if isinstance(found, WorkersDied) and tries[index] < MAX_SUBMISSIONS:
                     todo.append(index)
                 else:
                     yield index, found
@@ -108,7 +110,7 @@ def _result(future: Any) -> Any:
     except KilledWorker as error:
         return WorkersDied(f"the workers that computed it died ({error}); do they lack memory?")
     except CancelledError as error:
-        raise RuntimeError(f"the Dask scheduler was lost, or a block was cancelled there. {KEPT}") from error
+        raise RuntimeError(f"the Dask scheduler was lost, or a block was cancelled there. {RESUME_HINT}") from error
 
 
 def _workers(client: Any) -> int:

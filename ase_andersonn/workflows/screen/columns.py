@@ -59,7 +59,7 @@ COLUMNS = (
     Column("dynamically_stable", "truth", "", 0, "phonons", "whether no phonon is imaginary"),
     Column("label", "text", "", 0, "label", "the classifier's most probable label"),
     Column("label_probability", "number", "", 4, "label", "of that label"),
-    Column("label_novelty", "number", "", 3, "label", "above 1 it is unlike the classifier's training data"),
+    Column("label_out_of_distribution", "number", "", 3, "label", "above 1 beyond the classifier's training data"),
     Column("extrapolation", "number", "", 3, "", "out-of-distribution number, mean; above 1 beyond training"),
     Column("largest_extrapolation", "number", "", 3, "", "the same of the atom farthest out"),
     Column("energy_std", "number", "eV/atom", 6, "", "standard deviation over the members of a committee"),

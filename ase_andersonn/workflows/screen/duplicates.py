@@ -11,25 +11,25 @@ from collections.abc import Iterator, Mapping
 
 from ase import Atoms
 
-GAP = 1.1
-"""Factor between neighbouring volumes per atom above which crystals are not compared."""
+MAX_VOLUME_RATIO = 1.1
+"""Ratio of neighbouring volumes per atom above which crystals are not compared."""
 
 
 def duplicates(structures: Mapping[int, Atoms]) -> dict[int, int]:
-    """The first structure of which each later one is a duplicate; those that are none are not in it.
+    """Map each duplicate to the first structure it duplicates.
 
     Args:
-        structures: by index. What does not repeat in three directions is no duplicate.
+        structures: by index; only those periodic in three directions are compared.
     """
     found: dict[int, int] = {}
-    for indices in _alike(structures):
+    for indices in _comparable(structures):
         if len(indices) > 1:
             for group in _groups(indices, structures):
                 found |= dict.fromkeys(group[1:], group[0])
     return found
 
 
-def _alike(structures: Mapping[int, Atoms]) -> Iterator[list[int]]:
+def _comparable(structures: Mapping[int, Atoms]) -> Iterator[list[int]]:
     """Indices, ascending, of crystals with one reduced formula and volumes without a gap between them."""
     by_formula: dict[str, list[int]] = defaultdict(list)
     for index, atoms in structures.items():
@@ -40,7 +40,7 @@ def _alike(structures: Mapping[int, Atoms]) -> Iterator[list[int]]:
         before = 0.0
         for index in sorted(indices, key=lambda k: (_volume(structures[k]), k)):
             volume = _volume(structures[index])
-            if cluster and volume > GAP * before:
+            if cluster and volume > MAX_VOLUME_RATIO * before:
                 yield sorted(cluster)
                 cluster = []
             cluster.append(index)

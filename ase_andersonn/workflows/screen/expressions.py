@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
-from .columns import BY_NAME, Row
+from .columns import BY_NAME, Row, Value
 
-LONGEST = 500
+MAX_CHARACTERS = 500
 """Characters of an expression at most."""
-DEEPEST = 50
+MAX_DEPTH = 50
 """Levels of brackets and operators at most."""
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -25,7 +25,7 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
@@ -33,10 +33,10 @@ ORDER: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-PROBE = {"number": 1.0, "text": "", "truth": True}
+EXAMPLE_VALUES: dict[str, Value] = {"number": 1.0, "text": "", "truth": True}
 """A row of such values tells whether an expression compares like with like."""
 ALLOWED = "an expression compares columns with + - * / < <= > >= == != in, and, or, not and brackets"
-UNKNOWN = (ZeroDivisionError, OverflowError)
+ARITHMETIC_ERRORS = (ZeroDivisionError, OverflowError)
 """Errors of a number that leave its comparison undecided."""
 
 
@@ -53,15 +53,15 @@ class Filter:
 
     def __init__(self, text: str, names: Collection[str]) -> None:
         self.text = text
-        if len(text) > LONGEST:
-            raise ValueError(f"the filter {text[:40]!r}… has {len(text)} characters; {LONGEST} are allowed.")
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"the filter {text[:40]!r}… has {len(text)} characters; {MAX_CHARACTERS} are allowed.")
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(f"the filter {text!r} is no expression; {ALLOWED}, as 'bulk_modulus > 50'.") from error
         self._check(self._tree, 0, names)
-        row: Row = {name: PROBE[BY_NAME[name].kind] for name in names}
-        with suppress(*UNKNOWN):
+        row: Row = {name: EXAMPLE_VALUES[BY_NAME[name].kind] for name in names}
+        with suppress(*ARITHMETIC_ERRORS):
             self._truth(self._tree, row)
 
     def __call__(self, row: Row) -> bool:
@@ -70,8 +70,8 @@ class Filter:
 
     def _check(self, node: ast.AST, depth: int, names: Collection[str]) -> None:
         """Raise ValueError for a part of the tree that is not taken."""
-        if depth > DEEPEST:
-            raise ValueError(f"the filter {self.text!r} is nested more than {DEEPEST} deep.")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the filter {self.text!r} is nested more than {MAX_DEPTH} deep.")
         parts: list[ast.expr] = []
         match node:
             case ast.Name(id=name):
@@ -91,7 +91,7 @@ class Filter:
             case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
                 parts = [left, right]
             case ast.Compare(left=left, ops=ops, comparators=others) if all(
-                type(op) in ORDER or isinstance(op, ast.In | ast.NotIn) for op in ops
+                type(op) in COMPARISONS or isinstance(op, ast.In | ast.NotIn) for op in ops
             ):
                 parts = [left, *others]
             case _:
@@ -112,7 +112,7 @@ class Filter:
             case ast.Compare(left=left, ops=ops, comparators=parts):
                 try:
                     values = [self._value(part, row) for part in (left, *parts)]
-                except UNKNOWN:
+                except ARITHMETIC_ERRORS:
                     return None
                 each = [self._compare(op, a, b) for op, a, b in zip(ops, values, values[1:], strict=False)]
                 return False if False in each else None if None in each else True
@@ -152,12 +152,12 @@ class Filter:
             if not isinstance(b, list):
                 raise ValueError(f"the filter {self.text!r}: `in` wants a list, as label in ['metal', 'insulator'].")
             for entry in b:
-                self._alike(a, entry, ast.Eq())
+                self._check_comparable(a, entry, ast.Eq())
             return None if a is None or None in b else (a in b) is isinstance(op, ast.In)
-        self._alike(a, b, op)
-        return None if a is None or b is None else ORDER[type(op)](a, b)
+        self._check_comparable(a, b, op)
+        return None if a is None or b is None else COMPARISONS[type(op)](a, b)
 
-    def _alike(self, a: Any, b: Any, op: ast.cmpop) -> None:
+    def _check_comparable(self, a: Any, b: Any, op: ast.cmpop) -> None:
         if a is None or b is None:
             return
         kinds = _kind(a), _kind(b)

@@ -15,7 +15,7 @@ from . import svg
 from .columns import Column, Row
 
 if TYPE_CHECKING:
-    from .run import Screening
+    from .ranking import Screening
 
 TEMPLATE = Path(__file__).with_name("report.html")
 IN_SECTIONS = ("rank", "name", "selected")

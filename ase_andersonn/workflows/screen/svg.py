@@ -11,7 +11,7 @@ from ase import Atoms
 
 WIDTH, HEIGHT = 380, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 42
-MOST_ATOMS = 200
+MAX_ATOMS = 200
 """Of a cell that is drawn."""
 
 
@@ -89,7 +89,7 @@ def cell(atoms: Atoms) -> str:
     from ase.data.colors import jmol_colors
     from ase.utils import rotate
 
-    if not len(atoms) or len(atoms) > MOST_ATOMS:
+    if not len(atoms) or len(atoms) > MAX_ATOMS:
         return ""
     turn = rotate("-80x,-20y,8x")
     positions = atoms.positions @ turn

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ase_andersonn.atomic_write import atomic_write
 
 if TYPE_CHECKING:
-    from .run import Screening
+    from .ranking import Screening
 
 FILES = ("table.csv", "table.json", "table.db", "relaxed.xyz", "report.html")
 

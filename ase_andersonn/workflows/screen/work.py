@@ -17,14 +17,14 @@ from ase_andersonn.workflows._results import plain
 from ase_andersonn.workflows.reason import reason
 from ase_andersonn.workflows.relax import CellMode, Relaxation, relax_each
 
-Answer = dict[str, Any]
+StructureResult = dict[str, Any]
 """`values` by columns, `errors` by properties, `converged`, `atoms` (relaxed, or None), `curves` for the report."""
-CURVE = 200
+MAX_CURVE_POINTS = 200
 """Energies of a relaxation that are kept for its picture, about."""
-BAND_POINTS = 1500
+MAX_BAND_POINTS = 1500
 """Frequencies that are kept for the picture of a crystal's bands, about."""
-DOUBTS = ("extrapolation", "energy_std")
-"""What a calculator's diagnostics may hold, after `evaluate` a list of it."""
+UNCERTAINTY_KEYS = ("extrapolation", "energy_std")
+"""Entries of a calculator's diagnostics; after `evaluate`, lists of one entry per structure."""
 
 
 @dataclass(frozen=True)
@@ -49,63 +49,67 @@ class Work:
     cell: CellMode
     min_length: float
 
-    def __call__(self, block: Sequence[Atoms]) -> list[Answer]:
-        """The answer for each structure, as JSON holds it; what is wrong with one is an error in its answer."""
+    def __call__(self, block: Sequence[Atoms]) -> list[StructureResult]:
+        """The result for each structure, as JSON holds it; what is wrong with one is an error in its result."""
         if callable(getattr(self.calc, "reset", None)):
             self.calc.reset()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # each structure's doubts stand in its row
+            warnings.simplefilter("ignore")  # uncertainties have columns of their own
             relaxed = dict(relax_each(block, self.calc, fmax=self.fmax, steps=self.steps, cell=self.cell))
-            answers = [_relaxed(relaxed[k]) for k in range(len(block))]
-            found = [(answer, answer["atoms"]) for answer in answers if answer["atoms"] is not None]
-            for (answer, _), doubts in zip(found, self._doubts([atoms for _, atoms in found]), strict=True):
-                answer["values"] |= doubts
-            good = [(answer, atoms) for answer, atoms in found if answer["converged"]]
+            results = [_relaxed(relaxed[k]) for k in range(len(block))]
+            found = [(result, result["atoms"]) for result in results if result["atoms"] is not None]
+            uncertainties = self._uncertainties([atoms for _, atoms in found])
+            for (result, _), values in zip(found, uncertainties, strict=True):
+                result["values"] |= values
+            good = [(result, atoms) for result, atoms in found if result["converged"]]
             if "label" in self.properties and good:
                 self._label(good)
-            for answer, atoms in good:
+            for result, atoms in good:
                 for name in COMPUTE:
                     if name in self.properties:
-                        self._add(answer, name, atoms)
-        checked: list[Answer] = plain(answers)
+                        self._add(result, name, atoms)
+        checked: list[StructureResult] = plain(results)
         return checked
 
-    def _doubts(self, frames: Sequence[Atoms]) -> list[dict[str, float]]:
-        """Out-of-distribution number and committee's spread of each structure, as far as the calculator has them."""
+    def _uncertainties(self, frames: Sequence[Atoms]) -> list[dict[str, float]]:
+        """Out-of-distribution numbers and standard deviation of each structure, as far as the calculator has them."""
         if not hasattr(self.calc, "diagnostics"):
             return [{} for _ in frames]
         if len(frames) > 1 and is_batched(self.calc):
             evaluate_each(frames, self.calc, forces=False)
-            found = {name: self.calc.diagnostics[name] for name in DOUBTS if name in self.calc.diagnostics}
+            found = {name: self.calc.diagnostics[name] for name in UNCERTAINTY_KEYS if name in self.calc.diagnostics}
             if all(isinstance(entry, list) and len(entry) == len(frames) for entry in found.values()):
-                return [_doubt({name: entry[k] for name, entry in found.items()}) for k in range(len(frames))]
-        doubts = []
+                return [_uncertainty({name: entry[k] for name, entry in found.items()}) for k in range(len(frames))]
+        uncertainties = []
         for atoms in frames:
             evaluate_each([atoms], self.calc, forces=False)
-            doubts.append(_doubt({name: self.calc.diagnostics.get(name) for name in DOUBTS}))
-        return doubts
+            uncertainties.append(_uncertainty({name: self.calc.diagnostics.get(name) for name in UNCERTAINTY_KEYS}))
+        return uncertainties
 
-    def _label(self, good: Sequence[tuple[Answer, Atoms]]) -> None:
+    def _label(self, good: Sequence[tuple[StructureResult, Atoms]]) -> None:
         labels = self.classifier.predict_many([atoms for _, atoms in good], progress_bar=False)
-        for (answer, _), label in zip(good, labels, strict=True):
+        for (result, _), label in zip(good, labels, strict=True):
             if isinstance(label, Exception):
-                answer["errors"]["label"] = reason(label)
+                result["errors"]["label"] = reason(label)
                 continue
-            values = {"label": label.best, "label_probability": label.confidence, "label_novelty": label.novelty}
-            answer["values"] |= values
-            answer["curves"]["label"] = dict(label.probabilities)
+            result["values"] |= {
+                "label": label.best,
+                "label_probability": label.confidence,
+                "label_out_of_distribution": label.out_of_distribution,
+            }
+            result["curves"]["label"] = dict(label.probabilities)
 
-    def _add(self, answer: Answer, name: str, atoms: Atoms) -> None:
+    def _add(self, result: StructureResult, name: str, atoms: Atoms) -> None:
         if not atoms.pbc.all():
-            answer["errors"][name] = f"only crystals have it; pbc is {atoms.pbc.tolist()}."
+            result["errors"][name] = f"only crystals have it; pbc is {atoms.pbc.tolist()}."
             return
         try:
             values, curve = COMPUTE[name](self, atoms)
         except Exception as error:  # whatever a library raised: one property less
-            answer["errors"][name] = reason(error)
+            result["errors"][name] = reason(error)
         else:
-            answer["values"] |= values
-            answer["curves"][name] = curve
+            result["values"] |= values
+            result["curves"][name] = curve
 
     def bulk_modulus(self, atoms: Atoms) -> tuple[dict[str, Any], Any]:
         """Values and curve of an equation of state."""
@@ -143,7 +147,8 @@ class Work:
         size = sum(frequencies.size for frequencies in bands.frequencies)
         segments = []
         for ends, x, y in zip(bands.labels, bands.distances, bands.frequencies, strict=True):
-            kept = np.unique(np.linspace(0, len(x) - 1, max(3, round(len(x) * BAND_POINTS / size))).round().astype(int))
+            points = max(3, round(len(x) * MAX_BAND_POINTS / size))
+            kept = np.unique(np.linspace(0, len(x) - 1, points).round().astype(int))
             segments.append({"labels": ends, "distances": x[kept].round(4), "frequencies": y[kept].round(3)})
         return values, segments
 
@@ -156,7 +161,7 @@ COMPUTE: dict[str, Callable[[Work, Atoms], tuple[dict[str, Any], Any]]] = {
 """Values by columns, and a curve, of a relaxed structure."""
 
 
-def _relaxed(found: Relaxation) -> Answer:
+def _relaxed(found: Relaxation) -> StructureResult:
     values: dict[str, Any] = {}
     atoms = found.atoms if found.energies else None
     if atoms is not None:
@@ -164,7 +169,7 @@ def _relaxed(found: Relaxation) -> Answer:
         values = {"energy_per_atom": found.energy / n, "fmax": found.fmax, "steps": found.steps}
         values |= {"volume_per_atom": found.volume / n, "volume_change": found.volume / found.initial_volume - 1}
         values["space_group"] = _space_group(atoms)
-    every = max(1, len(found.energies) // CURVE)
+    every = max(1, len(found.energies) // MAX_CURVE_POINTS)
     energies = [*found.energies[:-1][::every], *found.energies[-1:]]
     steps = [*range(found.steps)[::every], *([found.steps] if found.energies else [])]
     return {
@@ -188,13 +193,13 @@ def _space_group(atoms: Atoms) -> str | None:
     return None if found is None else str(found)
 
 
-def _doubt(found: dict[str, Any]) -> dict[str, float]:
-    doubt: dict[str, float] = {}
+def _uncertainty(found: dict[str, Any]) -> dict[str, float]:
+    uncertainty: dict[str, float] = {}
     if (scores := found.get("extrapolation")) is not None:
-        doubt = {"extrapolation": float(np.mean(scores)), "largest_extrapolation": float(np.max(scores))}
+        uncertainty = {"extrapolation": float(np.mean(scores)), "largest_extrapolation": float(np.max(scores))}
     if (std := found.get("energy_std")) is not None:
-        doubt["energy_std"] = float(std)
-    return doubt
+        uncertainty["energy_std"] = float(std)
+    return uncertainty
 
 
 def _bare(atoms: Atoms) -> Atoms:

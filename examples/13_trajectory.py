@@ -21,7 +21,7 @@ from ase_andersonn.workflows.trajectory import (
 )
 
 QUICK = os.environ.get("ANDERSONN_EXAMPLE_QUICK") == "1"
-OUT = Path(__file__).parent / "out" / "12_trajectory"
+OUT = Path(__file__).parent / "out" / "13_trajectory"
 OUT.mkdir(parents=True, exist_ok=True)
 TEMPERATURE = 800.0  # K
 STEPS = 200 if QUICK else 2500
@@ -75,5 +75,5 @@ for ax, (x, y, error, xlabel, ylabel) in zip(axes, curves, strict=True):
     ax.set(xlabel=xlabel, ylabel=ylabel)
 axes[2].set_xlim(0, 12)
 figure.suptitle(f"copper, {TEMPERATURE:.0f} K")
-figure.savefig(OUT / "12_trajectory.png", dpi=150)
-print(f"picture: {OUT / '12_trajectory.png'}")
+figure.savefig(OUT / "13_trajectory.png", dpi=150)
+print(f"picture: {OUT / '13_trajectory.png'}")
