@@ -35,10 +35,20 @@ class RenamedKeys(dict[str, Any]):
         self._names = names
 
     def __missing__(self, key: str) -> Any:
-        if self._names.get(key) not in self:
+        if key not in self:
             raise KeyError(key)
         warn_renamed(key, self._names[key])
         return self[self._names[key]]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or super().__contains__(self._names.get(str(key)))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `dict.get`."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
 
 def renamed_method(old: str, new: str) -> Any:

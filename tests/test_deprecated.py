@@ -48,6 +48,13 @@ def test_keys_of_diagnostics() -> None:
     found = RenamedKeys({"energy_std": 0.1, "members": []}, DIAGNOSTICS)
     with pytest.warns(DeprecationWarning, match="energy_spread is called energy_std now"):
         assert found["energy_spread"] == 0.1
+    with pytest.warns(DeprecationWarning, match="energy_spread is called energy_std now"):
+        assert found.get("energy_spread", 1.0) == 0.1
+    assert "energy_spread" in found
+    assert found.get("energy_std") == 0.1
+    assert "forces_spread" not in found
+    assert found.get("forces_spread", 1.0) == 1.0
+    assert found.get("members") == []
     assert dict(found) == {"energy_std": 0.1, "members": []}
     for missing in ("forces_spread", "nothing"):
         with pytest.raises(KeyError, match=missing):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 FLOORS = {
     1: {"structures", "nn", "solvers", "pretrained", "properties", "config", "labels", "backends", "lazy"}
-    | {"atomic_write", "batching", "checksum", "deprecated", "lock", "thread_lock"},
+    | {"atomic_write", "batching", "checksum", "deprecated", "lock", "stop_signal", "thread_lock"},
     2: {"potentials", "classifiers", "mc", "testing"},
     3: {"engine", "lattice"},
     4: {"tiles", "checkpoints"},

@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +22,11 @@ from ase_andersonn.checkpoints.migrations import migrate_run_config
 from ase_andersonn.config import from_dict, to_dict, write_config
 from ase_andersonn.potentials.interface import ConvergenceError
 from ase_andersonn.pretrained.catalog import CHECKPOINT, FORMATS
+from ase_andersonn.stop_signal import StopSignal
 
+from .config import RunConfig
 from .element_rows import ElementRows
 from .ema import WeightAverage
-from .interrupt import Interrupt
 from .optimizer import make_optimizer
 from .progress import CONFIG, METRICS, Progress, folder_lock
 from .report import MetricsLog
@@ -55,10 +56,9 @@ class TrainingLoop(ABC):
     """One training run in `config.output`.
 
     Args:
-        config: the run; a dataclass with the fields of `TrainConfig` that say how long, how fast and where.
+        config: the run.
         model: what is trained.
         batches: which samples are drawn together.
-        may_change: fields of the config that a resumed run may change.
         rows: the model's per-element parameters as the optimiser is to see them; None for as they are.
         progress_bar: whether to show one; where not given, only on a terminal.
 
@@ -68,11 +68,10 @@ class TrainingLoop(ABC):
 
     def __init__(
         self,
-        config: Any,
+        config: RunConfig,
         model: nn.Module,
         batches: Batches,
         *,
-        may_change: tuple[str, ...],
         rows: ElementRows | None = None,
         progress_bar: bool | None = None,
     ) -> None:
@@ -80,7 +79,6 @@ class TrainingLoop(ABC):
         self.folder = Path(config.output)
         self.model = model
         self.sampler = batches
-        self.may_change = may_change
         self.rows = rows
         self.learnt = dict((model if rows is None else rows).named_parameters())
         self.optimizer = make_optimizer(self.learnt, config.learning_rate, config.weight_decay)
@@ -161,11 +159,11 @@ class TrainingLoop(ABC):
         disable = None if self.progress_bar is None else not self.progress_bar
         bar = tqdm(total=100.0, disable=disable, bar_format="{desc} {percentage:5.1f}%|{bar}| {elapsed} {postfix}")
         device = next(self.model.parameters()).device
-        with own_random_numbers(device, self.config.seed, self.random_states), Interrupt() as interrupt, bar:
+        with own_random_numbers(device, self.config.seed, self.random_states), StopSignal() as stop, bar:
             self._tick = self._saved = time.monotonic()
             self._before_first_step()
-            while not self.finished and not interrupt.asked:
-                self._epoch(interrupt, bar)
+            while not self.finished and stop.name is None:
+                self._epoch(stop, bar)
             self.save_checkpoint()
         self.finish()
         return self.position
@@ -178,9 +176,9 @@ class TrainingLoop(ABC):
             self._write({"epoch": 0, "step": 0, "train": {}, "validation": validation})
             self.save_checkpoint()
 
-    def _epoch(self, interrupt: Interrupt, bar: "tqdm[Any]") -> None:
+    def _epoch(self, stop: StopSignal, bar: "tqdm[Any]") -> None:
         p = self.position
-        while p.batch < len(self._batches) and not self._out_of_time() and not interrupt.asked:
+        while p.batch < len(self._batches) and not self._out_of_time() and stop.name is None:
             self.step(self._batches[p.batch])
             self._show(bar)
             if time.monotonic() - self._saved > 60.0 * self.config.checkpoint_minutes:
@@ -336,9 +334,8 @@ class TrainingLoop(ABC):
         self._batches = self.sampler.epoch(self.position.epoch)
 
     def _check_same_run(self, path: Path, state: dict[str, Any]) -> None:
-        defaults = {f.name: f.default for f in fields(self.config) if f.default is not MISSING}  # of newer fields
-        then, now = defaults | state["config"], migrate_run_config(to_dict(self.config))
-        changed = [k for k in now if k not in self.may_change and now[k] != then.get(k)]
+        then, now = self.config.defaults() | state["config"], migrate_run_config(to_dict(self.config))
+        changed = [k for k in now if k not in self.config.MAY_CHANGE_ON_RESUME and now[k] != then.get(k)]
         if changed:
             said = "; ".join(f"{k}: {then.get(k)!r} then, {now[k]!r} now" for k in changed)
             raise ValueError(f"{path} belongs to a run with another config ({said}). Undo the change or start fresh.")

@@ -14,7 +14,7 @@ from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 
 from .checks.learned import check_learned, relative_rmse
-from .config import MAY_CHANGE_ON_RESUME, TrainConfig
+from .config import TrainConfig
 from .ensemble import train_from_seeds
 from .loop import MAX_SKIPPED_IN_A_ROW, TrainingLoop
 from .losses import LossWeights, loss_terms
@@ -52,7 +52,6 @@ class Trainer(TrainingLoop):
             config,
             self.experiment.model,
             batches,
-            may_change=MAY_CHANGE_ON_RESUME,
             rows=self.experiment.rows,
             progress_bar=progress_bar,
         )

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from ase_andersonn.stop_signal import StopSignal
+
 from ._integrators import Settings, carried, degrees_of_freedom, forget_results, integrator, prepare
 from ._md_limits import Limits, present_energy
 from ._run_files import Frames, Log, Paths, State, fingerprint
-from ._signals import StopSignal
 from .reason import reason
 
 FRESH_EVERY = 100

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from ase_andersonn.mc import CellChange, Displacement, Estimate, MetropolisMC, Move, SpeciesSwap, VolumeChange
 from ase_andersonn.mc.state_file import Arrays
+from ase_andersonn.stop_signal import StopSignal
 
 from ._evaluate import check_calculator, check_count, check_finite, check_positive, read_structure, with_results
 from ._frames import average
 from ._results import Result
 from ._run_files import Frames, Log, Paths
-from ._signals import Interrupted, StopSignal
+from ._signals import Interrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,7 +28,7 @@ from ase_andersonn.training.progress import BEST, CURVE, folder_lock, should_res
 from ase_andersonn.training.report import finite_json
 
 from .calibration import fit_novelty, fit_temperature
-from .config import MAY_CHANGE_ON_RESUME, ClassifierTrainConfig
+from .config import ClassifierTrainConfig
 from .data import LabelledSamples, ShuffledBatches, split
 from .metrics import ClassMetrics, class_metrics
 from .report import calibration_picture, confusion_picture, epoch_text, learning_curve
@@ -64,7 +64,7 @@ class ClassifierTrainer(TrainingLoop):
         model.compile_functions(config.compile)
         model.train()
         batches = ShuffledBatches(len(self.train), config.batch_size, config.seed)
-        super().__init__(config, model, batches, may_change=MAY_CHANGE_ON_RESUME, progress_bar=progress_bar)
+        super().__init__(config, model, batches, progress_bar=progress_bar)
         self.weights = class_weights(self.train.targets, len(model.labels), config.class_balance)
 
     @property
@@ -312,5 +312,6 @@ def _has_model(config: ClassifierTrainConfig) -> bool:
     path = Path(config.output) / MODEL
     if not path.exists():
         return False
-    there, asked = load_classifier(path).card["training"]["config"], json.loads(json.dumps(config_in_card(config)))
-    return all(there.get(name) == value for name, value in asked.items() if name not in MAY_CHANGE_ON_RESUME)
+    there = config.defaults() | load_classifier(path).card["training"]["config"]
+    asked = json.loads(json.dumps(config_in_card(config)))
+    return all(there.get(name) == value for name, value in asked.items() if name not in config.MAY_CHANGE_ON_RESUME)
