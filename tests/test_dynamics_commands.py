@@ -64,7 +64,7 @@ def test_monte_carlo_and_how_it_goes_on(folder: Path) -> None:
     status, _, _ = invoke(*arguments, "--sweeps", "15", "--file-prefix", "run", "--traj-every", "5", "--resume")
     assert status == 0
     with pytest.warns(UserWarning, match="has 15 sweeps already, and sweeps, of the whole run, is 12: nothing"):
-        status, _, _ = run(*arguments, "--sweeps", "12", "--file-prefix", "run", "--traj-every", "5", "--resume")
+        status, _, _ = invoke(*arguments, "--sweeps", "12", "--file-prefix", "run", "--traj-every", "5", "--resume")
     assert status == 0
     assert len(read("run.traj", ":")) == 4
 
