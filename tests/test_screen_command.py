@@ -117,7 +117,7 @@ def test_what_entries_may_not_do(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         (("nofile.cif", "--out", "out"), "no file matches 'nofile.cif'"),
-        (("given", "--out", "given/Cu.cif"), "given/Cu.cif cannot be made a folder"),
+        (("given", "--out", "given/Cu.cif"), "given/Cu.cif cannot be created"),
         (("given", "--out", "out", "--properties", "colour"), "properties has 'colour'"),
         (("given", "--out", "out", "--filter", "colour > 1"), "names 'colour', which is no column"),
         (("given", "--out", "out", "--filter", "__import__('os')"), "the filter"),
@@ -128,6 +128,7 @@ def test_what_entries_may_not_do(tmp_path: Path) -> None:
         (("given", "--out", "out", "--reference", "none.json"), "no file matches 'none.json'"),
         (("given", "--out", "out", "--reference", "given/bad.cif"), "the reference given/bad.cif cannot be used"),
         (("given", "--out", "out", "--cell", "odd"), "cell is 'odd'"),
+        (("given", "--out", "out", "--cluster", "none"), "no Dask scheduler can be reached at 'none'"),
         (("given", "--out", "out", "--fmax", "0"), "fmax is 0.0"),
     ],
 )
