@@ -1,7 +1,7 @@
 """Screening of a folder of structures: relaxed, with bulk moduli, filtered and ranked, in a table and a report.
 
-Less than half a minute on two cores. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form. On the
-command line: `andersonn screen structures/ --properties bulk_modulus --filter "bulk_modulus > 50" --out screening`.
+Less than half a minute on two cores. `ANDERSONN_EXAMPLE_QUICK=1` in the environment runs a shortened form.
+Command line: andersonn screen structures/ --properties bulk_modulus --filter "bulk_modulus > 50" --out screening
 """
 
 # %% Settings

@@ -126,6 +126,7 @@ def test_what_entries_may_not_do(tmp_path: Path) -> None:
         (("given", "--out", "out", "--reference", "none.json"), "no file matches 'none.json'"),
         (("given", "--out", "out", "--reference", "given/bad.cif"), "the reference given/bad.cif cannot be used"),
         (("given", "--out", "out", "--cell", "odd"), "cell is 'odd'"),
+        (("given", "--out", "out", "--cluster", "none"), "no Dask scheduler can be reached at 'none'"),
         (("given", "--out", "out", "--fmax", "0"), "fmax is 0.0"),
     ],
 )

@@ -56,6 +56,7 @@ def connect(client: Any) -> Any:
 
     Raises:
         ImportError: where Dask distributed is not installed.
+        ValueError: where no scheduler can be reached at the address.
     """
     try:
         import dask
@@ -67,7 +68,13 @@ def connect(client: Any) -> Any:
     if isinstance(client, Client):
         return client
     if client != "local":
-        return Client(client)  # type: ignore[no-untyped-call]
+        try:
+            return Client(client)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:  # no such scheduler, and what is no address
+            raise ValueError(
+                f"no Dask scheduler can be reached at {client!r} ({error}); give 'local', or the address of one that "
+                "runs, such as tcp://localhost:8786."
+            ) from error
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
         cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")  # type: ignore[no-untyped-call]
