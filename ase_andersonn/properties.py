@@ -34,39 +34,34 @@ class Field:
         return f"{self.name} [{shape}] {self.unit}".rstrip() if self.shape else f"{self.name} {self.unit}".rstrip()
 
 
-# A structure, as ase.Atoms holds it.
-STRUCTURE = (
-    Field("numbers", ("n_atoms",), "", "atomic numbers"),
-    Field("positions", ("n_atoms", 3), "Å", "Cartesian positions"),
-    Field("cell", (3, 3), "Å", "lattice vectors, one a row"),
-    Field("pbc", (3,), "", "whether the structure repeats along each lattice vector"),
-    Field("initial_magmoms", ("n_atoms",), "", "spins; read by models of spin lattices alone"),
-)
+@dataclass(frozen=True)
+class Property:
+    """A label that potentials are trained on.
 
-# The directed edges of a structure, sorted by center; vector = positions[other] + offset @ cell - positions[center].
-EDGES = (
-    Field("center", ("n_edges",), "", "atom whose neighbourhood the edge belongs to"),
-    Field("other", ("n_edges",), "", "atom at the other end"),
-    Field("offset", ("n_edges", 3), "", "lattice translations added to the other atom's position"),
-    Field("reverse", ("n_edges",), "", "index of the same pair seen from the other end"),
-)
+    Attributes:
+        name: key of its loss, errors and tables.
+        unit: unit of its errors; an extensive property is divided by the number of atoms first.
+        printed_unit: unit of its errors in tables.
+        factor: printed value of one `unit`.
+        min_std: `unit`; a smaller standard deviation of labels is that of relaxed frames.
+        extensive: whether it grows with the number of atoms.
+    """
 
-# A batch of structures as a model sees it.
-GRAPH = (
-    Field("numbers", ("n_atoms",), "", "atomic numbers"),
-    Field(
-        "vectors", ("n_atoms", "n_neighbors", 3), "Å", "edge vectors from the atom to its neighbours; 0 where padded"
-    ),
-    Field("neighbors", ("n_atoms", "n_neighbors"), "", "index of the neighbour; the atom's own index where padded"),
-    Field("mask", ("n_atoms", "n_neighbors"), "", "true where the slot holds an edge"),
-    Field("reverse", ("n_atoms", "n_neighbors"), "", "flat slot of the same pair seen from the other end"),
-    Field("system", ("n_atoms",), "", "structure the atom belongs to, sorted"),
-    Field("volume", ("n_systems",), "Å^3", "cell volume; nan where not periodic in three directions"),
-    Field("n_per_system", ("n_systems",), "", "number of atoms of each structure"),
-    Field("positions", ("n_atoms", 3), "Å", "Cartesian positions"),
-    Field("cell", ("n_systems", 3, 3), "Å", "lattice vectors, one a row"),
-    Field("charge", ("n_systems",), "e", "total charge; 0 where none is given"),
+    name: str
+    unit: str
+    printed_unit: str
+    factor: float
+    min_std: float
+    extensive: bool = False
+
+
+KBAR_OF_EV_PER_A3 = 1602.1766208
+LABELS = (
+    Property("energy", "eV/atom", "meV/atom", 1e3, 1e-3, extensive=True),
+    Property("forces", "eV/Å", "meV/Å", 1e3, 1e-2),
+    Property("stress", "eV/Å³", "GPa", 0.1 * KBAR_OF_EV_PER_A3, 1e-4),
 )
+"""Labels of potentials, in the order of tables and files."""
 
 # What the ASE calculator returns, in ASE's names and shapes.
 RESULTS = (
@@ -76,17 +71,6 @@ RESULTS = (
     Field("forces", ("n_atoms", 3), "eV/Å", "-dL/dx"),
     Field("stress", (6,), "eV/Å^3", "(1/V) dL/dstrain, Voigt order xx yy zz yz xz xy; 3-D periodic cells only"),
     Field("stresses", ("n_atoms", 6), "eV/Å^3", "per-atom terms of the stress; they sum to it"),
-)
-
-# What a model returns for a batch.
-EVALUATION = (
-    Field("energy", ("n_systems",), "eV", "equilibrium energy of each structure"),
-    Field("energies", ("n_atoms",), "eV", "per-atom terms of the energy"),
-    Field("forces", ("n_atoms", 3), "eV/Å", "-dL/dx"),
-    Field("stress", ("n_systems", 3, 3), "eV/Å^3", "(1/V) dL/dstrain; nan where not periodic in three directions"),
-    Field(
-        "stresses", ("n_atoms", 3, 3), "eV/Å^3", "per-atom terms of the stress; those of a structure sum to its stress"
-    ),
 )
 
 # What the ASE calculator has in `diagnostics` beside what the calculation cost, of models that know their training.
@@ -128,11 +112,3 @@ def check_shapes(values: Mapping[str, HasShape], fields: Iterable[Field]) -> dic
             raise ValueError(f"{name} has shape {given}; expected {entry}, with {sizes or 'no size known yet'}")
         sizes.update({symbol: g for symbol, g in zip(entry.shape, given, strict=True) if isinstance(symbol, str)})
     return sizes
-
-
-def table(fields: Iterable[Field]) -> str:
-    """The fields as a Markdown table."""
-    rows = [
-        f"| `{f.name}` | {', '.join(map(str, f.shape)) or 'scalar'} | {f.unit or '1'} | {f.meaning} |" for f in fields
-    ]
-    return "\n".join(["| name | shape | unit | meaning |", "|---|---|---|---|", *rows])

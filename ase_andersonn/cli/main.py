@@ -182,6 +182,7 @@ def evaluate(
         from ase_andersonn.checkpoints.checkpoint import load_model
         from ase_andersonn.potentials.base import EnergyModel
         from ase_andersonn.potentials.committee import Committee
+        from ase_andersonn.properties import LABELS
         from ase_andersonn.training import evaluate_dataset, read_frames
         from ase_andersonn.training.config import LabelKeys
         from ase_andersonn.training.data.labels import check_names
@@ -195,7 +196,7 @@ def evaluate(
         check_names(frames, keys)
         result = evaluate_dataset(potential.to(resolve_device(device)), frames, keys=keys)
         if as_json:
-            units = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
+            units = {label.name: label.unit for label in LABELS}
             print_json({"frames": len(frames), "units": units, "errors": result.errors, "spread": result.spread})
         else:
             typer.echo(f"{len(frames)} frames\n{error_text(result.errors)}\n{largest_text(result)}".rstrip())

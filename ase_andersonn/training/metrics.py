@@ -1,7 +1,7 @@
 """Errors of a model on labelled frames: MAE and RMSE of energy per atom, forces and stress, overall and by element."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.potentials.interface import ConvergenceError, Settings
+from ase_andersonn.properties import LABELS
 from ase_andersonn.solvers.registry import AFTER_PICARD, solver_named
 
 from .data.dataset import FrameDataset, LabelledBatch
@@ -224,10 +225,6 @@ def _reorder(joined: tuple[Targets, Targets, Systems], order: Tensor) -> tuple[T
 def as_numbers(errors: dict[str, ErrorRow]) -> dict[str, dict[str, dict[str, float]]]:
     """The table as JSON holds it, without the quantities that have no labels."""
     return {
-        label: {
-            name: {"mae": e.mae, "rmse": e.rmse, "count": e.count}
-            for name, e in (("energy", row.energy), ("forces", row.forces), ("stress", row.stress))
-            if e.count
-        }
-        for label, row in errors.items()
+        symbol: {label.name: asdict(getattr(row, label.name)) for label in LABELS if getattr(row, label.name).count}
+        for symbol, row in errors.items()
     }

@@ -12,15 +12,14 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from ase_andersonn.properties import LABELS, Property
+
 from .metrics import ALL, ErrorRow, EvaluationReport
 from .reference import energies_by_element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-KBAR_OF_EV_PER_A3 = 1602.1766208
-QUANTITIES = (("energy", "meV/atom", 1e3), ("forces", "meV/Å", 1e3), ("stress", "GPa", 0.1 * KBAR_OF_EV_PER_A3))
 
 
 class MetricsLog:
@@ -68,10 +67,10 @@ def finite_json(value: Any) -> Any:
 
 def error_text(errors: Mapping[str, ErrorRow]) -> str:
     """The errors as a table: MAE / RMSE of energy, forces and stress, a row for all and for each element."""
-    header = f"{'':<6}" + "".join(f"{f'{name} [{unit}]':>24}" for name, unit, _ in QUANTITIES)
-    lines = [header, f"{'':<6}" + f"{'MAE / RMSE':>24}" * len(QUANTITIES)]
-    for label, row in errors.items():
-        lines.append(f"{label:<6}" + "".join(f"{_cell(row, name, factor):>24}" for name, _, factor in QUANTITIES))
+    header = f"{'':<6}" + "".join(f"{f'{label.name} [{label.printed_unit}]':>24}" for label in LABELS)
+    lines = [header, f"{'':<6}" + f"{'MAE / RMSE':>24}" * len(LABELS)]
+    for symbol, row in errors.items():
+        lines.append(f"{symbol:<6}" + "".join(f"{_cell(row, label):>24}" for label in LABELS))
     return "\n".join(lines)
 
 
@@ -112,15 +111,13 @@ def _shifted(result: EvaluationReport, known: Tensor) -> float:
 
 def spread_text(spread: ErrorRow) -> str:
     """The spread of a committee in one line, as it is in the calculator's `diagnostics`."""
-    told = (
-        f"{name} {cell} {unit}" for name, unit, factor in QUANTITIES if (cell := _cell(spread, name, factor)) != "-"
-    )
+    told = (f"{x.name} {cell} {x.printed_unit}" for x in LABELS if (cell := _cell(spread, x)) != "-")
     return f"spread of the members, mean / RMS (forces: an atom's three components together): {', '.join(told)}"
 
 
-def _cell(row: ErrorRow, name: str, factor: float) -> str:
-    errors = getattr(row, name)
-    return f"{errors.mae * factor:.3f} / {errors.rmse * factor:.3f}" if errors.count else "-"
+def _cell(row: ErrorRow, label: Property) -> str:
+    errors = getattr(row, label.name)
+    return f"{errors.mae * label.factor:.3f} / {errors.rmse * label.factor:.3f}" if errors.count else "-"
 
 
 def epoch_text(record: Mapping[str, Any]) -> str:
@@ -130,9 +127,9 @@ def epoch_text(record: Mapping[str, Any]) -> str:
         text += f", loss {record['train'].get('loss', math.nan):.4f}"
     if "validation" in record:
         text += f", validation {record['validation']['loss']:.4f}"
-        for name, unit, factor in QUANTITIES:
-            errors = record["validation"]["errors"][ALL].get(name)
-            text += f", {name} {errors['mae'] * factor:.2f} {unit}" if errors else ""
+        for label in LABELS:
+            errors = record["validation"]["errors"][ALL].get(label.name)
+            text += f", {label.name} {errors['mae'] * label.factor:.2f} {label.printed_unit}" if errors else ""
     return text + (f", {record['skipped_steps']} steps skipped" if record.get("skipped_steps") else "")
 
 
@@ -146,11 +143,11 @@ def learning_curve(metrics: Path, picture: Path) -> None:
     axes[0].plot([r["epoch"] for r in trained], [r["train"]["loss"] for r in trained], label="training")
     axes[0].plot(epochs, [r["validation"]["loss"] for r in validated], label="validation")
     axes[0].set(xlabel="epoch", ylabel="loss", yscale="log")
-    for name, unit, factor in QUANTITIES:
-        points = [(r["epoch"], r["validation"]["errors"][ALL].get(name)) for r in validated]
-        known = [(epoch, errors["mae"] * factor) for epoch, errors in points if errors]
+    for label in LABELS:
+        points = [(r["epoch"], r["validation"]["errors"][ALL].get(label.name)) for r in validated]
+        known = [(epoch, errors["mae"] * label.factor) for epoch, errors in points if errors]
         if known:
-            axes[1].plot(*zip(*known, strict=True), label=f"{name} [{unit}]")
+            axes[1].plot(*zip(*known, strict=True), label=f"{label.name} [{label.printed_unit}]")
     axes[1].set(xlabel="epoch", ylabel="validation MAE", yscale="log")
     for axis in axes:
         if axis.lines:

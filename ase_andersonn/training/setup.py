@@ -20,6 +20,7 @@ from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
 from ase_andersonn.potentials.moments import POOLED_ATOMS
 from ase_andersonn.pretrained.catalog import CHECKPOINT
+from ase_andersonn.properties import LABELS
 
 from .checks.frames import check_frames, check_shared
 from .checks.outliers import check_overlaps
@@ -174,8 +175,8 @@ class TrainingSetup:
     def summary(self) -> str:
         """The data in one line for the log."""
         counts = ", ".join(
-            f"{sum(bool(data[name].isfinite().all()) for data in self.train.data)} with {name}"
-            for name in ("energy", "forces", "stress")
+            f"{sum(bool(data[label.name].isfinite().all()) for data in self.train.data)} with {label.name}"
+            for label in LABELS
         )
         scales = ", ".join(f"{chemical_symbols[z]} {self.scales[z].item():.3g}" for z in self.model.elements)
         return (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from input_structures import STRUCTURES
 from torch.utils.data import DataLoader
 
-from ase_andersonn.properties import GRAPH, check_shapes
+from ase_andersonn.properties import Field, check_shapes
 from ase_andersonn.structures import (
     Graph,
     NeighborList,
@@ -28,6 +28,20 @@ from ase_andersonn.structures import (
 from ase_andersonn.structures.neighbors import neighbor_edges
 
 CUTOFF = 4.2
+SHAPES: dict[str, tuple[int | str, ...]] = {
+    "numbers": ("n_atoms",),
+    "vectors": ("n_atoms", "n_neighbors", 3),
+    "neighbors": ("n_atoms", "n_neighbors"),
+    "mask": ("n_atoms", "n_neighbors"),
+    "reverse": ("n_atoms", "n_neighbors"),
+    "system": ("n_atoms",),
+    "volume": ("n_systems",),
+    "n_per_system": ("n_systems",),
+    "positions": ("n_atoms", 3),
+    "cell": ("n_systems", 3, 3),
+    "charge": ("n_systems",),
+}
+GRAPH = [Field(name, shape, "", "") for name, shape in SHAPES.items()]
 TENSORS = [entry.name for entry in fields(Graph) if entry.name != "n_systems"]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.properties import LABELS
 from ase_andersonn.training.metrics import EvaluationReport
 
 POOR_RELATIVE_RMSE = 0.7
@@ -13,8 +14,6 @@ MIN_EPOCHS = 5
 """Epochs from which the errors say something of the labels."""
 MIN_LABELS = 10
 """Labels from which their standard deviation is known, each component counted."""
-MIN_STD = {"energy": 1e-3, "forces": 1e-2, "stress": 1e-4}
-"""eV/atom, eV/Å, eV/Å³; a smaller standard deviation is that of relaxed frames."""
 
 
 def relative_rmse(model: EnergyModel, result: EvaluationReport) -> dict[str, float]:
@@ -22,7 +21,7 @@ def relative_rmse(model: EnergyModel, result: EvaluationReport) -> dict[str, flo
 
     The standard deviation is that of the energies per atom less the reference energies and of the stresses; of the
     forces it is the root mean square. Left out are quantities with fewer than `MIN_LABELS` labels or a standard
-    deviation below `MIN_STD`.
+    deviation below `Property.min_std`.
 
     Args:
         model: the model.
@@ -36,10 +35,11 @@ def relative_rmse(model: EnergyModel, result: EvaluationReport) -> dict[str, flo
     stress = labels.stress[~labels.stress.isnan()]
     deviations = {"energy": energy - energy.mean(), "forces": forces, "stress": stress - stress.mean()}
     found = {}
-    for name, values in deviations.items():
+    for label in LABELS:
+        values = deviations[label.name]
         std = values.square().mean().sqrt().item()
-        if len(values) >= MIN_LABELS and std > MIN_STD[name]:
-            found[name] = getattr(result.errors["all"], name).rmse / std
+        if len(values) >= MIN_LABELS and std > label.min_std:
+            found[label.name] = getattr(result.errors["all"], label.name).rmse / std
     return found
 
 
