@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ase_andersonn.nn.equilibrium_cell import (
     CellWeights,
@@ -38,6 +38,27 @@ class PicardResult(NamedTuple):
     slope: Tensor
     lagrangian: Tensor
     norms: Tensor
+
+
+class WithWeights(nn.Module):
+    """Function of a model that is called with other weights than the model's.
+
+    Args:
+        model: the model.
+        function: of this model, as one of its methods.
+    """
+
+    def __init__(self, model: EnergyModel, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def call(self, weights: dict[str, Tensor], *args: Any) -> Any:
+        """The function's value for weights given by the model's names; others are the model's."""
+        named = {f"model.{name}": weight for name, weight in weights.items()}
+        return torch.func.functional_call(self, named, args)
 
 
 class Functions:

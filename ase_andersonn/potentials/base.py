@@ -190,7 +190,7 @@ class EnergyModel(Potential, ABC):
             raise ValueError(unknown_elements(numbers.unique().tolist(), self.elements))
         return index
 
-    def forward(
+    def lagrangian(
         self, u: Tensor, v: Tensor, gates: Tensor, z: Tensor, adjoint: Tensor, neighbors: Tensor, species: Tensor
     ) -> Tensor:
         """`e_i(z) + λ_i · (f(z)_i − z_i)`: the equilibrium energy of each atom without pair and reference energies.
