@@ -6,6 +6,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE, EnergyModel
 from ase_andersonn.potentials.interface import warn_caller
@@ -109,9 +110,8 @@ class DomainMonitor:
             return
         met = own & graph.mask.any(1)
         r = distances(graph.vectors, graph.mask)
-        density = (
-            self.model.local_density(r, species, species[graph.neighbors], graph.mask) / self.model.max_density[species]
-        )
+        near_all = Neighborhoods(graph.vectors, species, species[graph.neighbors], graph.mask)
+        density = self.model.local_density(r, near_all) / self.model.max_density[species]
         how = "denser than any" if float(density[own].mean()) > 1.0 else "unlike any, by distances or by angles,"
         near = f"no neighbour within {self.model.cutoff:g} Å"
         if bool(met.any()):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ase_andersonn.nn.equilibrium_cell import Injection
 from ase_andersonn.nn.messages import gathered
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.structures.graph import Graph
 
 from .functions import Functions, message_vjp
@@ -48,14 +49,14 @@ class Encoding(NamedTuple):
         injection: the geometry's part of the cell; `u` and `v` of those that hear.
         pair: energies that depend on the geometry alone [n_atoms], eV.
         tape: of the first blocks and of those that hear their steps, or None where they are computed anew.
-        own: what the atoms keep for themselves [n_atoms, any], where they tell.
-        told: what they tell [n_members, n_message].
+        node: node features [n_atoms, any], of models with messages before the solve.
+        message: these messages [n_members, n_message].
     """
 
     injection: Injection
     pair: Tensor
     tape: tuple[list[Step], list[Step]] | None = None
-    own: Tensor | None = None
+    node: Tensor | None = None
     message: Tensor | None = None
 
 
@@ -94,12 +95,12 @@ class Encoder:
         if not self.tells:
             u, v, gates, pair = _joined(first)
             return Encoding(Injection(u, v, gates), pair, (first, []) if keep else None)
-        own, message, gates, pair = _joined(first)
+        node, message, gates, pair = _joined(first)
         message = _padded(message, len(species))
         receivers = self.blocks(graph.n_atoms if n_receivers is None else n_receivers)
-        second = [self._second(graph, species, b, own, message, keep) for b in receivers]
+        second = [self._second(graph, species, b, node, message, keep) for b in receivers]
         u, v = _joined(second)
-        return Encoding(Injection(u, v, gates), pair, (first, second) if keep else None, own, message)
+        return Encoding(Injection(u, v, gates), pair, (first, second) if keep else None, node, message)
 
     def pull(
         self,
@@ -119,10 +120,10 @@ class Encoder:
         """
         first, second = encoding.tape or (None, None)
         of_first, gradient = of_cell, None
-        if encoding.own is not None and encoding.message is not None:
+        if encoding.node is not None and encoding.message is not None:
             pulled = []
             for k, b in enumerate(self.blocks(len(encoding.injection.u))):
-                step = second[k] if second else self._second(graph, species, b, encoding.own, encoding.message, True)
+                step = second[k] if second else self._second(graph, species, b, encoding.node, encoding.message, True)
                 pulled.append(step.pull(of_cell(b)))
             gradient, of_own, of_heard = (_padded(torch.cat(x), graph.n_atoms) for x in zip(*pulled, strict=True))
             del pulled
@@ -142,16 +143,16 @@ class Encoder:
         """What a block's own neighbourhoods give."""
         with torch.set_grad_enabled(keep):
             vectors = graph.vectors[b].detach().requires_grad_(keep)
-            outputs = self.first(vectors, species[b], species[graph.neighbors[b]], graph.mask[b])
+            outputs = self.first(Neighborhoods(vectors, species[b], species[graph.neighbors[b]], graph.mask[b]))
             return Step((vectors,), outputs)
 
-    def _second(self, graph: Graph, species: Tensor, b: slice, own: Tensor, message: Tensor, keep: bool) -> Step:
-        """What a block hears."""
-        near = graph.neighbors[b]
-        inputs = tuple(x.detach().requires_grad_(keep) for x in (graph.vectors[b], own[b], gathered(message, near)))
+    def _second(self, graph: Graph, species: Tensor, b: slice, node: Tensor, message: Tensor, keep: bool) -> Step:
+        """Injection of a block from its node features and the messages of its neighbours."""
+        own = graph.neighbors[b]
+        inputs = tuple(x.detach().requires_grad_(keep) for x in (graph.vectors[b], node[b], gathered(message, own)))
         with torch.set_grad_enabled(keep):
             vectors, *others = inputs
-            outputs = self.second(vectors, species[b], species[near], graph.mask[b], *others)
+            outputs = self.second(Neighborhoods(vectors, species[b], species[own], graph.mask[b]), *others)
             return Step(inputs, outputs)
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ase_andersonn.potentials.base import EnergyModel
 
-from .functions import Functions
+from .functions import Functions, WithWeights
 
 Encoded = tuple[Tensor, ...]
 """`u`, `v`, gates and pair energies, or cotangents of these."""
@@ -35,17 +35,6 @@ class Edges(NamedTuple):
     mask: Tensor
 
 
-class _Encoding(nn.Module):
-    """The encoding as a module, for `torch.func.functional_call`."""
-
-    def __init__(self, model: EnergyModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *edges: Tensor) -> Encoded:
-        return Functions(self.model).encode(*edges)
-
-
 class EncodingGradients:
     """The derivatives of one model's encoding.
 
@@ -54,11 +43,11 @@ class EncodingGradients:
     """
 
     def __init__(self, model: EnergyModel) -> None:
-        self.encoding = _Encoding(model)
+        self.encoding = WithWeights(model, Functions(model).encode)
 
     def weights(self) -> Weights:
         """The weights that are learnt, by name."""
-        return {name: p for name, p in self.encoding.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.encoding.model.named_parameters() if p.requires_grad}
 
     def pull(self, cotangents: Encoded, edges: Edges) -> Tensor:
         """`∂⟨c, x⟩/∂d` [n_atoms, n_neighbors, 3]."""
@@ -79,7 +68,7 @@ class EncodingGradients:
         return found
 
     def _along(self, weights: Weights, cotangents: Encoded, edges: Edges) -> Tensor:
-        encoded = torch.func.functional_call(self.encoding, weights, tuple(edges))
+        encoded = self.encoding.call(weights, *edges)
         return torch.stack([(c * x).sum() for c, x in zip(cotangents, encoded, strict=True)]).sum()
 
     def _pulled(self, weights: Weights, cotangents: Encoded, edges: Edges) -> Tensor:

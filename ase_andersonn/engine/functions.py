@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ase_andersonn.nn.equilibrium_cell import (
     CellWeights,
@@ -18,6 +18,7 @@ from ase_andersonn.nn.equilibrium_cell import (
     send,
 )
 from ase_andersonn.nn.messages import gathered
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel
 
 
@@ -39,6 +40,27 @@ class PicardResult(NamedTuple):
     norms: Tensor
 
 
+class WithWeights(nn.Module):
+    """Function of a model that is called with other weights than the model's.
+
+    Args:
+        model: the model.
+        function: of this model, as one of its methods.
+    """
+
+    def __init__(self, model: EnergyModel, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def call(self, weights: dict[str, Tensor], *args: Any) -> Any:
+        """The function's value for weights given by the model's names; others are the model's."""
+        named = {f"model.{name}": weight for name, weight in weights.items()}
+        return torch.func.functional_call(self, named, args)
+
+
 class Functions:
     """The functions of one model that are compiled as they stand.
 
@@ -54,35 +76,20 @@ class Functions:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`u`, `v`, gates and pair energies of all atoms."""
         u, v, gates = self.model.encode(vectors, species, neighbors, mask)
-        return u, v, gates, self.model.pair_energies(vectors, species, species[neighbors], mask)
+        return u, v, gates, self.model.pair_energies(Neighborhoods(vectors, species, species[neighbors], mask))
 
-    def encode_block(
-        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same of a block of atoms whose neighbours tell nothing."""
-        own, _, gates, pair = self.embed(vectors, species, neighbor_species, mask)
-        u, v = self.inject(vectors, species, neighbor_species, mask, own, None)
-        return u, v, gates, pair
+    def encode_block(self, near: Neighborhoods) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of a block of atoms without messages before the solve."""
+        node, _, gates, pair = self.embed(near)
+        return *self.inject(near, node, None), gates, pair
 
-    def embed(
-        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What a block of atoms knows for itself, what it tells, gates and pair energies."""
-        args = vectors, species, neighbor_species, mask
-        own, message, gates = self.model.embed(*args)
-        return own, message, gates, self.model.pair_energies(*args)
+    def embed(self, near: Neighborhoods) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Node features, messages, gates and pair energies of a block of atoms."""
+        return *self.model.embed(near), self.model.pair_energies(near)
 
-    def inject(
-        self,
-        vectors: Tensor,
-        species: Tensor,
-        neighbor_species: Tensor,
-        mask: Tensor,
-        own: Tensor,
-        messages: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
         """`u` and `v` of a block of atoms."""
-        return self.model.inject(vectors, species, neighbor_species, mask, own, messages)
+        return self.model.inject(near, node, messages)
 
     def linearize(
         self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
@@ -171,18 +178,18 @@ class Functions:
         """`encode`, and where wanted what pulls cotangents of its outputs back to the edge vectors."""
         if not derivatives:
             return self.encode(vectors, species, neighbors, mask), None
-        near = species[neighbors]
+        near = Neighborhoods(vectors, species, species[neighbors], mask)
         vjp: Any = torch.func.vjp
         if not self.model.n_message:
-            outputs, back = vjp(lambda d: self.encode_block(d, species, near, mask), vectors)
+            outputs, back = vjp(lambda d: self.encode_block(near._replace(vectors=d)), vectors)
             return outputs, lambda *cotangents: back(cotangents)[0]
-        (own, message, *others), tell_back = vjp(lambda d: self.embed(d, species, near, mask), vectors)
-        inputs = vectors, own, gathered(message, neighbors)
-        injected, hear_back = vjp(lambda d, x, messages: self.inject(d, species, near, mask, x, messages), *inputs)
+        (node, message, *others), embed_back = vjp(lambda d: self.embed(near._replace(vectors=d)), vectors)
+        inputs = vectors, node, gathered(message, neighbors)
+        injected, inject_back = vjp(lambda d, x, messages: self.inject(near._replace(vectors=d), x, messages), *inputs)
 
         def pull_back(u: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
-            gradient, of_own, of_heard = hear_back((u, v))
-            total: Tensor = gradient + tell_back((of_own, message_vjp(of_heard, reverse), *rest))[0]
+            gradient, of_node, of_messages = inject_back((u, v))
+            total: Tensor = gradient + embed_back((of_node, message_vjp(of_messages, reverse), *rest))[0]
             return total
 
         return (*injected, *others), pull_back

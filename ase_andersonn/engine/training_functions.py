@@ -17,6 +17,8 @@ from ase_andersonn.nn.equilibrium_cell import (
 )
 from ase_andersonn.potentials.base import EnergyModel
 
+from .functions import WithWeights
+
 
 class Topology(NamedTuple):
     """Which atoms are neighbours; as in `structures.graph.Graph`.
@@ -73,6 +75,7 @@ class TrainingFunctions:
 
     def __init__(self, model: EnergyModel) -> None:
         self.model = model
+        self.lagrangian = WithWeights(model, model.lagrangian)
 
     def tangents(self, direction: Injection, topology: Topology, solved: Solved, steps: tuple[int, int]) -> Tangents:
         """Plain steps for the tangents `μ` and `ν` of the solution along a change of the injection.
@@ -135,8 +138,7 @@ class TrainingFunctions:
 
         def objective(parameters: dict[str, Tensor], *injection: Tensor) -> Tensor:
             def lagrangian(*parts: Tensor) -> tuple[Tensor, Tensor]:
-                args = (*parts, topology.neighbors, topology.species)
-                value = torch.func.functional_call(self.model, parameters, args)
+                value = self.lagrangian.call(parameters, *parts, topology.neighbors, topology.species)
                 return value.sum(), value
 
             slopes, value = torch.func.grad(lagrangian, argnums=(0, 1, 2, 3, 4), has_aux=True)(*injection, *solution)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ase_andersonn.nn.equilibrium_cell import CellWeights, Injection, apply_cell
 from ase_andersonn.nn.messages import gathered
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.pretrained.catalog import models_of
 from ase_andersonn.structures.neighbors import Cutoff
 
@@ -20,15 +21,15 @@ motion come a little nearer than in any frame, and only what is nearer than that
 
 
 class Embedding(NamedTuple):
-    """What atoms learn from their own neighbourhoods.
+    """Embedding of the atoms' own neighbourhoods.
 
     Attributes:
-        own: what an atom keeps for itself [n_rows, any].
-        told: what it tells its neighbours [n_rows, n_message].
+        node: features of the atom [n_rows, any].
+        message: features sent to its neighbours before the fixed-point solve [n_rows, n_message].
         gates: coefficients of the messages, see `Injection` [n_rows, n_neighbors, n_gates].
     """
 
-    own: Tensor
+    node: Tensor
     message: Tensor
     gates: Tensor
 
@@ -82,36 +83,21 @@ class EnergyModel(Potential, ABC):
         return self.cutoff * (2 if self.n_message else 1)
 
     @abstractmethod
-    def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
-        """What the geometry gives of each atom's own neighbourhood, for any subset of the atoms (rows).
-
-        Args:
-            vectors: edge vectors [n_rows, n_neighbors, 3], Å.
-            species: [n_rows].
-            neighbor_species: [n_rows, n_neighbors].
-            mask: [n_rows, n_neighbors].
-        """
+    def embed(self, near: Neighborhoods) -> Embedding:
+        """Embedding of each atom's own neighbourhood, for any subset of the atoms."""
 
     @abstractmethod
-    def inject(
-        self,
-        vectors: Tensor,
-        species: Tensor,
-        neighbor_species: Tensor,
-        mask: Tensor,
-        own: Tensor,
-        messages: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
         """`u` and `v` of the cell, see `Injection` [n_rows, n_channels].
 
         Args:
-            vectors, species, neighbor_species, mask: as in `embed`.
-            own: of `Embedding`.
-            heard: what the neighbours tell [n_rows, n_neighbors, n_message]; None where they tell nothing.
+            near: neighbourhoods.
+            node: of `Embedding` [n_rows, any].
+            messages: of the neighbours, see `Embedding` [n_rows, n_neighbors, n_message]; None without.
         """
 
     def encode(self, vectors: Tensor, species: Tensor, neighbors: Tensor, mask: Tensor) -> Injection:
-        """The geometry's part of the cell, of all atoms.
+        """Injection of all atoms.
 
         Args:
             vectors: edge vectors [n_atoms, n_neighbors, 3], Å.
@@ -119,10 +105,10 @@ class EnergyModel(Potential, ABC):
             neighbors: [n_atoms, n_neighbors].
             mask: [n_atoms, n_neighbors].
         """
-        geometry = vectors, species, species[neighbors], mask
-        own, message, gates = self.embed(*geometry)
+        near = Neighborhoods(vectors, species, species[neighbors], mask)
+        node, message, gates = self.embed(near)
         messages = gathered(message, neighbors) if self.n_message else None
-        return Injection(*self.inject(*geometry, own, messages), gates)
+        return Injection(*self.inject(near, node, messages), gates)
 
     @abstractmethod
     def cell_weights(self) -> CellWeights:
@@ -133,7 +119,7 @@ class EnergyModel(Potential, ABC):
         """Energy of each atom from its features [n_rows], eV."""
 
     @abstractmethod
-    def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+    def pair_energies(self, near: Neighborhoods) -> Tensor:
         """Energy of each atom that depends on the geometry alone [n_rows], eV."""
 
     @abstractmethod
@@ -172,12 +158,12 @@ class EnergyModel(Potential, ABC):
         """
 
     @abstractmethod
-    def local_density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
-        """How densely each atom is surrounded [n_rows], a number without unit; 0 without neighbours.
+    def local_density(self, r: Tensor, near: Neighborhoods) -> Tensor:
+        """Dimensionless density of the neighbours of each atom [n_rows]; 0 without neighbours.
 
         Args:
             r: distances [n_rows, n_neighbors], Å.
-            species, neighbor_species, mask: as in `embed`.
+            near: neighbourhoods.
         """
 
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:  # noqa: ARG002
@@ -204,7 +190,7 @@ class EnergyModel(Potential, ABC):
             raise ValueError(unknown_elements(numbers.unique().tolist(), self.elements))
         return index
 
-    def forward(
+    def lagrangian(
         self, u: Tensor, v: Tensor, gates: Tensor, z: Tensor, adjoint: Tensor, neighbors: Tensor, species: Tensor
     ) -> Tensor:
         """`e_i(z) + λ_i · (f(z)_i − z_i)`: the equilibrium energy of each atom without pair and reference energies.

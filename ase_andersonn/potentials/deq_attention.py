@@ -1,6 +1,6 @@
 """The DEQ-attention potential: neighbour-level attention feeding a contractive equilibrium cell."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell
 from ase_andersonn.nn.message_density import MessageDensity
 from ase_andersonn.nn.messages import FeatureShape, gathered
 from ase_andersonn.nn.neighbor_attention import Environment, NeighborAttention
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.nn.radial import CLAMP_FRACTION, clamped_distance, distances, local_density
 from ase_andersonn.nn.zbl import zbl_energy
 from ase_andersonn.structures.neighbors import Cutoff, PairCutoffs
@@ -56,7 +57,7 @@ class DEQAttention(EnergyModel):
         config: sizes and elements.
 
     Attributes:
-        distance_kernel, pair_kernel: compute `network_geometry` and `pair_energies` another way, where they are set.
+        distance_kernel, pair_kernel: compute `clamped_edges` and `pair_energies` another way, where they are set.
     """
 
     def __init__(self, config: DEQAttentionConfig) -> None:
@@ -150,97 +151,76 @@ class DEQAttention(EnergyModel):
         table[rows[:, None], rows] = (self.cutoff / self.cutoff_ratio).cpu().double().numpy()
         return PairCutoffs(table)
 
-    def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
+    def embed(self, near: Neighborhoods) -> Embedding:
         """See `EnergyModel.embed`."""
-        geometry = self.network_geometry(vectors, species, neighbor_species, mask)
-        features, gates = self.attention(*geometry, species, neighbor_species, mask)
-        own = self.injection[0](standardized(features, self.feature_mean[species], self.feature_std[species]), species)
-        message = self.message(silu(own), species) if self.n_message else own[:, :0]
+        species = near.species
+        features, gates = self.attention(*self.clamped_edges(near), species, near.neighbor_species, near.mask)
+        node = self.injection[0](standardized(features, self.feature_mean[species], self.feature_std[species]), species)
+        message = self.message(silu(node), species) if self.n_message else node[:, :0]
         if self.config.message_limit is not None:
             message = soft_clip(message, self.config.message_limit)
-        return Embedding(own, message, gates)
+        return Embedding(node, message, gates)
 
-    def inject(
-        self,
-        vectors: Tensor,
-        species: Tensor,
-        neighbor_species: Tensor,
-        mask: Tensor,
-        own: Tensor,
-        messages: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `EnergyModel.inject`."""
         if messages is not None:
-            features = self.message_features(vectors, species, neighbor_species, mask, messages)
-            own = own + self.message_inject(
-                standardized(features, self.message_mean[species], self.message_std[species])
+            features = self.message_features(near, messages)
+            node = node + self.message_inject(
+                standardized(features, self.message_mean[near.species], self.message_std[near.species])
             )
-        _, u, v = self.injected(own, species)
+        _, u, v = self.injected(node, near.species)
         return u, v
 
-    def injected(self, own: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def injected(self, node: Tensor, species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The injection network's features [n_rows, n_hidden], the scalars of `u` and of `v` [n_rows, n_channels].
 
         Args:
-            own: what the atoms see and hear, mapped to the network's width [n_rows, n_hidden].
+            node: features of the neighbourhood and of messages, mapped to the network's width [n_rows, n_hidden].
             species: [n_rows].
         """
-        x = silu(own)
+        x = silu(node)
         x = x + silu(self.injection[1](x, species))
         u, v = self.injection[2](x, species).chunk(2, -1)
         if self.linear:
-            u = u + self.linear_inject(own, species)
+            u = u + self.linear_inject(node, species)
         return x, u, v
 
-    def environment(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Environment:
-        """What the attention sees of each atom's surroundings; arguments as in `embed`."""
-        geometry = self.network_geometry(vectors, species, neighbor_species, mask)
-        return self.attention.environment(*geometry, self.attention.pair_species(species, neighbor_species), mask)
+    def environment(self, near: Neighborhoods) -> Environment:
+        """Tokens, density and features of the attention."""
+        species = self.attention.pair_species(near.species, near.neighbor_species)
+        return self.attention.environment(*self.clamped_edges(near), species, near.mask)
 
-    def message_features(
-        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor, messages: Tensor
-    ) -> Tensor:
-        """Features of what the neighbours tell [n_rows, n_features]; arguments as in `inject`."""
-        geometry = self.network_geometry(vectors, species, neighbor_species, mask)
-        features: Tensor = self.message_density(*geometry, messages, mask)
+    def message_features(self, near: Neighborhoods, messages: Tensor) -> Tensor:
+        """Invariant features of the neighbours' messages [n_rows, n_features]; arguments as in `inject`."""
+        features: Tensor = self.message_density(*self.clamped_edges(near), messages, near.mask)
         return features
 
-    def network_geometry(
-        self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Inputs of the network: distances, clamped and scaled to the one `cutoff`, and directions.
-
-        Returns:
-            [n_rows, n_neighbors], Å, and [n_rows, n_neighbors, 3].
-        """
+    def clamped_edges(self, near: Neighborhoods) -> tuple[Tensor, Tensor]:
+        """Distances clamped at short range and scaled to one `cutoff` [n_rows, n_neighbors], Å, and directions."""
         if self.distance_kernel is not None:
-            r, unit = self.distance_kernel(vectors, species, neighbor_species, mask)
+            r, unit = self.distance_kernel(*near)
             return r, unit
-        r = distances(vectors, mask)
-        onset, clamp_fraction, _ = self.contacts(species, neighbor_species)
-        clamped = clamped_distance(r, onset, clamp_fraction)
-        return self.scaled(clamped, species, neighbor_species), vectors / r[..., None]
+        r = distances(near.vectors, near.mask)
+        onset, clamp_fraction, _ = self.contacts(near.pair)
+        return self.scaled(clamped_distance(r, onset, clamp_fraction), near), near.vectors / r[..., None]
 
-    def scaled(self, r: Tensor, species: Tensor, neighbor_species: Tensor) -> Tensor:
+    def scaled(self, r: Tensor, near: Neighborhoods) -> Tensor:
         """Distances in units in which every pair's cutoff is `cutoff` [n_rows, n_neighbors], Å."""
-        if self.config.cutoff_offset is None:
-            return r
-        return r * self.cutoff_ratio[species[:, None], neighbor_species]
+        return r if self.config.cutoff_offset is None else r * self.cutoff_ratio[near.pair]
 
-    def local_density(self, r: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+    def local_density(self, r: Tensor, near: Neighborhoods) -> Tensor:
         """See `EnergyModel.local_density`: `local_density`, in units of each pair's cutoff."""
-        return local_density(self.scaled(r, species, neighbor_species), mask, self.cutoff)
+        return local_density(self.scaled(r, near), near.mask, self.cutoff)
 
-    def contacts(self, species: Tensor, neighbor_species: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Repulsion of each pair at short range [n_rows, n_neighbors].
+    def contacts(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Repulsion at short range of pairs of species [n_rows, n_neighbors].
 
         Returns:
-            distance at which it sets in, Å; share of that below which the network's distance is constant; and how much
-            shorter than a bond the distance is, 0 to 1 (see `DEEP`).
+            onset of the repulsion, Å; share of it below which the network's distance is constant; and the depth of the
+            onset, 0 to 1, see `DEEP`.
         """
         onset = (self.min_distance * self.config.contact_onset).clamp(max=self.cutoff)
         deep = ((DEEP[0] - onset / self.bond) * (1.0 / (DEEP[0] - DEEP[1]))).clamp(0.0, 1.0)
-        pair = species[:, None], neighbor_species
         return onset[pair], CLAMP_FRACTION + (CLAMP_FRACTION_UNTRAINED - CLAMP_FRACTION) * deep[pair], deep[pair]
 
     def cell_weights(self) -> CellWeights:
@@ -264,20 +244,18 @@ class DEQAttention(EnergyModel):
             energies = energies + self.linear_output[species] * scalars
         return self.scale[species] * energies.sum(-1)
 
-    def pair_energies(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Tensor:
+    def pair_energies(self, near: Neighborhoods) -> Tensor:
         """Nuclear repulsion below the shortest distances learnt, `C (ρ/ρ₀ − 1)³` at densities `ρ > ρ₀` [n_rows], eV.
 
         `C` is `DENSITY_PUSH`, `ρ₀` is `DENSITY_ONSET` times the highest local density learnt.
         """
         if self.pair_kernel is not None:
-            return self.pair_kernel(vectors, species, neighbor_species, mask)[0]
-        onset, clamp_fraction, deep = self.contacts(species, neighbor_species)
-        charges = self.charge[species][:, None], self.charge[neighbor_species]
-        r = distances(vectors, mask)
-        crushed = (
-            self.local_density(r, species, neighbor_species, mask) / (DENSITY_ONSET * self.max_density[species]) - 1.0
-        )
-        repulsion = zbl_energy(r, *charges, onset, mask, clamp_fraction, PUSH * deep)
+            return self.pair_kernel(*near)[0]
+        onset, clamp_fraction, deep = self.contacts(near.pair)
+        charges = self.charge[near.species][:, None], self.charge[near.neighbor_species]
+        r = distances(near.vectors, near.mask)
+        crushed = self.local_density(r, near) / (DENSITY_ONSET * self.max_density[near.species]) - 1.0
+        repulsion = zbl_energy(r, *charges, onset, near.mask, clamp_fraction, PUSH * deep)
         return repulsion + DENSITY_PUSH * crushed.clamp(min=0.0).pow(3)
 
     def reference_energies(self, species: Tensor) -> Tensor:
@@ -336,23 +314,24 @@ class DEQAttention(EnergyModel):
         unscaled, training is slow.
         """
         n = len(self.elements)
-        measured = (
-            (species, self.measured(d, species, species[near], mask)) for d, species, near, mask in geometries()
-        )
-        self.set_units(*moments_of(measured, n))
+
+        def batches() -> Iterator[tuple[Neighborhoods, Tensor]]:
+            for vectors, species, neighbors, mask in geometries():
+                yield Neighborhoods(vectors, species, species[neighbors], mask), neighbors
+
+        self.set_units(*moments_of(((near.species, self.measured(near)) for near, _ in batches()), n))
         if not self.n_message:
             return
         messages = (
-            (species, (self.message_features(*geometry, gathered(self.embed(*geometry).message, near)),))
-            for vectors, species, near, mask in geometries()
-            for geometry in [(vectors, species, species[near], mask)]
+            (near.species, (self.message_features(near, gathered(self.embed(near).message, neighbors)),))
+            for near, neighbors in batches()
         )
         (features,) = moments_of(messages, n)
         self.message_mean.copy_(features.mean), self.message_std.copy_(features.std)
 
-    def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """What is to be seen in units of its spread, a row for each atom; arguments as in `embed`."""
-        return (self.environment(vectors, species, neighbor_species, mask).features,)
+    def measured(self, near: Neighborhoods) -> tuple[Tensor, ...]:
+        """Features to be standardised, a row for each atom."""
+        return (self.environment(near).features,)
 
     def set_units(self, features: Moments) -> None:
         """Set the units of the features by what was measured of each species' atoms."""

@@ -18,6 +18,7 @@ from ase_andersonn.nn.equilibrium_cell import ContractiveCell
 from ase_andersonn.nn.irreps import dim, join, split
 from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.neighbor_attention import Environment
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 
 from .attention_config import DEQAttentionConfig
 from .base import Embedding
@@ -97,11 +98,11 @@ class DEQCartesian(DEQAttention):
         self.register_buffer("product_std", torch.ones(n_species, n_scalars))
         self.register_buffer("tensor_rms", torch.ones(n_species, rank, n_found))
 
-    def embed(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> Embedding:
-        """See `EnergyModel.embed`; with tensors nothing is told before the equilibrium."""
+    def embed(self, near: Neighborhoods) -> Embedding:
+        """See `EnergyModel.embed`; with tensors there are no messages before the equilibrium."""
         if not self.shape.l_max:
-            return super().embed(vectors, species, neighbor_species, mask)
-        environment = self.environment(vectors, species, neighbor_species, mask)
+            return super().embed(near)
+        species, environment = near.species, self.environment(near)
         scalars, tensors = self.many_body(environment.density)
         x = standardized(environment.features, self.feature_mean[species], self.feature_std[species])
         y = standardized(scalars, self.product_mean[species], self.product_std[species])
@@ -114,22 +115,14 @@ class DEQCartesian(DEQAttention):
             )
         ]
         us, vs = zip((u, v), *(part.chunk(2, -1) for part in mixed), strict=True)
-        own = torch.cat([join(us), join(vs)], -1)
-        return Embedding(own, own[:, :0], self.gates(environment))
+        node = torch.cat([join(us), join(vs)], -1)
+        return Embedding(node, node[:, :0], self.gates(environment))
 
-    def inject(
-        self,
-        vectors: Tensor,
-        species: Tensor,
-        neighbor_species: Tensor,
-        mask: Tensor,
-        own: Tensor,
-        messages: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `EnergyModel.inject`."""
         if not self.shape.l_max:
-            return super().inject(vectors, species, neighbor_species, mask, own, messages)
-        u, v = own.chunk(2, -1)
+            return super().inject(near, node, messages)
+        u, v = node.chunk(2, -1)
         return u, v
 
     def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -176,11 +169,11 @@ class DEQCartesian(DEQAttention):
         lengths = [(1.0 + square).sqrt() - 1.0 for square in squares]
         return self.read(self.hidden(torch.cat([scalars, *lengths], -1), species), scalars, species)
 
-    def measured(self, vectors: Tensor, species: Tensor, neighbor_species: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    def measured(self, near: Neighborhoods) -> tuple[Tensor, ...]:
         """See `DEQAttention.measured`; also the products' scalars and the squared lengths of the tensors."""
         if not self.shape.l_max:
-            return super().measured(vectors, species, neighbor_species, mask)
-        environment = self.environment(vectors, species, neighbor_species, mask)
+            return super().measured(near)
+        environment = self.environment(near)
         scalars, tensors = self.many_body(environment.density)
         return environment.features, scalars, torch.stack([t.square().sum(1) for t in tensors], 1)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.structures.graph import Graph
 
@@ -41,7 +42,8 @@ def measure_max_density(model: DEQAttention, graphs: Iterable[Graph], *, begun: 
     for graph in graphs:
         species = model.species(graph.numbers)
         r = distances(graph.vectors, graph.mask)
-        density = model.local_density(r, species, species[graph.neighbors], graph.mask).to(found)
+        near = Neighborhoods(graph.vectors, species, species[graph.neighbors], graph.mask)
+        density = model.local_density(r, near).to(found)
         found.scatter_reduce_(0, species, density, "amax")
     model.max_density.copy_(
         torch.maximum(model.max_density, found) if begun else torch.where(found > 0, found, UNLIMITED)

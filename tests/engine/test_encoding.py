@@ -9,6 +9,7 @@ from small_models import STRUCTURES, message_model, small_model
 from ase_andersonn.engine import encoding as encoder_module
 from ase_andersonn.engine.encoding import Encoder
 from ase_andersonn.engine.functions import Functions, message_vjp
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel, gathered
 from ase_andersonn.structures.graph import graph_from_atoms
 
@@ -29,7 +30,7 @@ def found(model: EnergyModel, block: int, keep: bool) -> list[torch.Tensor]:
         pulled = encoder.pull(graph, species, encoding, lambda b: (u[b], v[b]), lambda b: (gates[b], pairs[b]))
     vectors = graph.vectors.clone().requires_grad_()
     injection = model.encode(vectors, species, graph.neighbors, graph.mask)
-    pair = model.pair_energies(vectors, species, species[graph.neighbors], graph.mask)
+    pair = model.pair_energies(Neighborhoods(vectors, species, species[graph.neighbors], graph.mask))
     for given, expected in zip(outputs, (*injection, pair), strict=True):
         torch.testing.assert_close(given, expected.detach(), rtol=1e-13, atol=1e-13)
     (expected,) = torch.autograd.grad((*injection, pair), vectors, weights)

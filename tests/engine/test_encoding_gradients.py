@@ -116,7 +116,7 @@ def test_the_second_derivatives_are_compiled_once_for_all_sizes() -> None:
     model: Any = small_model(l_max=1, n_bispectrum=0)
     functions = EncodingGradients(model)
     counter = CompileCounterWithBackend("aot_eager")
-    weights = {name: p.detach() for name, p in functions.encoding.named_parameters()}
+    weights = {name: p.detach() for name, p in model.named_parameters()}
     with shapes.patch(use_duck_shape=False), torch.no_grad():  # takes no size for another that is the same by chance
         second = torch.compile(functions.second, backend=counter, dynamic=True, fullgraph=True)
         for graph in graphs(model)[:2]:

@@ -24,6 +24,7 @@ from test_weight_gradient_of_loss import plain_model
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.engine.equilibrium import Start
 from ase_andersonn.nn.equilibrium_cell import apply_cell
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers.base import Solver
 from ase_andersonn.solvers.picard import Picard
@@ -60,7 +61,8 @@ def test_an_atom_s_stress_is_the_symmetric_virial_of_its_edges(make: Callable[[i
     z = injection.u
     for _ in range(120):
         z = apply_cell(z, injection, graph.neighbors, weights)
-    energies = model.readout(z, species) + model.pair_energies(vectors, species, species[graph.neighbors], graph.mask)
+    near = Neighborhoods(vectors, species, species[graph.neighbors], graph.mask)
+    energies = model.readout(z, species) + model.pair_energies(near)
     (gradient,) = torch.autograd.grad(energies.sum(), vectors)
     virial = torch.einsum("ikx,iky->ixy", vectors, gradient).detach()
     volume = torch.tensor([STRUCTURES[name]().get_volume() for name in ("bulk", "skewed")], dtype=torch.float64)
@@ -89,7 +91,7 @@ def test_a_structure_does_not_feel_its_batch_mates(dtype: torch.dtype, tol: floa
 def bare_energy(model: EnergyModel, graph: Graph, z: torch.Tensor) -> torch.Tensor:
     """`E(z)` of each structure, without the correction."""
     species = model.species(graph.numbers)
-    pairs = model.pair_energies(graph.vectors, species, species[graph.neighbors], graph.mask)
+    pairs = model.pair_energies(Neighborhoods(graph.vectors, species, species[graph.neighbors], graph.mask))
     energies = model.readout(z, species) + pairs + model.reference_energies(species)
     return energies.new_zeros(graph.n_systems).index_add(0, graph.system, energies)
 

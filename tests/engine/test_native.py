@@ -22,6 +22,7 @@ from ase_andersonn.engine.native import library
 from ase_andersonn.engine.native.attention import AttentionKernel
 from ase_andersonn.engine.native.message_density import MessageDensityKernel
 from ase_andersonn.engine.native.model import with_kernel
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.interface import Settings
 from ase_andersonn.structures.graph import graph_from_atoms
@@ -126,12 +127,12 @@ def test_geometry_at_any_distance() -> None:
     vectors = (directions * (0.2 + 3.5 * torch.rand(6, 9, 1, dtype=torch.float64))).requires_grad_()
     species, near = torch.randint(n_species, (6,)), torch.randint(n_species, (6, 9))
     mask = torch.rand(6, 9) < 0.8
-    inputs = vectors, species, near, mask
+    inputs = Neighborhoods(vectors, species, near, mask)
     kernels = with_kernel(model, torch.device("cpu"))
     assert isinstance(kernels, DEQAttention)
     for one, other in (
-        (kernels.network_geometry(*inputs), model.network_geometry(*inputs)),
-        ((kernels.pair_energies(*inputs),), (model.pair_energies(*inputs),)),
+        (kernels.clamped_edges(inputs), model.clamped_edges(inputs)),
+        ((kernels.pair_energies(inputs),), (model.pair_energies(inputs),)),
     ):
         for found, expected in zip(one, other, strict=True):
             there = mask if found.ndim > 1 else torch.ones(len(found), dtype=torch.bool)
@@ -141,7 +142,7 @@ def test_geometry_at_any_distance() -> None:
                 torch.autograd.grad(x[there], vectors, cotangent, retain_graph=True)[0][mask] for x in (found, expected)
             )
             torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
-    assert float(model.pair_energies(*inputs).detach().max()) > 10.0, "some are far inside the repulsion"
+    assert float(model.pair_energies(inputs).detach().max()) > 10.0, "some are far inside the repulsion"
 
 
 @pytest.mark.parametrize(

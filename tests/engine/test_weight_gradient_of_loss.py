@@ -10,6 +10,7 @@ from small_models import cartesian_model, message_model, small_model, stiff_mode
 from ase_andersonn.engine import weight_gradients
 from ase_andersonn.engine.energy_forces import evaluate, forces_from, stresses_from
 from ase_andersonn.nn.equilibrium_cell import apply_cell
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import Graph
 
@@ -22,12 +23,12 @@ def plain_model(seed: int = 0) -> EnergyModel:
 def unrolled(model: EnergyModel, graph: Graph, steps: int = 120) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Energy, forces and stress by back-propagation through many applications of the cell."""
     species, vectors = model.species(graph.numbers), graph.vectors.clone().requires_grad_()
-    near = species[graph.neighbors]
+    near = Neighborhoods(vectors, species, species[graph.neighbors], graph.mask)
     injection, weights = model.encode(vectors, species, graph.neighbors, graph.mask), model.cell_weights()
     z = injection.u
     for _ in range(steps):
         z = apply_cell(z, injection, graph.neighbors, weights)
-    energies = model.readout(z, species) + model.pair_energies(vectors, species, near, graph.mask)
+    energies = model.readout(z, species) + model.pair_energies(near)
     energies = energies + model.reference_energies(species)
     (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=True)
     stresses = stresses_from(gradient, graph)

@@ -16,6 +16,7 @@ from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.nn.equilibrium_cell import apply_cell, cell_slope, pull, push, reverse_gates
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.base import EnergyModel, gathered
 from ase_andersonn.potentials.deq_attention import DEQAttention
@@ -175,9 +176,9 @@ def test_calibrated_features_have_mean_zero_and_spread_one(monkeypatch: pytest.M
     model.calibrate(lambda: geometries)
     environment, messages = [], []
     for vectors, index, near, mask in geometries:
-        geometry = vectors, index, index[near], mask
-        environment.append(model.environment(*geometry).features)
-        messages.append(model.message_features(*geometry, gathered(model.embed(*geometry).message, near)))
+        geometry = Neighborhoods(vectors, index, index[near], mask)
+        environment.append(model.environment(geometry).features)
+        messages.append(model.message_features(geometry, gathered(model.embed(geometry).message, near)))
     species = torch.cat([geometry[1] for geometry in geometries])
     for rows, feature_mean, feature_std in (
         (torch.cat(environment), model.feature_mean, model.feature_std),

@@ -13,6 +13,7 @@ from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.engine.fused import evaluate_at_once
 from ase_andersonn.nn.irreps import dim, split
 from ase_andersonn.nn.messages import aggregate
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesian, DEQCartesianConfig
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
@@ -43,7 +44,7 @@ def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> 
     sums = []
     for name in ("bulk", "skewed", "molecule"):
         graph = graph_from_atoms(STRUCTURES[name](), CUTOFF, dtype=torch.float64)
-        gates = model.embed(*_arguments(model, graph)).gates[0]
+        gates = model.embed(neighborhoods(model, graph)).gates[0]
         norms = [
             torch.linalg.matrix_norm(aggregate(bond.expand(size, 1, -1), eye, places, model.shape), 2) for bond in gates
         ]
@@ -51,9 +52,9 @@ def test_norms_of_an_atoms_bonds_add_up_to_one_at_most(rank: int, seed: int) -> 
     assert 0.3 < max(sums) <= 1.0
 
 
-def _arguments(model: DEQAttention, graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def neighborhoods(model: DEQAttention, graph: Graph) -> Neighborhoods:
     species = model.species(graph.numbers)
-    return graph.vectors, species, species[graph.neighbors], graph.mask
+    return Neighborhoods(graph.vectors, species, species[graph.neighbors], graph.mask)
 
 
 def test_vectors_vanish_where_a_centre_of_inversion_forbids_them() -> None:
@@ -73,7 +74,7 @@ def test_the_correlation_is_the_number_of_factors(correlation: int) -> None:
     model = cartesian_model(2, correlation=correlation)
     assert isinstance(model, DEQCartesian)
     graph = graph_from_atoms(STRUCTURES["molecule"](), CUTOFF, dtype=torch.float64)
-    density, n = model.environment(*_arguments(model, graph)).density, model.config.n_products
+    density, n = model.environment(neighborhoods(model, graph)).density, model.config.n_products
     scalars, tensors = model.many_body(density)
     _, doubled = model.many_body(2.0 * density)
     factors = torch.tensor([2.0**k for k in range(1, correlation + 1)], dtype=torch.float64).repeat_interleave(n)
@@ -90,7 +91,7 @@ def test_calibration_gives_features_of_order_one() -> None:
     model.calibrate(lambda: [(g.vectors, model.species(g.numbers), g.neighbors, g.mask) for g in graphs])
     scalars, lengths, species = [], [], []
     for graph in graphs:
-        found, tensors = model.many_body(model.environment(*_arguments(model, graph)).density)
+        found, tensors = model.many_body(model.environment(neighborhoods(model, graph)).density)
         species.append(model.species(graph.numbers))
         scalars.append((found - model.product_mean[species[-1]]) / model.product_std[species[-1]])
         lengths.append(torch.stack([t.square().sum(1) for t in tensors], 1) / model.tensor_rms[species[-1]] ** 2)

@@ -15,6 +15,7 @@ from small_models import rattled, small_model
 from ase_andersonn import AndersoNN
 from ase_andersonn import properties as fields
 from ase_andersonn.checkpoints.checkpoint import load_model, save_model
+from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.potentials.deq_attention import MEASURED_BUFFERS, DEQAttention
 from ase_andersonn.potentials.extrapolation import cloud, measure_environments, measure_max_density
@@ -180,7 +181,7 @@ def test_no_training_structure_is_pushed_whatever_the_clouds_are_sampled_from() 
     for graph in graphs:
         species = model.species(graph.numbers)
         r = (graph.vectors.square().sum(-1) + 1e-12).sqrt()
-        density = model.local_density(r, species, species[graph.neighbors], graph.mask)
+        density = model.local_density(r, Neighborhoods(graph.vectors, species, species[graph.neighbors], graph.mask))
         assert bool((density <= model.max_density[species] * (1 + 1e-9)).all())
     before = model.max_density.clone()
     measure_max_density(model, graphs[:4], begun=True)

@@ -34,7 +34,7 @@ class _Geometry(Kernel):
         """Quantities of each pair of species, in the order of geometry.cpp's `Column`, and largest local densities."""
         m = self.model
         every = torch.arange(len(m.elements))
-        onset, clamp, deep = m.contacts(every, every.expand(len(every), -1))
+        onset, clamp, deep = m.contacts((every[:, None], every))
         charge, powers = m.charge, m.charge**0.23
         scale = m.cutoff_ratio if m.config.cutoff_offset is not None else torch.ones_like(onset)
         screening = (powers[:, None] + powers) * (1.0 / (0.8854 * BOHR))
