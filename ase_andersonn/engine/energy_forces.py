@@ -145,8 +145,8 @@ def rounding(lagrangian: Tensor, gradient: Tensor | None, graph: Graph) -> Tenso
 
     Rounding moves what is computed from an edge about as much as rounding of the edge itself does, independently of the
     other edges; rounding of the atoms' energies is the same for all that are alike. The factor is such that hardly one
-    energy in a hundred of hot structures is further off. It may be too small by three in cells of two to four atoms, in
-    which periodic images round alike.
+    energy in a hundred of hot structures is further off. It may be too small by up to five in cells of one to four
+    atoms, in which periodic images round alike.
 
     Args:
         lagrangian: `L_i`, less the reference energies [n_atoms], eV.
