@@ -27,8 +27,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor, nn
 
 from ase_andersonn.backends import exact_matmul
-from ase_andersonn.potentials.base import unknown_elements
 from ase_andersonn.potentials.interface import ConvergenceError, Evaluator, Potential, Settings
+from ase_andersonn.potentials.short_range import unknown_elements
 from ase_andersonn.structures.convert import check_atoms
 
 from .density_image import gaussian_image

@@ -5,22 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ase.data import covalent_radii
-
 from ase_andersonn.nn.spherical_harmonics import L_MAX
+
+from .energy_config import EnergyModelConfig
 
 
 @dataclass(frozen=True)
-class DEQAttentionConfig:
-    """Sizes of a DEQ-attention potential.
+class DEQAttentionConfig(EnergyModelConfig):
+    """Sizes of a DEQ-attention potential; those of `EnergyModelConfig`, and
 
     Attributes:
-        elements: atomic numbers, ascending.
-        cutoff: Å.
         n_radial: radial functions.
         l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8; also highest degree of what is
             heard.
-        n_channels: width of the equilibrium features.
         n_edge: width of a neighbour's radial and species part.
         n_token: width of a neighbour's token after attention.
         n_heads: attention heads.
@@ -38,13 +35,6 @@ class DEQAttentionConfig:
             readout's: what a network learns of unknown surroundings is anything, what a linear map does continues.
         message_limit: bound of what an atom tells its neighbours, `t / √(1 + (t / limit)²)`: in a long training nothing
             else keeps it near where the spread of what is heard was measured. None for no bound.
-        cutoff_offset: Å; where given, a pair of elements has a cutoff of its own, at most `cutoff`: this plus
-            `cutoff_slope` times the sum of their covalent radii. Distances are seen in units of it, so that large atoms
-            have as many neighbours as small ones.
-        cutoff_slope: see `cutoff_offset`.
-        contact_onset: times a pair's `min_distance` distance, below which its atoms repel each other and the distance
-            is clamped. At 1 the network is left to itself a little below the shortest distances of training, to which
-            motion comes; 1 / 0.9 begins at these.
 
     Raises:
         ValueError: for elements and sizes that make no model.
@@ -52,11 +42,8 @@ class DEQAttentionConfig:
 
     RENAMED: ClassVar[Mapping[str, str]] = {"n_told": "n_message"}
 
-    elements: tuple[int, ...]
-    cutoff: float = 5.0
     n_radial: int = 6
     l_max: int = 4
-    n_channels: int = 64
     n_edge: int = 32
     n_token: int = 64
     n_heads: int = 4
@@ -68,17 +55,10 @@ class DEQAttentionConfig:
     n_message: int = 32
     linear: bool = True
     message_limit: float | None = None
-    cutoff_offset: float | None = None
-    cutoff_slope: float = 0.8
-    contact_onset: float = 1.0
 
     def __post_init__(self) -> None:
-        known = len(covalent_radii)
-        if not self.elements or list(self.elements) != sorted({z for z in self.elements if 0 < z < known}):
-            raise ValueError(f"elements is {self.elements}; give different atomic numbers in ascending order.")
-        if not 0.0 < self.cutoff < math.inf:
-            raise ValueError(f"cutoff is {self.cutoff} Å; it has to be a positive number.")
-        for name in ("n_radial", "n_channels", "n_edge", "n_token", "n_heads", "n_hidden"):
+        super().__post_init__()
+        for name in ("n_radial", "n_edge", "n_token", "n_heads", "n_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
         for name in ("n_edge", "n_token"):
@@ -97,12 +77,5 @@ class DEQAttentionConfig:
             raise ValueError(f"l_max is {self.l_max}; it has to be in 0 to {L_MAX}.")
         if self.message_limit is not None and not 0.0 < self.message_limit < math.inf:
             raise ValueError(f"message_limit is {self.message_limit}; it has to be a positive number, or None.")
-        if self.cutoff_offset is not None and not (0.0 < self.cutoff_offset < math.inf and self.cutoff_slope >= 0.0):
-            raise ValueError(
-                f"cutoff_offset is {self.cutoff_offset} Å and cutoff_slope {self.cutoff_slope}; the first has to be a "
-                "positive number, the second at least 0."
-            )
-        if not 0.5 <= self.contact_onset <= 2.0:
-            raise ValueError(f"contact_onset is {self.contact_onset}; it has to be in 0.5 to 2.")
         if not 0.0 < self.contraction < 1.0:
             raise ValueError(f"contraction is {self.contraction}; it has to be between 0 and 1.")

@@ -1,7 +1,7 @@
-"""What an equilibrium energy model has to be."""
+"""Equilibrium energy model: `E = Σ_i [E_Z + readout(z_i)] + E_pair` with features at `z = f(z, x)`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +10,16 @@ from torch import Tensor
 from ase_andersonn.nn.equilibrium_cell import CellWeights, Injection, apply_cell
 from ase_andersonn.nn.messages import gathered
 from ase_andersonn.nn.neighborhoods import Neighborhoods
-from ase_andersonn.pretrained.catalog import models_of
-from ase_andersonn.structures.neighbors import Cutoff
 
-from .interface import Potential
+from .energy_config import EnergyModelConfig
+from .short_range import MIN_DISTANCE_SHARE, ShortRange
 
-MIN_DISTANCE_SHARE = 0.9
-"""`min_distance` of a pair is this share of the shortest distance of the pair among the training frames: atoms in
-motion come a little nearer than in any frame, and only what is nearer than that is told of."""
+__all__ = ["MIN_DISTANCE_SHARE", "Embedding", "EnergyModel"]
+
+ENVIRONMENT_BUFFERS = ("environment_mean", "environment_whitening", "environment_max")
+"""Buffers of the environments that were familiar in training, see `potentials/extrapolation.py`."""
+MEASURED_BUFFERS = ("max_density", *ENVIRONMENT_BUFFERS)
+"""These, and the highest local density."""
 
 
 class Embedding(NamedTuple):
@@ -34,48 +36,44 @@ class Embedding(NamedTuple):
     gates: Tensor
 
 
-class EnergyModel(Potential, ABC):
-    """An energy `Σ_i e_i(z_i)` of features at their fixed point `z = f(z, x)`.
+class EnergyModel(ShortRange, ABC):
+    """`E = Σ_i [E_Z + readout(z_i)] + E_pair` with features at the fixed point `z = f(z, x)`.
 
-    A model says how the geometry enters (`embed`, then `inject`), which matrices the cell has (`cell_weights`), what
-    energy belongs to the features (`readout`) and what energy depends on the geometry alone (`pair_energies`).
-    Energies, forces and stress follow from these in `engine/energy_forces.py`, the same for all models.
+    Three methods make an architecture: `embed` of the geometry, `cell_weights`, and `readout` of the energy; a fourth,
+    `inject`, where messages come before the solve. Reference energies, short range, energies, forces and stress
+    (`engine/energy_forces.py`) are the same for all models.
+
+    Args:
+        config: elements and sizes.
+        n_features: width of `z`, where that is not `config.n_channels`.
 
     Attributes:
-        config: the config dataclass it was made from, set by the model.
-        cutoff: Å.
-        elements: atomic numbers the model knows, ascending.
         n_channels: width of `z`.
-        n_gates: numbers that a bond gives to the messages.
-        n_message: numbers that an atom tells its neighbours of its own neighbourhood before the equilibrium; 0 for
-            none.
+        n_gates: coefficients of an edge in the messages, see `Injection`.
+        n_message: width of the messages sent before the fixed-point solve; 0 for none.
         card: the model card, where the model came from a file.
     """
 
-    def __init__(self, elements: Sequence[int], cutoff: float, n_channels: int) -> None:
-        super().__init__()
-        self.elements = tuple(elements)
-        self.cutoff = cutoff
-        self.n_channels = self.n_gates = n_channels
+    def __init__(self, config: EnergyModelConfig, n_features: int | None = None) -> None:
+        super().__init__(config)
+        n_species, c = len(config.elements), config.n_channels
+        self.n_channels = self.n_gates = c if n_features is None else n_features
         self.n_message = 0
         self.card: dict[str, Any] = {}
-        self.config: Any = None
         self._compiled: dict[Any, Any] = {}  # see `engine.compiled.compiled_model`; copies and pickles make their own
-        lookup = torch.full((max(self.elements) + 1,), -1)
-        lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
-        self.species_of_number: Tensor
-        self.min_distance: Tensor
-        self.max_density: Tensor
+        self.reference: Tensor
+        self.scale: Tensor
+        self.environment_mean: Tensor
+        self.environment_whitening: Tensor
         self.environment_max: Tensor
-        self.register_buffer("species_of_number", lookup, persistent=False)
+        self.register_buffer("reference", torch.zeros(n_species, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_species))
+        self.register_buffer("environment_mean", torch.zeros(n_species, 2 * c))
+        self.register_buffer("environment_whitening", torch.zeros(n_species, 2 * c, 2 * c))
+        self.register_buffer("environment_max", torch.ones(n_species))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": {}}
-
-    @property
-    def edge_cutoff(self) -> Cutoff:
-        """The cutoff of a graph's edges; longer ones add nothing."""
-        return self.cutoff
 
     @property
     def receptive_field(self) -> float:
@@ -86,8 +84,7 @@ class EnergyModel(Potential, ABC):
     def embed(self, near: Neighborhoods) -> Embedding:
         """Embedding of each atom's own neighbourhood, for any subset of the atoms."""
 
-    @abstractmethod
-    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
+    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """`u` and `v` of the cell, see `Injection` [n_rows, n_channels].
 
         Args:
@@ -95,6 +92,8 @@ class EnergyModel(Potential, ABC):
             node: of `Embedding` [n_rows, any].
             messages: of the neighbours, see `Embedding` [n_rows, n_neighbors, n_message]; None without.
         """
+        u, v = node.chunk(2, -1)
+        return u, v
 
     def encode(self, vectors: Tensor, species: Tensor, neighbors: Tensor, mask: Tensor) -> Injection:
         """Injection of all atoms.
@@ -118,38 +117,6 @@ class EnergyModel(Potential, ABC):
     def readout(self, z: Tensor, species: Tensor) -> Tensor:
         """Energy of each atom from its features [n_rows], eV."""
 
-    @abstractmethod
-    def pair_energies(self, near: Neighborhoods) -> Tensor:
-        """Energy of each atom that depends on the geometry alone [n_rows], eV."""
-
-    @abstractmethod
-    def reference_energies(self, species: Tensor) -> Tensor:
-        """Energy of each atom that depends on its species alone [n_rows], eV, float64."""
-
-    @abstractmethod
-    def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
-        """Set each element's reference energy (eV/atom) and scale (eV/Å); keys are atomic numbers."""
-
-    @abstractmethod
-    def move_reference(self, shifts: dict[int, float]) -> None:
-        """Add to the reference energies of some elements (eV/atom); keys are atomic numbers."""
-
-    def set_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
-        """Set the distance (Å) of each pair of elements down to which the network is trusted; below, pairs repel.
-
-        Keys are pairs of atomic numbers; a distance is `MIN_DISTANCE_SHARE` times the shortest one of the training
-        frames, of which a pair without one has a share of the sum of the covalent radii.
-        """
-        for (first, second), distance in distances.items():
-            i, j = self.elements.index(first), self.elements.index(second)
-            self.min_distance[i, j] = self.min_distance[j, i] = distance
-
-    def lower_min_distance(self, distances: dict[tuple[int, int], float]) -> None:
-        """As `set_min_distance`, of pairs whose present distance is larger."""
-        for (first, second), distance in distances.items():
-            known = float(self.min_distance[self.elements.index(first), self.elements.index(second)])
-            self.set_min_distance({(first, second): min(distance, known)})
-
     def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
         """Look at the structures to be learnt, before training, as to scale what the network sees of them.
 
@@ -157,38 +124,61 @@ class EnergyModel(Potential, ABC):
             geometries: gives the arguments of `encode` for batches of structures, as often as it is called.
         """
 
-    @abstractmethod
-    def local_density(self, r: Tensor, near: Neighborhoods) -> Tensor:
-        """Dimensionless density of the neighbours of each atom [n_rows]; 0 without neighbours.
+    def reference_energies(self, species: Tensor) -> Tensor:
+        """Reference energy of each atom's species [n_rows], eV, float64."""
+        return self.reference[species]
 
-        Args:
-            r: distances [n_rows, n_neighbors], Å.
-            near: neighbourhoods.
-        """
+    def _apply(self, fn: Any, recurse: bool = True) -> "EnergyModel":
+        """Keep the reference energies in float64, whatever the precision of the rest."""
+        reference = self.reference.double()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.reference = reference.to(self.reference.device)
+        return self
 
-    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:  # noqa: ARG002
-        """How far each atom's surroundings are from those of training [n_atoms]; None where that is not known.
+    optional_tensors = (("max_density",), ENVIRONMENT_BUFFERS)
 
-        0 is the middle of what was learnt, 1 the mean over the atoms of the training structure that is farthest out.
+    def absent_tensors(self) -> tuple[str, ...]:
+        """See `Potential.absent_tensors`: the clouds of familiar environments, before they are measured."""
+        return () if bool(self.environment_whitening.any()) else ENVIRONMENT_BUFFERS
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of every module; what earlier versions did not measure stays unknown."""
+        unknown = {name: getattr(self, name) for name in MEASURED_BUFFERS if name not in state_dict}
+        return super().load_state_dict({**state_dict, **unknown}, strict, assign)
+
+    def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
+        """What of the injection no rotation changes [n_atoms, 2 n_channels], by which surroundings are compared."""
+        return torch.cat([u[:, : self.config.n_channels], v[:, : self.config.n_channels]], -1)
+
+    def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:
+        """Out-of-distribution score `|W_Z (x − x̄_Z)|²` of each atom [n_atoms]; None before it was measured.
+
+        `x` are the scalars of `u` and `v`. 0 is the mean of the training data, 1 the mean over the atoms of the
+        training structure that is farthest out.
 
         Args:
             u, v: of `Injection`.
             species: [n_atoms].
         """
-        return None
+        if not bool(self.environment_whitening[:, -1, -1].any()):  # triangular, with a positive diagonal
+            return None
+        away = self.injected_scalars(u, v) - self.environment_mean[species]
+        found = torch.zeros_like(away[:, 0])
+        for index in species.unique().tolist():
+            own = species == index
+            found[own] = (away[own] @ self.environment_whitening[index]).square().sum(-1)
+        return found
 
-    def species(self, numbers: Tensor) -> Tensor:
-        """Index of the species of each atom [n_atoms].
+    def set_reference(self, energies: dict[int, float], scales: dict[int, float]) -> None:
+        """Set each element's reference energy (eV/atom) and scale (eV/Å); keys are atomic numbers."""
+        for index, number in enumerate(self.elements):
+            self.reference[index] = energies[number]
+            self.scale[index] = scales[number]
 
-        Raises:
-            ValueError: if an element is not one of the model's.
-        """
-        known = self.species_of_number
-        inside = (numbers >= 0) & (numbers < len(known))
-        index = torch.where(inside, known[numbers.clamp(0, len(known) - 1)], -1)
-        if bool((index < 0).any()):
-            raise ValueError(unknown_elements(numbers.unique().tolist(), self.elements))
-        return index
+    def move_reference(self, shifts: dict[int, float]) -> None:
+        """Add to the reference energies of some elements (eV/atom); keys are atomic numbers."""
+        for number, shift in shifts.items():
+            self.reference[self.elements.index(number)] += shift
 
     def lagrangian(
         self, u: Tensor, v: Tensor, gates: Tensor, z: Tensor, adjoint: Tensor, neighbors: Tensor, species: Tensor
@@ -207,18 +197,3 @@ class EnergyModel(Potential, ABC):
         """
         f = apply_cell(z, Injection(u, v, gates), neighbors, self.cell_weights())
         return self.readout(z, species) + (adjoint * (f - z)).sum(-1)
-
-
-def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:
-    """The text of the error for atomic numbers some of which a model does not know; it names models that do."""
-    from ase.data import chemical_symbols
-
-    def names(zs: Iterable[int]) -> str:
-        return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in zs)
-
-    missing = sorted(set(numbers) - set(known))
-    others = models_of(missing)
-    remedy = f"Packaged models that know {names(missing)}: {', '.join(others)}." if others else ""
-    return f"The structure contains {names(missing)}; this model knows {names(known)}. " + (
-        remedy or f"No packaged model knows {names(missing)}: train one."
-    )

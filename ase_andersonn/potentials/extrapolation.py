@@ -20,7 +20,8 @@ from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.nn.radial import distances
 from ase_andersonn.structures.graph import Graph
 
-from .deq_attention import UNLIMITED, DEQAttention
+from .base import EnergyModel
+from .short_range import UNLIMITED
 
 SHARE = 0.99
 """Of the atoms of a species, those nearer than the distance that the species are compared by."""
@@ -30,7 +31,7 @@ ALONE = 2.0
 
 
 @torch.no_grad()
-def measure_max_density(model: DEQAttention, graphs: Iterable[Graph], *, begun: bool = False) -> None:
+def measure_max_density(model: EnergyModel, graphs: Iterable[Graph], *, begun: bool = False) -> None:
     """Set the highest local density of each species' atoms, above which atoms are pushed apart.
 
     Args:
@@ -51,7 +52,7 @@ def measure_max_density(model: DEQAttention, graphs: Iterable[Graph], *, begun: 
 
 
 @torch.no_grad()
-def measure_environments(model: DEQAttention, graphs: Iterable[Graph]) -> None:
+def measure_environments(model: EnergyModel, graphs: Iterable[Graph]) -> None:
     """Measure what is familiar to a trained model.
 
     Args:

@@ -16,7 +16,6 @@ from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.checkpoints.registry import architecture
 from ase_andersonn.config import from_dict
 from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE, EnergyModel
-from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
 from ase_andersonn.potentials.moments import POOLED_ATOMS
 from ase_andersonn.pretrained.catalog import CHECKPOINT
@@ -161,16 +160,14 @@ class TrainingSetup:
 
     def measure_max_density(self, *, begun: bool = False) -> None:
         """Set the model's highest local densities by all training frames."""
-        if isinstance(self.model, DEQAttention):
-            batches = self.train.sampler(batch_atoms=2000, seed=0).ordered()
-            measure_max_density(self.model, (self.batch(self.train, indices).graph for indices in batches), begun=begun)
+        batches = self.train.sampler(batch_atoms=2000, seed=0).ordered()
+        measure_max_density(self.model, (self.batch(self.train, indices).graph for indices in batches), begun=begun)
 
     def measure_environments(self, model: EnergyModel) -> None:
         """Measure what of a sample of the training frames is familiar to the model as it stands."""
         every = max(1, sum(self.train.n_atoms) // FOR_FAMILIAR)
         indices = range(0, len(self.train), every)
-        if isinstance(model, DEQAttention):
-            measure_environments(model, (self.batch(self.train, [index]).graph for index in indices))
+        measure_environments(model, (self.batch(self.train, [index]).graph for index in indices))
 
     def summary(self) -> str:
         """The data in one line for the log."""

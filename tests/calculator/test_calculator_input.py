@@ -223,11 +223,6 @@ def test_rounding_in_double_precision_is_no_matter() -> None:
     assert calc.diagnostics["round_off"] < 1e-13
 
 
-<<<<<<< HEAD:tests/calculator/test_calculator_input.py
-@pytest.mark.parametrize(("name", "atoms"), [("graphene", Atoms("C")), ("mlearn-pbe", bulk("Cu", "fcc", 2.6))])
-def test_rounding_of_an_energy_alone_is_reported(name: str, atoms: Atoms) -> None:
-    """Of an energy far from the mean of training, and of atoms a little farther apart than the nearest learnt."""
-=======
 SKEWED_NICKEL = Atoms("Ni", cell=[[2.13, 0.45, 0.69], [0.72, 2.68, -0.7], [-0.69, 0.33, 3.4]], pbc=True)
 
 
@@ -235,10 +230,9 @@ SKEWED_NICKEL = Atoms("Ni", cell=[[2.13, 0.45, 0.69], [0.72, 2.68, -0.7], [-0.69
     ("name", "atoms"),
     [("graphene", Atoms("C")), ("mlearn-pbe", bulk("Cu", "fcc", 2.6)), ("mlearn-pbe-large", SKEWED_NICKEL)],
 )
-def test_rounding_of_an_energy_alone_is_told(name: str, atoms: Atoms) -> None:
+def test_rounding_of_an_energy_alone_is_reported(name: str, atoms: Atoms) -> None:
     """Of an energy far from the mean of training, of atoms a little farther apart than the nearest learnt, and of an
     atom whose periodic images round alike."""
->>>>>>> w-robust:tests/test_calculator_input.py
     calc = AndersoNN(name, compile=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the structure has that training had not

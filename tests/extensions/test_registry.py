@@ -11,7 +11,6 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 from copper_frames import copper
-from small_models import SIZES
 
 from ase_andersonn import AndersoNN, load_model
 from ase_andersonn.checkpoints import registry
@@ -25,7 +24,7 @@ def test_an_architecture_of_another_package(tmp_path: Path, monkeypatch: pytest.
     found = EntryPoints([EntryPoint("ToyModel", "toy_architecture", registry.GROUP)])
     monkeypatch.setattr(registry, "entry_points", lambda **wanted: found.select(**wanted))
     write(tmp_path / "frames.extxyz", copper(8))
-    sizes: dict[str, Any] = {**SIZES, "cutoff": 3.5}
+    sizes: dict[str, Any] = {"cutoff": 3.5, "n_channels": 8}
     train(
         TrainConfig(
             train=(str(tmp_path / "frames.extxyz"),),

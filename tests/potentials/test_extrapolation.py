@@ -16,8 +16,9 @@ from ase_andersonn import AndersoNN
 from ase_andersonn import properties as fields
 from ase_andersonn.checkpoints.checkpoint import load_model, save_model
 from ase_andersonn.nn.neighborhoods import Neighborhoods
+from ase_andersonn.potentials.base import MEASURED_BUFFERS
 from ase_andersonn.potentials.committee import Committee
-from ase_andersonn.potentials.deq_attention import MEASURED_BUFFERS, DEQAttention
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.extrapolation import cloud, measure_environments, measure_max_density
 from ase_andersonn.structures.graph import graph_from_atoms
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ase_andersonn.nn.zbl import BOHR, COULOMB, EARLIER
-from ase_andersonn.potentials.deq_attention import DENSITY_ONSET, DENSITY_PUSH, PUSH, DEQAttention
+from ase_andersonn.potentials.deq_attention import DEQAttention
+from ase_andersonn.potentials.short_range import DENSITY_ONSET, DENSITY_PUSH, PUSH
 
 from .kernel import Kernel, call
 
