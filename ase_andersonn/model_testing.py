@@ -109,7 +109,7 @@ def _symmetry(model: EnergyModel, atoms: Atoms) -> None:
 
 
 def _turned(atoms: Atoms, turn: np.ndarray) -> Atoms:
-    turned = atoms.copy()
+    turned: Atoms = atoms.copy()
     turned.set_cell(atoms.cell.array @ turn.T)
     turned.set_positions(atoms.positions @ turn.T)
     return turned
