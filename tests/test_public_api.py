@@ -23,7 +23,7 @@ PUBLIC = {
     ),
     "ase_andersonn.training": "TrainConfig train train_committee evaluate_dataset read_frames",
     "ase_andersonn.training.classification": "ClassifierTrainConfig train_classifier",
-    "ase_andersonn.testing": "check_calculator",
+    "ase_andersonn.testing": "check_calculator check_energy_model",
 }
 LAZY = {"ase_andersonn", "ase_andersonn.engine", "ase_andersonn.potentials", "ase_andersonn.training"}
 """Packages that load neither torch nor ASE by themselves."""

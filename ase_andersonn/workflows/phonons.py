@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from ._evaluate import check_calculator, check_count, check_positive, evaluate_all, read_structure
 from ._results import Result
+from .born_charges import add_charges, checked_charges, is_ionic, read_born
 from .relax import at_rest
 from .supercells import supercell_matrix
 
@@ -31,8 +32,6 @@ IMAGINARY = 0.05
 """THz; a frequency further below zero is imaginary, a smaller one round-off of the acoustic branches at Γ."""
 CUTOFF = 0.01
 """THz below which a mode is an acoustic one at Γ, and left out of thermal properties."""
-IONIC = 1.0
-"""Difference of Pauling's electronegativities: of NaCl 2.2, MgO 2.1, GaAs 0.4."""
 MESH = 100.0
 """Å; phonopy's default density of the mesh in the Brillouin zone."""
 
@@ -168,7 +167,7 @@ def phonons(
     path = Path(born) if isinstance(born, str | Path) else None
     charges = None
     if path is None:
-        charges = _charges(born, dielectric, len(crystal))  # type: ignore[arg-type]
+        charges = checked_charges(born, dielectric, len(crystal))  # type: ignore[arg-type]
     elif dielectric is not None or not path.is_file():
         raise ValueError(
             f"born is {str(path)!r}; it has to be a file BORN of phonopy, which holds the dielectric tensor, too."
@@ -178,9 +177,9 @@ def phonons(
         (crystal,) = at_rest([crystal], calc, cell="free", fmax=fmax)
     ((found, residual),) = force_constants([crystal], calc, matrix, displacement)
     if path is not None:
-        _read_born(found, path)
+        read_born(found, path)
     elif charges is not None:
-        _correct(found, *charges)
+        add_charges(found, *charges)
     elif is_ionic(crystal):
         warnings.warn(
             f"{crystal.get_chemical_formula()} is ionic: if it is an insulator, its LO and TO modes "
@@ -254,56 +253,6 @@ def to_phonopy(atoms: Atoms) -> Any:
 def from_phonopy(cell: Any) -> Atoms:
     """PhonopyAtoms as ase.Atoms."""
     return Atoms(cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True, masses=cell.masses)
-
-
-def is_ionic(crystal: Atoms) -> bool:
-    """Whether two of the elements differ by more than 1 in Pauling's electronegativity."""
-    from pymatgen.core.periodic_table import Element
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of elements without one, which is nan
-        values = [float(Element(symbol).X) for symbol in crystal.symbols.species()]
-    known = [value for value in values if np.isfinite(value)]
-    return len(known) > 1 and max(known) - min(known) > IONIC
-
-
-def _read_born(found: "Phonopy", path: Path) -> None:
-    from phonopy.file_IO import parse_BORN
-
-    try:
-        read = parse_BORN(found.primitive, filename=str(path))
-    except Exception as error:  # whatever phonopy stumbles over
-        raise ValueError(f"{path} is no file BORN of phonopy: {error or type(error).__name__}.") from error
-    if read is None:
-        raise ValueError(f"{path} does not fit the {len(found.primitive)} atoms of the primitive cell.")
-    found.nac_params = {**read, "factor": units.Hartree * units.Bohr}
-
-
-def _charges(born: ArrayLike | None, dielectric: ArrayLike | None, n_atoms: int) -> tuple[Floats, Floats] | None:
-    if (born is None) != (dielectric is None):
-        raise ValueError("born and dielectric belong together; give both or neither.")
-    if born is None or dielectric is None:
-        return None
-    charges, tensor = np.asarray(born, dtype=float), np.asarray(dielectric, dtype=float)
-    if charges.shape != (n_atoms, 3, 3) or tensor.shape != (3, 3):
-        raise ValueError(
-            f"born has shape {charges.shape} and dielectric {tensor.shape}; they are ({n_atoms}, 3, 3), one tensor for "
-            "each atom of the structure, and (3, 3)."
-        )
-    return charges, tensor
-
-
-def _correct(found: "Phonopy", charges: Floats, dielectric: Floats) -> None:
-    from phonopy.structure.symmetry import symmetrize_borns_and_epsilon
-
-    own, epsilon = symmetrize_borns_and_epsilon(
-        charges,
-        dielectric,
-        found.unitcell,
-        primitive_matrix=found.primitive_matrix,
-        supercell_matrix=found.supercell_matrix,
-    )
-    found.nac_params = {"born": own, "dielectric": epsilon, "factor": units.Hartree * units.Bohr}
 
 
 def _described(

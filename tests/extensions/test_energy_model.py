@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_models import cartesian_model, ethanol, silicon, small_model, telling_model
+from small_models import cartesian_model, ethanol, message_model, silicon, small_model
 from toy_architecture import ToyModel
 
 from ase_andersonn.model_testing import check_energy_model
@@ -19,7 +19,7 @@ def toy_model() -> EnergyModel:
         return ToyModel(EnergyModelConfig(elements=(1, 6, 8, 14), cutoff=3.5, n_channels=8))
 
 
-@pytest.mark.parametrize("make", [toy_model, small_model, telling_model, cartesian_model])
+@pytest.mark.parametrize("make", [toy_model, small_model, message_model, cartesian_model])
 def test_architectures_conform(make: Callable[[], EnergyModel]) -> None:
     check_energy_model(make(), ethanol())
 

@@ -15,8 +15,9 @@ from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from tight import needs_default_model, tight
 
+from ase_andersonn.workflows.born_charges import is_ionic
 from ase_andersonn.workflows.elastic import elastic_constants
-from ase_andersonn.workflows.phonons import Phonons, is_ionic, phonons
+from ase_andersonn.workflows.phonons import Phonons, phonons
 from ase_andersonn.workflows.supercells import supercell_matrix
 
 pytest.importorskip("seekpath")
