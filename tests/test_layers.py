@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 FLOORS = {
     1: {"structures", "nn", "solvers", "pretrained", "properties", "config", "labels", "backends", "lazy"}
     | {"atomic_write", "batching", "checksum", "deprecated", "lock", "stop_signal", "thread_lock"},
-    2: {"potentials", "classifiers", "mc", "testing"},
+    2: {"potentials", "classifiers", "mc"},
     3: {"engine", "lattice"},
     4: {"tiles", "checkpoints"},
     5: {"calculator", "evaluators", "classifier", "training"},
-    6: {"workflows", "cli", "plugin", "model_testing"},
+    6: {"workflows", "cli", "plugin", "testing"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -11,7 +11,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 
-from ase_andersonn.testing import ConformanceError, check_calculator, check_forces, check_results, check_stress
+from ase_andersonn.testing import check_calculator
+from ase_andersonn.testing.calculators import ConformanceError, check_forces, check_results, check_stress
 
 
 def rattled(atoms: Atoms) -> Atoms:

@@ -14,7 +14,8 @@ from ase_andersonn import AndersoNN, calculator
 from ase_andersonn.engine import evaluator as direct_evaluator
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.properties import RESULTS
-from ase_andersonn.testing import check_calculator, computed
+from ase_andersonn.testing import check_calculator
+from ase_andersonn.testing.calculators import computed
 from ase_andersonn.tiles import Tiles
 
 

@@ -7,10 +7,10 @@ import torch
 from small_models import cartesian_model, ethanol, message_model, silicon, small_model
 from toy_architecture import ToyModel
 
-from ase_andersonn.model_testing import check_energy_model
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.potentials.energy_config import EnergyModelConfig
-from ase_andersonn.testing import ConformanceError
+from ase_andersonn.testing.calculators import ConformanceError
+from ase_andersonn.testing.models import check_energy_model
 
 
 def toy_model() -> EnergyModel:

@@ -25,7 +25,7 @@ from small_models import (
 from ase_andersonn import AndersoNN
 from ase_andersonn.nn.radial import CLAMP_FRACTION
 from ase_andersonn.potentials.deq_attention import DEQAttention
-from ase_andersonn.testing import force_error, stress_error
+from ase_andersonn.testing.calculators import force_error, stress_error
 
 CUTOFF = 4.0
 

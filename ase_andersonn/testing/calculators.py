@@ -3,8 +3,6 @@
     check_calculator(EMT(), bulk("Cu", cubic=True))
 
 runs all of them and raises one `ConformanceError` that lists what failed; each check can also be called by itself.
-`check_energy_model` does the same for an architecture of potentials.
-
 A check works on copies of the structure it is given. `rattle` the structure, so that forces do not vanish by symmetry.
 """
 
@@ -12,7 +10,7 @@ import contextlib
 import copy
 import pickle
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -20,14 +18,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from numpy.typing import NDArray
 
-from .lazy import lazy_names
-from .properties import RESULTS, check_shapes
-
-if TYPE_CHECKING:
-    from .model_testing import check_energy_model
-
-__all__ = ["check_calculator", "check_energy_model"]
-__getattr__ = lazy_names(__name__, {"check_energy_model": "ase_andersonn.model_testing"})
+from ase_andersonn.properties import RESULTS, check_shapes
 
 Floats = NDArray[np.float64]
 SCALARS = ("energy", "free_energy")

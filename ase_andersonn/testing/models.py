@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from .checkpoints.checkpoint import load_model, save_model
-from .engine.energy_forces import Evaluation, evaluate
-from .potentials.base import EnergyModel
-from .structures.graph import graph_from_atoms
-from .testing import ConformanceError
+from ase_andersonn.checkpoints.checkpoint import load_model, save_model
+from ase_andersonn.engine.energy_forces import Evaluation, evaluate
+from ase_andersonn.potentials.base import EnergyModel
+from ase_andersonn.structures.graph import graph_from_atoms
+
+from .calculators import ConformanceError
 
 TOL = 1e-20
 """eV/atom: energy tolerance of the solves, at which relative residuals are 1e-10."""
