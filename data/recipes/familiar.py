@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 
 from ase_andersonn.checkpoints.checkpoint import load_model, save_model
-from ase_andersonn.potentials.deq_attention import MIN_DISTANCE_SHARE, DEQAttention
+from ase_andersonn.potentials.base import MIN_DISTANCE_SHARE
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.extrapolation import measure_environments, measure_max_density
 from ase_andersonn.pretrained.catalog import PRETRAINED
 from ase_andersonn.training import read_frames

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ase_andersonn.potentials.deq_attention import ENVIRONMENT_BUFFERS
+from ase_andersonn.potentials.base import ENVIRONMENT_BUFFERS
 from ase_andersonn.pretrained.catalog import CHECKPOINT
 from ase_andersonn.training.progress import METRICS
 from ase_andersonn.training.run_checkpoint import read_checkpoint, write_checkpoint
