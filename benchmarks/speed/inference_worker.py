@@ -48,6 +48,7 @@ class Server:
         self.model = MODELS[model]
         self.file = file
         self.calculator: Any = None
+        self.systems: dict[str, Any] = {}
 
     def load(self) -> dict[str, Any]:
         from importlib.metadata import PackageNotFoundError, version
@@ -70,9 +71,13 @@ class Server:
         """Energy and forces of a system rattled anew (0.05 Å a Cartesian component)."""
         import numpy as np
 
-        atoms = make_system(system)
-        atoms.rattle(0.05, seed=seed)
-        atoms.calc = self.calculator
+        if system not in self.systems:
+            self.systems = {system: make_system(system)}  # kept, as calorine reads its file again for other atoms
+            self.systems[system].calc = self.calculator
+        atoms = self.systems[system]
+        moved = make_system(system)
+        moved.rattle(0.05, seed=seed)
+        atoms.positions = moved.positions
         forget_peak()
         wall, cpu = time.perf_counter(), time.process_time()
         forces = atoms.get_forces()

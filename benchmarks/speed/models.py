@@ -34,6 +34,26 @@ def andersonn() -> Any:
     return AndersoNN(compile=True)
 
 
+def native() -> Any:
+    from ase_andersonn import AndersoNN
+
+    return AndersoNN(compile="native")
+
+
+def universal() -> Any:
+    from ase_andersonn import AndersoNN
+
+    return AndersoNN("universal", compile="native")
+
+
+def nep() -> Any:
+    import os
+
+    from calorine.calculators import CPUNEP
+
+    return CPUNEP(os.environ["ANDERSONN_NEP"])
+
+
 def emt() -> Any:
     from ase.calculators.emt import EMT
 
@@ -172,6 +192,9 @@ NEQUIP_DEFAULT: dict[str, Any] = {}  # what its model builder takes when told no
 METALS_OF_EMT = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 MODELS = {
     "andersonn": Model("", "ase-andersonn", "AndersoNN(compile=True), default weights", andersonn),
+    "native": Model("", "ase-andersonn", "AndersoNN(compile='native'), default weights", native),
+    "universal": Model("", "ase-andersonn", "AndersoNN('universal', compile='native')", universal),
+    "nep": Model("nep", "calorine", "NEP89, its file named by $ANDERSONN_NEP", nep),
     "emt": Model("", "ase", "ASE's EMT, float64, no network", emt, only=METALS_OF_EMT),
     "mace": Model("mace", "mace-torch", "MACE small (128x0e, 2 layers, r_max 6), random weights", mace),
     "chgnet": Model("chgnet", "chgnet", "CHGNet 0.3.0", chgnet),
