@@ -141,7 +141,7 @@ def test_an_interrupt_is_said_in_one_line(folder: Path) -> None:
         # Again and again: an interruption while a library is imported may be lost in it.
         "def interrupt():\n    while True:\n        time.sleep(3.0)\n        os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=interrupt, daemon=True).start()\n"
-        "sys.argv = ['andersonn', 'phonons', 'Si.cif', '--min-length', '60', '--out', 'found.json']\nmain()"
+        "sys.argv = ['andersonn', 'vacancy', 'Si.cif', '--min-length', '40', '--out', 'found.json']\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")

@@ -4,7 +4,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
 from ase_andersonn.config import TorchCompile
-from ase_andersonn.solvers.registry import solver_module
 
 LARGE = float("inf")
 
@@ -107,7 +106,10 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name} is {value}; it has to lie between {low:g} and {high:g}.")
-        solver_module(self.solver)  # raises for an unknown name
+        if self.solver != RunConfig.solver:
+            from ase_andersonn.solvers.registry import solver_module  # loads torch
+
+            solver_module(self.solver)  # raises for an unknown name
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
