@@ -156,8 +156,8 @@ def test_a_folder_with_a_screening_is_not_begun_anew(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_and_kill_and_dask_give_one_table(folder: Path) -> None:
-    for k in range(30):
-        atoms = bulk("Cu", cubic=True)
+    for k in range(24):  # two blocks, so that the second one is stopped
+        atoms = bulk("Cu", cubic=True) * (2, 2, 1)
         atoms.rattle(0.05, seed=k)
         write(folder / "given" / f"x{k:02d}.cif", atoms)
     options = ["given", "--properties", "bulk_modulus", "--keep-duplicates", "--fmax", "0.02"]

@@ -21,7 +21,7 @@ MOST = 0.7
 
 
 class DomainMonitor:
-    """Says once what the training data of a model had no distances of, as far as the model's card tells.
+    """Warns once of distances outside the training data, as far as the model's card lists them.
 
     Structures that are summed over tiles are not looked at.
 
@@ -74,9 +74,9 @@ class DomainMonitor:
         warn_caller(of_structure(self.names[int(graph.system[atom])], text) if self.names else text)
 
     def extrapolation(self, graph: Graph, found: Equilibrium) -> Tensor | None:
-        """How far each atom is from what was learnt [n_atoms]; None where the model does not know.
+        """Out-of-distribution score of each atom [n_atoms]; None where the model has none.
 
-        That of `EnergyModel.extrapolation` of its surroundings, and of its nearest neighbour `(d/r − 1) / (1/0.9 − 1)`,
+        That of `EnergyModel.extrapolation` of its environment, and of its nearest neighbour `(d/r − 1) / (1/0.9 − 1)`,
         where r is below the shortest distance d that was learnt of the pair.
         """
         species = self.model.species(graph.numbers)

@@ -1,8 +1,8 @@
 """From the geometry to its part of the cell, and derivatives back, block by block.
 
 Blocks of atoms stay in the cache. In small systems what a block's derivatives need is kept from the encoding to the
-forces; in large ones it is computed again, so that memory grows with the message gates alone, and with what is told and
-heard. Where atoms tell their neighbours what they see, all have told before the first one hears.
+forces; in large ones it is computed again, so that memory grows with gates and
+messages alone. With messages, those of all blocks are computed before the first block receives any.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     """A function of a block of atoms, with its derivatives.
 
     Attributes:
-        inputs: edge vectors and, of what is heard, also what the atoms keep for themselves and hear.
+        inputs: edge vectors and, where messages are received, also node features and messages.
         outputs: of `Functions`.
     """
 
@@ -46,9 +46,9 @@ class Encoding(NamedTuple):
     """What the geometry gives, and how it was computed where its derivatives are wanted.
 
     Attributes:
-        injection: the geometry's part of the cell; `u` and `v` of those that hear.
+        injection: the geometry's part of the cell; `u` and `v` of the receivers.
         pair: energies that depend on the geometry alone [n_atoms], eV.
-        tape: of the first blocks and of those that hear their steps, or None where they are computed anew.
+        tape: steps of the blocks' embeddings and of their injections, or None where they are computed anew.
         node: node features [n_atoms, any], of models with messages before the solve.
         message: these messages [n_members, n_message].
     """
@@ -85,7 +85,7 @@ class Encoder:
         Args:
             graph: structures.
             species: [n_members]; there may be more members than rows in the graph, which are then neighbours only, and
-                tell nothing.
+                send no messages.
             keep: whether derivatives in the edge vectors will be asked for.
             n_receivers: number of the first rows alone whose `u` and `v` are wanted, all neighbours of which are rows;
                 None for all.
@@ -115,7 +115,7 @@ class Encoder:
         Args:
             graph, species: as in `encode`.
             encoding: what came out of it.
-            of_cell: cotangents of `u` and `v` of a block of those that hear.
+            of_cell: cotangents of `u` and `v` of a block of receivers.
             of_rest: cotangents of the gates and the pair energies of a block.
         """
         first, second = encoding.tape or (None, None)

@@ -106,7 +106,7 @@ class CompiledEncoding:
 
 
 class _Job(NamedTuple):
-    """What the derivatives have to know beside the weights."""
+    """Inputs of the derivatives beside the weights."""
 
     functions: CompiledEncoding
     edges: Edges

@@ -68,8 +68,8 @@ class SolveOptions:
         solver: fixed-point method.
         max_steps: most applications of the cell in one solve.
         begin: gives the start of the solves for an injection `u` [n_atoms, n_channels].
-        sweep: whether to take plain steps first, all in one function, and to call the solver for what they leave: the
-            fastest way where few steps are enough, and a solver's work is more than that of the cell.
+        picard: whether to begin with Picard iterations, all in one function, and to call the solver only for the
+            remainder: fastest where few steps are enough, and a solver's work is more than that of the cell.
     """
 
     tol: float = 1e-6
@@ -229,7 +229,7 @@ def equilibrium_from_picard(
     residual_tol: float,
     backend: str,
 ) -> Equilibrium:
-    """What so many plain steps arrived at, with its residuals; converged to `residual_tol` or not."""
+    """Result of so many Picard iterations, with its residuals; converged to `residual_tol` or not."""
     z_left, z_size, adjoint_left, adjoint_size, correction = per_system(swept.norms.double(), graph).unbind(-1)
     left, size = torch.stack((z_left, adjoint_left)), torch.stack((z_size, adjoint_size))
     residuals = (left / (size + TINY)).sqrt().cpu()
@@ -271,7 +271,7 @@ class _Problem:
         return result
 
     def picard(self, start: Start, residual_tol: float) -> Equilibrium:
-        """Features and adjoint after plain steps, converged or not."""
+        """Features and adjoint after Picard iterations, converged or not."""
         graph, injection, compiled = self.graph, self.encoding.injection, self.compiled
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse

@@ -23,7 +23,7 @@ from ase_andersonn.potentials.base import EnergyModel
 
 
 class PicardResult(NamedTuple):
-    """What some plain steps for the features, and then for the adjoint, arrive at; names as in `Equilibrium`.
+    """Result of Picard iterations for the features, and then for the adjoint; names as in `Equilibrium`.
 
     Attributes:
         z: features [n_atoms, n_channels].
@@ -115,7 +115,7 @@ class Functions:
         focus: Tensor | None,
         steps: tuple[int, int],
     ) -> PicardResult:
-        """Plain steps `z ← f(z)`, then `λ ← ∂E/∂z + (∂f/∂z)ᵀ λ` at the last `z`, all in one function.
+        """Picard iterations `z ← f(z)`, then `λ ← ∂E/∂z + (∂f/∂z)ᵀ λ` at the last `z`, all in one function.
 
         Args:
             z: where to start [n_atoms, n_channels].
@@ -196,7 +196,7 @@ class Functions:
 
 
 def message_vjp(of_heard: Tensor, reverse: Tensor) -> Tensor:
-    """The derivative in what atoms tell [n_atoms, n_message], from that in what their neighbours hear.
+    """Derivative in the messages [n_atoms, n_message], from that in the messages received.
 
     As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions. An
     edge that leads to itself, as those to atoms without a list do, is to have no cotangent.

@@ -1,4 +1,4 @@
-"""Small structures in one function, from the geometry to the gradient, with a few plain steps from a cold start.
+"""Small structures in one function, from the geometry to the gradient, with a few Picard iterations from a cold start.
 
 In a structure of some dozen atoms, calling functions takes longer than what they compute.
 """

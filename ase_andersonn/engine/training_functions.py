@@ -84,7 +84,7 @@ class TrainingFunctions:
             direction: the change.
             topology: neighbours and species.
             solved: the solution.
-            steps: numbers of plain steps, at least 1.
+            steps: numbers of Picard iterations, at least 1.
         """
         slope, gates, weights, neighbors = solved.slope, solved.injection.gates, solved.weights, topology.neighbors
         source = tangent_source(direction, solved, neighbors)

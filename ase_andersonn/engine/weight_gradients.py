@@ -35,7 +35,7 @@ TANGENT_STEPS = (8, 8)
 
 @dataclass(frozen=True)
 class _Job:
-    """What the derivative has to know beside the weights."""
+    """Inputs of the derivative beside the weights."""
 
     graph: Graph
     species: Tensor
@@ -122,7 +122,7 @@ class _Equilibrium(torch.autograd.Function):
 
 
 def _tangents(job: _Job, found: Equilibrium, direction: Injection) -> tuple[Tensor, Tensor]:
-    """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, width]: plain steps, and what these do not reach from the solver."""
+    """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, width]: Picard iterations, then the solver."""
     graph, compiled, neighbors, topology = job.graph, job.compiled, job.graph.neighbors, job.topology
     injection, slope, weights = found.encoding.injection, found.slope, found.weights
     solved = Solved(found.z, found.adjoint, slope, injection, weights)

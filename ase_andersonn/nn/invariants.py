@@ -1,11 +1,11 @@
 """Products of densities that no rotation changes: the power spectrum, and the bispectrum.
 
-The power spectrum `Σ_m A_lm A_lm` knows angles between two neighbours alone; surroundings that differ in how three of
-them stand may have the same. The products of three densities to a number are the next invariants. Those of an even
+The power spectrum `Σ_m A_lm A_lm` depends on angles between two neighbours alone; environments that differ in how three
+of them stand may have the same. The products of three densities to a number are the next invariants. Those of an even
 sum of degrees are no pseudoscalars; what has a degree 0 in it is a power spectrum times a number, and is left out.
 
 Sources: Bartók, Kondor and Csányi, arXiv 1209.3140 (bispectrum); Drautz, Phys. Rev. B 99, 014104 (2019) (products of
-densities as an expansion in body orders); Pozdnyakov et al., arXiv 2001.11696 (surroundings of one power spectrum).
+densities as an expansion in body orders); Pozdnyakov et al., arXiv 2001.11696 (environments of one power spectrum).
 """
 
 import itertools

@@ -1,10 +1,10 @@
-"""What an atom hears: a density of what each of its neighbours tells of its own neighbourhood.
+"""Density of the neighbours' messages, and its rotational invariants.
 
     B_lm = Σ_k f(r_k) v(r_k) t_k Y_lm(k),
 
-with numbers `t_k` of the neighbour `k`, radial functions `v` of each channel and the envelope `f`. Its power spectrum
-and bispectrum know how what lies around one neighbour stands to what lies around another: bodies two bonds away, of
-which the products of the atom's own density would need many more factors.
+with the message `t_k` of the neighbour `k`, radial functions `v` of each channel and the envelope `f`. Its power
+spectrum and bispectrum relate the environments of different neighbours: bodies two bonds away, of which the products
+of the atom's own density would need many more factors.
 
 Sources: NequIP, arXiv 2101.03164 (convolutions with harmonics of features of the neighbours); MACE, arXiv 2206.07697
 (their products).
@@ -22,13 +22,13 @@ from .spherical_harmonics import harmonics
 
 
 class MessageDensity(nn.Module):
-    """The density of what is told, and its products.
+    """The density of messages, and its products.
 
     Args:
         cutoff: Å.
         n_radial: radial functions.
         l_max: highest degree of the harmonics.
-        n_message: numbers that a neighbour tells.
+        n_message: width of a message.
         n_pairs: channels that every channel is multiplied with in the power spectrum, see `NeighborAttention`.
         n_bispectrum: channels of the bispectrum; none where this is 0 or `l_max` below 2.
 
@@ -54,7 +54,7 @@ class MessageDensity(nn.Module):
         Args:
             r: distances [n_atoms, n_neighbors], Å.
             unit: directions [n_atoms, n_neighbors, 3].
-            heard: what each neighbour tells [n_atoms, n_neighbors, n_message].
+            messages: of the neighbours [n_atoms, n_neighbors, n_message].
             mask: true where a neighbour exists [n_atoms, n_neighbors].
         """
         if self.kernel is not None:

@@ -1,4 +1,4 @@
-"""What an atom's neighbours tell it: sums over neighbours whose operators have norms that add up to at most 1.
+"""Messages: sums over neighbours whose operators have norms that add up to at most 1.
 
 Scalars are weighted channel by channel, `m_i = Σ_k a_ik ∘ h_k`. Tensors are carried over and, seen along the bond `u`,
 turned into one another,

@@ -30,7 +30,7 @@ from .spherical_harmonics import degrees, harmonics
 
 
 class Environment(NamedTuple):
-    """What the attention sees of each atom's neighbourhood."""
+    """Tokens, density and features of each atom's neighbourhood."""
 
     features: Tensor
     """Invariant features of the atoms [n_atoms, n_features]."""
@@ -60,7 +60,7 @@ class PairSpecies(NamedTuple):
 
 
 class Neighborhood(NamedTuple):
-    """What an atom knows of its neighbourhood, from geometry and species alone."""
+    """Features and message gates of each atom's neighbourhood, from geometry and species alone."""
 
     features: Tensor
     """Invariant features of the atoms [n_atoms, n_features]."""

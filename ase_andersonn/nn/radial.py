@@ -54,8 +54,9 @@ def clamped_distance(r: Tensor, min_distance: Tensor, clamp_fraction: float | Te
 
     Args:
         r: distances [...], Å.
-        closest: distance of the pair down to which the network sees [...], Å.
-        blind: share of it below which the network sees nothing, a number below 1 or a tensor that broadcasts with `r`.
+        min_distance: distance of the pair down to which `r` is left as it is [...], Å.
+        clamp_fraction: share of it below which the result is constant, a number below 1 or a tensor that broadcasts
+            with `r`.
     """
     t = ((r / min_distance - clamp_fraction) / (1.0 - clamp_fraction)).clamp(min=0.0, max=1.0)
     bent = 0.5 * (1.0 + clamp_fraction) + (1.0 - clamp_fraction) * t * t * t * t * (2.5 + t * (t - 3.0))

@@ -44,7 +44,7 @@ def zbl_energy(
         z_j: of their neighbours [n_atoms, n_neighbors].
         onset: where the repulsion ends [n_atoms, n_neighbors], Å.
         mask: true where a neighbour exists.
-        clamp_fraction: share of the onset below which a network sees nothing, see `clamped_distance`.
+        clamp_fraction: share of the onset below which the network's distance is constant, see `clamped_distance`.
         push: `p`.
 
     Returns:

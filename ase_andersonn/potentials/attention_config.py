@@ -30,11 +30,11 @@ class DEQAttentionConfig(EnergyModelConfig):
             0 or `l_max` below 2.
         separable: whether the value that is weighted by the attention is in each channel a radial function times a
             number of the neighbour's species, instead of any function of its distance and both species.
-        n_message: numbers that every atom tells its neighbours of what it sees, before the equilibrium; none where 0.
-        linear: whether what an atom sees goes to its energy on a linear path too, past the injection network and the
-            readout's: what a network learns of unknown surroundings is anything, what a linear map does continues.
-        message_limit: bound of what an atom tells its neighbours, `t / √(1 + (t / limit)²)`: in a long training nothing
-            else keeps it near where the spread of what is heard was measured. None for no bound.
+        n_message: width of the messages sent to the neighbours before the fixed-point solve; 0 for none.
+        linear: whether the embedding enters the energy on a linear path too, past the injection network and the
+            readout's: out of distribution a linear map extrapolates better than a network.
+        message_limit: bound of the messages, `t / √(1 + (t / limit)²)`: in a long training nothing
+            else keeps them in the range for which the features were scaled. None for no bound.
 
     Raises:
         ValueError: for elements and sizes that make no model.

@@ -118,7 +118,7 @@ class EnergyModel(ShortRange, ABC):
         """Energy of each atom from its features [n_rows], eV."""
 
     def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
-        """Look at the structures to be learnt, before training, as to scale what the network sees of them.
+        """Measure the scales of the features on the training structures, before training.
 
         Args:
             geometries: gives the arguments of `encode` for batches of structures, as often as it is called.
@@ -147,7 +147,7 @@ class EnergyModel(ShortRange, ABC):
         return super().load_state_dict({**state_dict, **unknown}, strict, assign)
 
     def injected_scalars(self, u: Tensor, v: Tensor) -> Tensor:
-        """What of the injection no rotation changes [n_atoms, 2 n_channels], by which surroundings are compared."""
+        """Scalars of the injection [n_atoms, 2 n_channels], by which environments are compared."""
         return torch.cat([u[:, : self.config.n_channels], v[:, : self.config.n_channels]], -1)
 
     def extrapolation(self, u: Tensor, v: Tensor, species: Tensor) -> Tensor | None:

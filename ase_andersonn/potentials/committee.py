@@ -28,7 +28,7 @@ class Committee(Potential):
         members: potentials of the same elements; the members of a committee among them count as its own.
 
     Attributes:
-        card: what every member has seen (see `unseen`), where all say what they have.
+        card: training domain that all members share (see `training_domain`), where all have one.
 
     Raises:
         ValueError: for fewer than two members, a model that is there twice, and members of different elements.

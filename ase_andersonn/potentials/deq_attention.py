@@ -52,7 +52,7 @@ class DEQAttention(EnergyModel):
         self.n_message = config.n_message
         if config.n_message:
             self.message = SpeciesLinear(config.n_hidden, config.n_message, n_species)
-            nn.init.normal_(self.message.bias)  # so that at first mainly its species is heard of a neighbour
+            nn.init.normal_(self.message.bias)  # so that at first a message is mainly its sender's species
             self.message_density = MessageDensity(
                 cutoff=config.cutoff,
                 n_radial=config.n_radial,
@@ -146,7 +146,7 @@ class DEQAttention(EnergyModel):
 
     @torch.no_grad()
     def calibrate(self, geometries: Callable[[], Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]]) -> None:
-        """Measure mean and standard deviation of each species' features, so that the network sees them in these units.
+        """Measure mean and standard deviation of each species' features, which standardise them.
 
         In a crystal the features of all atoms are nearly alike, and what tells them apart is a hundredth of their size:
         unscaled, training is slow.

@@ -206,5 +206,5 @@ class WeightedProduct(nn.Module):
 
 
 def _shortened(tensors: Tensor) -> Tensor:
-    """`t / √(1 + |t|²/limit²)` [n, 2l + 1, n_channels]: unknown surroundings stay within bounds."""
+    """`t / √(1 + |t|²/limit²)` [n, 2l + 1, n_channels]: unknown environments stay within bounds."""
     return tensors * (1.0 + tensors.square().sum(1, keepdim=True) / CLIP**2).rsqrt()

@@ -27,7 +27,7 @@ SHARE = 0.99
 """Of the atoms of a species, those nearer than the distance that the species are compared by."""
 
 ALONE = 2.0
-"""Times the score of the training atom that is farthest out, from where on a single atom is told of."""
+"""Times the score of the training atom that is farthest out, above which a single atom is warned of."""
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import Tensor
 from ase_andersonn.nn.blocks import soft_clip
 
 CLIP = 10.0
-"""Standard deviations from the mean at which features level off: unknown surroundings stay within bounds."""
+"""Standard deviations from the mean at which features level off: unknown environments stay within bounds."""
 STD_FLOOR = 1e-3
 """Added to the standard deviation of features: what varies much less comes in weakened, as the products of three
 densities do in crystals. A sum in proportion to the features' size instead fitted the training frames faster, and
@@ -78,5 +78,5 @@ def moments_of(measured: Iterable[tuple[Tensor, tuple[Tensor, ...]]], n_species:
 
 
 def standardized(features: Tensor, feature_mean: Tensor, feature_std: Tensor) -> Tensor:
-    """Features as the network sees them: in units of their spread, and within bounds; all [n_atoms, n_features]."""
+    """Standardised features within bounds; all [n_atoms, n_features]."""
     return soft_clip((features - feature_mean) / feature_std, CLIP)

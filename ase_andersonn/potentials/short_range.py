@@ -19,7 +19,7 @@ from .interface import Potential
 
 MIN_DISTANCE_SHARE = 0.9
 """`min_distance` of a pair is this share of the shortest distance of the pair among the training frames: atoms in
-motion come a little nearer than in any frame, and only what is nearer than that is told of."""
+motion come a little nearer than in any frame, and only shorter distances are warned of."""
 UNTRAINED_SHARE = 0.8
 """Share of the sum of the covalent radii that stands for the shortest distance of a pair of elements never learnt."""
 DEEP = (0.85, 0.75)
@@ -31,7 +31,7 @@ CLAMP_FRACTION_UNTRAINED = 0.97
 PUSH = 3.0
 """See `zbl_energy`, of these pairs."""
 DENSITY_ONSET = 1.8
-"""Times the highest local density learnt, from where on an atom is pushed out of its surroundings: crystals at half
+"""Times the highest local density learnt, from where on an atom is pushed out of its environment: crystals at half
 their volume. Beyond, where all neighbours come to where few ever were, what a network says levels off."""
 DENSITY_PUSH = 5.0
 """eV: strength of this push; a network's pull was seen to need 2."""

@@ -10,7 +10,7 @@ from .data.labels import LabelKeys, labels_of
 
 RIDGE = 1e-6
 SMALLEST_SCALE = 0.02
-"""Of the mean scale: an element at rest in all frames does not make its errors infinitely dear."""
+"""Of the mean scale: an element without forces in all frames does not make its errors infinitely dear."""
 
 
 def elements_of(frames: Sequence[Atoms]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 WITHOUT_ENERGIES = "those of the model are known but for a number of eV for each set of atoms, and cannot be compared."
 FOR_FAMILIAR = 5_000
-"""Atoms, about, that a model's surroundings are measured on whenever it is written."""
+"""Atoms, about, on which a model's environments are measured whenever it is written."""
 FOR_SHIFTS = 500
 """Frames of each element that its shift is fitted to; all would take as long as an epoch."""
 

@@ -1,4 +1,4 @@
-"""Fingerprint of a data set: what tells a resumed run that its structures or labels have changed."""
+"""Fingerprint of a data set, by which a resumed run finds changed structures or labels."""
 
 import hashlib
 from collections.abc import Iterable

@@ -24,7 +24,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Systems:
-    """What a loss or an error has to know of the structures.
+    """Data of the structures that losses and errors need.
 
     Attributes:
         numbers: [n_atoms].
