@@ -43,9 +43,6 @@ NEARBY = 0.5
 CLOSE = 1.15
 """Times the model's `min_distance`: where atoms are closer, an energy is found with its forces, which say what
 rounding may do to it; see `energy_forces.rounding`. Elsewhere an energy alone costs no forces."""
-ALIKE_ATOMS, ALIKE_SHARE = 2, 0.2
-"""In cells of so few atoms rounding adds up over the images, to more than an energy alone tells: where that is above
-this share of the tolerance, the forces are found too, and kept as results."""
 FUSED_MAX_ATOMS = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
 
@@ -107,9 +104,6 @@ class DirectEvaluator(Evaluator):
         with exact_matmul():
             gradient = forces or stress or (look and self._is_close(graph))
             evaluation = self._evaluate(graph, forces=gradient, stress=stress)
-            if look and not gradient and self._may_round_more(evaluation):
-                gradient = True
-                evaluation = self._evaluate(graph, forces=True, stress=False)
         results = _as_results(evaluation, forces=gradient)[0]
         done = time.perf_counter()
         self._worked += done - begun
@@ -200,12 +194,6 @@ class DirectEvaluator(Evaluator):
         species = self.model.species(graph.numbers)
         nearest = CLOSE * self.model.min_distance[species[:, None], species[graph.neighbors]]
         return bool(((graph.vectors.square().sum(-1) < nearest.square()) & graph.mask).any())
-
-    def _may_round_more(self, evaluation: Evaluation) -> bool:
-        """Whether rounding of a small cell may be above the tolerance, though what is known without forces is not."""
-        known = evaluation.round_off
-        few = int(evaluation.n_per_system.max()) <= ALIKE_ATOMS
-        return few and known is not None and float(known.max()) > ALIKE_SHARE * max(self.settings.tol, ROUND_OFF)
 
     def _follow(self, atoms: Atoms, before: "_Last | None") -> None:
         """Drop the history where this structure is not close to the last one."""

@@ -164,7 +164,9 @@ def graph_from_atoms(
         n_systems=len(systems),
         volume=torch.tensor([_volume(system) for system in systems], dtype=dtype, device=where),
         n_per_system=n_per_system.to(where),
-        positions=torch.tensor(np.concatenate([system.positions for system in systems]), dtype=dtype, device=where),
+        positions=torch.tensor(
+            np.concatenate([system.positions.astype(float) for system in systems]), dtype=dtype, device=where
+        ),
         cell=torch.tensor(np.stack([system.cell.array for system in systems]), dtype=dtype, device=where),
         charge=torch.tensor([total_charge(system) for system in systems], dtype=dtype, device=where),
     )

@@ -279,7 +279,7 @@ def test_the_focus_that_the_error_names_is_small_enough(height: float) -> None:
 
 
 def test_a_tile_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SolveOptions", lambda tol, **_: SolveOptions(tol, max_steps=2))
+    monkeypatch.setattr(stream, "SolveOptions", lambda tol, *_, **__: SolveOptions(tol, max_steps=2))
     with pytest.raises(ConvergenceError, match="tiles did not converge"):
         energy(tiled(), CASES["crystal"]())
 
