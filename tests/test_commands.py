@@ -137,11 +137,13 @@ def test_warnings_name_the_file(folder: Path, command: list[str]) -> None:
 def test_an_interrupt_is_said_in_one_line(folder: Path) -> None:
     """Ctrl-C while libraries are loaded, or in the midst of a computation."""
     code = (
-        "import os, signal, sys, threading, time\nfrom ase_andersonn.cli import main\n"
-        # Again and again: an interruption while a library is imported may be lost in it.
-        "def interrupt():\n    while True:\n        time.sleep(3.0)\n        os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, sys, threading\nfrom ase_andersonn.cli import main\nended = threading.Event()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which is ignored in a shell's background
+        # Again and again: an interruption while a library is imported may be lost in it. None while Python shuts down.
+        "def interrupt():\n    while not ended.wait(3.0):\n        os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=interrupt, daemon=True).start()\n"
-        "sys.argv = ['andersonn', 'vacancy', 'Si.cif', '--min-length', '40', '--out', 'found.json']\nmain()"
+        "sys.argv = ['andersonn', 'vacancy', 'Si.cif', '--min-length', '40', '--out', 'found.json']\n"
+        "try:\n    main()\nfinally:\n    ended.set()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted.\n")

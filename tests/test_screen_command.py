@@ -186,7 +186,13 @@ def started(*arguments: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "ase_andersonn.cli", "screen", *arguments]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": paths}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, preexec_fn=_heed_interrupts, **pipes)
+
+
+def _heed_interrupts() -> None:
+    """Interrupts are ignored in a shell's background, and by what is started there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def size_of(folder: str) -> int:
