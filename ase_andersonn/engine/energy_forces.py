@@ -30,9 +30,9 @@ from .equilibrium import (
 )
 from .weight_gradients import differentiable
 
-ROUNDINGS = 3.0
+ROUNDINGS = 5.0
 """Of the estimated rounding of an energy; see `rounding`."""
-ALIKE = 5.0
+ALIKE = 3.0
 """How much more a cell of one atom rounds; see `rounding`."""
 
 
@@ -143,12 +143,12 @@ def stresses_from(gradient: Tensor, graph: Graph) -> Tensor:
 
 
 def rounding(lagrangian: Tensor, gradient: Tensor | None, graph: Graph) -> Tensor:
-    """`3 ε max(1, 5/n) √(Σ_ikα (d_ikα ∂L/∂d_ikα)² + (Σ_i |L_i|)²) / n` [n_systems], eV/atom; ε: machine precision.
+    """`5 ε max(1, 3/n) √(Σ_ikα (d_ikα ∂L/∂d_ikα)² + (Σ_i |L_i|)²) / n` [n_systems], eV/atom; ε: machine precision.
 
     Rounding moves what is computed from an edge about as much as rounding of the edge itself does, independently of the
-    other edges; rounding of the atoms' energies is the same for all that are alike. The factor is such that hardly one
-    energy in a hundred of hot structures is further off. In cells of `n < 5` atoms periodic images round alike, and
-    the error is up to `5/n` times as large.
+    other edges; rounding of the atoms' energies is the same for all that are alike. The factor is such that of some
+    thousand random structures none is further off. In cells of one or two atoms periodic images round alike, and the
+    error is up to `3/n` times as large.
 
     Args:
         lagrangian: `L_i`, less the reference energies [n_atoms], eV.
