@@ -7,8 +7,8 @@
 - g(r) and diffusion of argon at 94.4 K, 1.374 g/cm³: A. Rahman, Phys. Rev. 136, A405 (1964), 864 atoms. D of a cell of
   length L is smaller by 2.837 kT / (6 π η L), Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004), taken with the
   viscosity of argon, 0.26 mPa s, from Rahman's cell to this one.
-- Copper (EMT), 256 atoms, free of pressure: volumes by the barostat and by the quasi-harmonic approximation of classical
-  nuclei, whose error grows with the square of the temperature.
+- Copper (EMT), 256 atoms, free of pressure: volumes by the barostat and by the quasi-harmonic approximation of
+  classical nuclei, whose error grows with the square of the temperature.
 """
 
 import argparse
