@@ -48,10 +48,9 @@ def run(title: str, atoms: Atoms, dynamics: MolecularDynamics) -> dict[str, np.n
 
 
 # %% Silicon: a Langevin thermostat brings the crystal to 600 K
-# Compiling does not pay for a run this short; leave `compile` out for long runs.
 rng = np.random.default_rng(0)
 silicon = bulk("Si", "diamond", a=5.47, cubic=True) * (2, 2, 2)
-silicon.calc = AndersoNN(compile=False)
+silicon.calc = AndersoNN()
 thermalize_momenta(silicon, 600, rng=rng)
 Stationary(silicon)
 langevin = Langevin(silicon, TIMESTEP, temperature_K=600, friction=0.02 / units.fs, fixcm=False, rng=rng)
@@ -67,7 +66,7 @@ with Trajectory(OUT / "01_md_si.traj", "w", silicon) as trajectory:
 # %% Copper: the same model, another crystal
 # On the lattice sites half of the kinetic energy turns into potential energy, so start with twice the temperature.
 copper = bulk("Cu", "fcc", a=3.63, cubic=True) * (3, 3, 3)
-copper.calc = AndersoNN(compile=False)
+copper.calc = AndersoNN()
 thermalize_momenta(copper, 2 * 600, rng=rng)
 Stationary(copper)
 runs["Cu NVE"] = run("Cu NVE", copper, VelocityVerlet(copper, TIMESTEP))

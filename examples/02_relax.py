@@ -34,7 +34,7 @@ if QUICK:
     CRYSTALS = {"Si": CRYSTALS["Si"], "Cu": CRYSTALS["Cu"]}
 
 # Forces and stresses of 1e-3 eV/Å need tighter fixed points than molecular dynamics does.
-calculator = AndersoNN(dtype="float64", tol=1e-9, compile=False)
+calculator = AndersoNN("mlearn-pbe", dtype="float64", tol=1e-9, compile=False)
 
 # %% Relax positions and cell together, from a distorted crystal
 rng = np.random.default_rng(0)

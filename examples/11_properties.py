@@ -24,7 +24,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 LENGTH = 6.0 if QUICK else 12.0  # Å between a supercell's opposite faces
 
 # Derivatives of forces need tighter fixed points than molecular dynamics does.
-calculator = AndersoNN(dtype="float64", tol=1e-9, compile=False)
+calculator = AndersoNN("mlearn-pbe", dtype="float64", tol=1e-9, compile=False)
 
 # %% The relaxed crystal, from a wrong lattice constant
 silicon = relax(bulk("Si", a=5.2), calculator, fmax=1e-3)

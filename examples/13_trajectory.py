@@ -30,7 +30,7 @@ STEPS = 200 if QUICK else 2500
 copper = bulk("Cu", cubic=True, a=3.7) * (2, 2, 2)
 run = molecular_dynamics(
     copper,
-    AndersoNN(compile=False),
+    AndersoNN("mlearn-pbe", compile=False),
     ensemble="bussi",
     temperature=TEMPERATURE,
     timestep=4.0,

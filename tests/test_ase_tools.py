@@ -268,7 +268,7 @@ def test_charges_and_moments_do_not_matter() -> None:
 @pytest.mark.skipif(not packaged_models(), reason="no model is packaged")
 def test_the_default_model_runs() -> None:
     """Silicon is close to its lattice constant, and its energy is kept by dynamics at default settings."""
-    atoms = moving(bulk("Si", cubic=True), 300.0, AndersoNN(compile=False))
+    atoms = moving(bulk("Si", cubic=True), 300.0, AndersoNN("mlearn-pbe", compile=False))
     assert np.abs(atoms.get_forces()).max() < 0.05
     assert np.abs(atoms.get_stress()).max() < 0.02
     energies = []

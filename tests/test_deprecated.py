@@ -75,7 +75,7 @@ def test_the_answer_of_a_classifier() -> None:
 
 def test_methods_of_the_calculator() -> None:
     atoms = bulk("Cu", cubic=True)
-    calc = AndersoNN(dtype="float64")
+    calc = AndersoNN("mlearn-pbe", dtype="float64")
     atoms.calc = calc
     atoms.get_potential_energy()
     atoms.positions[0] += 0.1
@@ -83,7 +83,7 @@ def test_methods_of_the_calculator() -> None:
         energy = calc.propose(atoms, np.array([0]))
     with pytest.warns(DeprecationWarning, match=r"AndersoNN\.settle is called commit now"):
         calc.settle(True)
-    assert energy == pytest.approx(AndersoNN(dtype="float64").get_potential_energy(atoms), abs=1e-5)
+    assert energy == pytest.approx(AndersoNN("mlearn-pbe", dtype="float64").get_potential_energy(atoms), abs=1e-5)
 
 
 def test_moves_that_override_methods_by_their_earlier_names() -> None:

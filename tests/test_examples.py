@@ -7,14 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from ase_andersonn.pretrained.catalog import CLASSIFIERS, DEFAULT_MODEL, packaged_models
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
-needs_default_model = pytest.mark.skipif(
-    DEFAULT_MODEL not in packaged_models(), reason=f"the default model {DEFAULT_MODEL!r} is not packaged"
-)
 
 
 def run(script: str, folder: Path, *arguments: str) -> str:
@@ -37,7 +30,6 @@ def test_every_example_is_numbered_and_tested() -> None:
         assert "# %%" in (EXAMPLES / script).read_text(encoding="utf-8")
 
 
-@needs_default_model
 def test_md(tmp_path: Path) -> None:
     text = run("01_md.py", tmp_path)
     assert "Etot/N[eV]" in text
@@ -46,7 +38,6 @@ def test_md(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "01_md_si.traj").stat().st_size
 
 
-@needs_default_model
 def test_relax(tmp_path: Path) -> None:
     text = run("02_relax.py", tmp_path)
     assert "bulk modulus" in text
@@ -67,29 +58,18 @@ def test_ising(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "04_ising.png").stat().st_size
 
 
-needs_graphene = pytest.mark.skipif("graphene" not in packaged_models(), reason="the model 'graphene' is not packaged")
-
-
-@needs_graphene
 def test_graphene_mc(tmp_path: Path) -> None:
     text = run("05_graphene_mc.py", tmp_path)
     assert "first peak" in text
     assert (tmp_path / "out" / "05_graphene_mc.png").stat().st_size
 
 
-@needs_graphene
 def test_many_atoms(tmp_path: Path) -> None:
     text = run("06_many_atoms.py", tmp_path)
     assert "slope of log time" in text
     assert (tmp_path / "out" / "06_many_atoms.png").stat().st_size
 
 
-needs_electronic = pytest.mark.skipif(
-    not (CLASSIFIERS / "electronic.safetensors").is_file(), reason="the classifier 'electronic' is not packaged"
-)
-
-
-@needs_electronic
 def test_classify(tmp_path: Path) -> None:
     text = run("07_classify.py", tmp_path)
     assert "failed: cut_short.cif" in text
@@ -102,14 +82,12 @@ def test_classify(tmp_path: Path) -> None:
     assert "Cu.cif " in run("07_classify.py", tmp_path, str(out / "07_structures" / "Cu.cif"))
 
 
-@pytest.mark.skipif("organic" not in packaged_models(), reason="the model 'organic' is not packaged")
 def test_molecules(tmp_path: Path) -> None:
     text = run("09_molecules.py", tmp_path)
     assert "torsion of butane" in text
     assert (tmp_path / "out" / "09_molecules.png").stat().st_size
 
 
-@needs_default_model
 def test_fine_tuning(tmp_path: Path) -> None:
     text = run("10_fine_tuning.py", tmp_path)
     before, after = (float(line.split("meV")[0].split()[-1]) for line in text.splitlines()[:2])
@@ -117,7 +95,6 @@ def test_fine_tuning(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "10_fine_tuning" / "10_fine_tuning.png").stat().st_size
 
 
-@needs_default_model
 def test_properties(tmp_path: Path) -> None:
     text = run("11_properties.py", tmp_path)
     assert "bulk modulus" in text
@@ -126,7 +103,6 @@ def test_properties(tmp_path: Path) -> None:
         assert (tmp_path / "out" / "11_properties" / f"{name}.png").stat().st_size
 
 
-@needs_default_model
 def test_screening(tmp_path: Path) -> None:
     text = run("12_screening.py", tmp_path)
     assert "1. Ni:" in text
@@ -136,7 +112,6 @@ def test_screening(tmp_path: Path) -> None:
     assert run("12_screening.py", tmp_path) == text  # resumed
 
 
-@needs_default_model
 def test_trajectory(tmp_path: Path) -> None:
     text = run("13_trajectory.py", tmp_path)
     assert "heat capacity at constant volume" in text

@@ -105,7 +105,11 @@ def model_text(facts: Facts) -> str:
 def _of_what(facts: Facts) -> dict[str, str]:
     if facts["labels"] is not None:
         return {"labels": ", ".join(facts["labels"])}
-    return {"elements": ", ".join(facts["elements"]) or "any"}
+    from ase.data import atomic_numbers
+
+    from ase_andersonn.structures.elements import element_names
+
+    return {"elements": element_names(atomic_numbers[one] for one in facts["elements"]) or "any"}
 
 
 def _entry(facts: Facts) -> str:

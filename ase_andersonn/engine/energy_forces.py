@@ -30,8 +30,10 @@ from .equilibrium import (
 )
 from .weight_gradients import differentiable
 
-ROUNDINGS = 3.0
+ROUNDINGS = 5.0
 """Of the estimated rounding of an energy; see `rounding`."""
+ALIKE = 3.0
+"""How much more a cell of one atom rounds; see `rounding`."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,12 @@ def stresses_from(gradient: Tensor, graph: Graph) -> Tensor:
 
 
 def rounding(lagrangian: Tensor, gradient: Tensor | None, graph: Graph) -> Tensor:
-    """`3 ε √(Σ_ikα (d_ikα ∂L/∂d_ikα)² + (Σ_i |L_i|)²) / n_atoms` [n_systems], eV/atom; ε is the machine precision.
+    """`5 ε max(1, 3/n) √(Σ_ikα (d_ikα ∂L/∂d_ikα)² + (Σ_i |L_i|)²) / n` [n_systems], eV/atom; ε: machine precision.
 
     Rounding moves what is computed from an edge about as much as rounding of the edge itself does, independently of the
-    other edges; rounding of the atoms' energies is the same for all that are alike. The factor is such that hardly one
-    energy in a hundred of hot structures is further off. It may be too small by up to five in cells of one to four
-    atoms, in which periodic images round alike.
+    other edges; rounding of the atoms' energies is the same for all that are alike. The factor is such that of some
+    thousand random structures none is further off. In cells of one or two atoms periodic images round alike, and the
+    error is up to `3/n` times as large.
 
     Args:
         lagrangian: `L_i`, less the reference energies [n_atoms], eV.
@@ -156,7 +158,8 @@ def rounding(lagrangian: Tensor, gradient: Tensor | None, graph: Graph) -> Tenso
     squares = per_system(lagrangian.double().abs(), graph).square()
     if gradient is not None:
         squares = squares + per_system((gradient * graph.vectors).double().square().sum((1, 2)), graph)
-    return ROUNDINGS * torch.finfo(lagrangian.dtype).eps * squares.sqrt() / graph.n_per_system
+    alike = (ALIKE / graph.n_per_system).clamp(min=1.0)
+    return ROUNDINGS * torch.finfo(lagrangian.dtype).eps * alike * squares.sqrt() / graph.n_per_system
 
 
 def evaluation_of(

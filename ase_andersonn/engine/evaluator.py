@@ -31,6 +31,7 @@ from ase_andersonn.structures.neighbor_list import NeighborList
 
 from .compile_choice import CompileChoice
 from .domain_monitor import DomainMonitor
+from .double_precision import DoublePrecision
 from .energy_forces import Evaluation, evaluate
 from .equilibrium import cold_start
 from .fused import evaluate_at_once
@@ -57,7 +58,7 @@ class DirectEvaluator(Evaluator):
     Attributes:
         diagnostics: applications of the cell and its transpose (`evaluations`), largest residuals (`residual`,
             `adjoint_residual`), the estimated energy error (`energy_error`, eV/atom), what rounding may add to it
-            (`round_off`, eV/atom; without forces and stress only rounding of energies), the solver's safeguards
+            (`round_off`, eV/atom; above `tol`, a structure is evaluated in float64), the solver's safeguards
             (`safeguards`), rebuilds of the neighbour list (`rebuilds`), how the functions run (`backend`), seconds
             (`times`); where the model knows it, `extrapolation` of `properties.DIAGNOSTICS`, after `calculate_many` a
             list of those of each structure.
@@ -70,6 +71,7 @@ class DirectEvaluator(Evaluator):
         self.warm_start = WarmStart(math.sqrt(settings.tol)) if settings.warm_start else None
         self.diagnostics: dict[str, Any] = {}
         self.contacts = DomainMonitor(model)
+        self._double = DoublePrecision(model)
         self._worked, self._compile_choice = 0.0, CompileChoice(model, settings)
         self._last: _Last | None = None
 
@@ -104,6 +106,7 @@ class DirectEvaluator(Evaluator):
         with exact_matmul():
             gradient = forces or stress or (look and self._is_close(graph))
             evaluation = self._evaluate(graph, forces=gradient, stress=stress)
+            evaluation = self._refined([atoms], evaluation, forces=gradient, stress=stress)
         results = _as_results(evaluation, forces=gradient)[0]
         done = time.perf_counter()
         self._worked += done - begun
@@ -139,6 +142,16 @@ class DirectEvaluator(Evaluator):
             self.warm_start.end(evaluation.equilibrium)
         return evaluation
 
+    def _refined(self, structures: Sequence[Atoms], found: Evaluation, *, forces: bool, stress: bool) -> Evaluation:
+        """With structures that need it in float64; see `DoublePrecision`."""
+        if self.settings.dtype == torch.float64:
+            return found
+        mode = self._compile_choice.mode(self._worked)
+        tol, solver = self.settings.tol, self._solver
+        return self._double.refined(
+            structures, found, compile=mode, forces=forces, stress=stress, tol=tol, solver=solver
+        )
+
     def calculate_many(
         self, structures: Sequence[Atoms], *, forces: bool, stress: bool, batch_atoms: int
     ) -> list[dict[str, Any]]:
@@ -153,16 +166,18 @@ class DirectEvaluator(Evaluator):
             self.contacts.names = list(map(name_of, chunk)) if len(structures) > 1 else ()
             self.contacts.check(graph)
             begun = time.perf_counter()
+            gradient = forces or (not stress and self._is_close(graph))
             with exact_matmul():
                 evaluation = evaluate(
                     self.model,
                     graph,
-                    forces=forces or (not stress and self._is_close(graph)),
+                    forces=gradient,
                     stress=stress,
                     tol=self.settings.tol,
                     solver=self._solver,
                     compile=self._compile_choice.mode(self._worked),
                 )
+                evaluation = self._refined(chunk, evaluation, forces=gradient, stress=stress)
             spent = time.perf_counter() - begun
             self._worked += spent
             self._describe(evaluation, {"evaluate": spent})

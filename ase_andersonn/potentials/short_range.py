@@ -1,6 +1,6 @@
 """Short range of a potential of atoms: known elements, cutoffs, clamped distances and nuclear repulsion."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.nn.radial import CLAMP_FRACTION, clamped_distance, distances, local_density
 from ase_andersonn.nn.zbl import zbl_energy
 from ase_andersonn.pretrained.catalog import models_of
+from ase_andersonn.structures.elements import element_names
 from ase_andersonn.structures.neighbors import Cutoff, PairCutoffs
 
 from .energy_config import EnergyModelConfig
@@ -167,14 +168,10 @@ class ShortRange(Potential):
 
 def unknown_elements(numbers: Collection[int], known: Sequence[int]) -> str:
     """The text of the error for atomic numbers some of which a model does not know; it names models that do."""
-    from ase.data import chemical_symbols
-
-    def names(zs: Iterable[int]) -> str:
-        return ", ".join(chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}" for z in zs)
-
     missing = sorted(set(numbers) - set(known))
     others = models_of(missing)
-    remedy = f"Packaged models that know {names(missing)}: {', '.join(others)}." if others else ""
-    return f"The structure contains {names(missing)}; this model knows {names(known)}. " + (
-        remedy or f"No packaged model knows {names(missing)}: train one."
+    named = element_names(missing)
+    remedy = f"Packaged models that know {named}: {', '.join(others)}." if others else ""
+    return f"The structure contains {named}; this model knows {element_names(known)}. " + (
+        remedy or f"No packaged model knows {named}: train one."
     )

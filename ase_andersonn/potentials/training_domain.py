@@ -27,7 +27,7 @@ def domain_warnings(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[i
     Args:
         card: the model card.
         atoms: a structure of elements that the model knows.
-        told: pairs of elements that nothing more is said of; those that a sentence names are added.
+        told: pairs of elements that need no further look; those that were learnt or that a sentence names are added.
     """
     yield from _untrained_pairs(card, atoms, set() if told is None else told)
     min_atoms, periodic = card.get("min_atoms"), card.get("periodic")
@@ -49,9 +49,13 @@ def _untrained_pairs(card: Mapping[str, Any], atoms: Atoms, told: set[frozenset[
     met = card.get("pairs") or [pair for known in combinations for pair in combinations_with_replacement(known, 2)]
     if not met:
         return
-    met = {frozenset(pair) for pair in met}
     here = sorted(set(atoms.numbers.tolist()))
-    doubted = {frozenset(pair) for pair in combinations_with_replacement(here, 2)} - met - told
+    doubted = {frozenset(pair) for pair in combinations_with_replacement(here, 2)} - told
+    if not doubted:
+        return
+    learnt = doubted.intersection(map(frozenset, met))
+    told |= learnt  # so that later calls need not look again
+    doubted -= learnt
     if not doubted or not np.isfinite(atoms.positions).all():
         return
     edges = neighbor_edges(atoms.positions, atoms.cell.array, atoms.pbc, NEIGHBORS)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 FORMATS = ("ase-andersonn-1", "ase-andersonn-2")
 """Formats of model files that can be read; files are written in the last one."""
-DEFAULT_MODEL = "mlearn-pbe"
+DEFAULT_MODEL = "universal"
 """Name of the packaged model that is used by default."""
 PRETRAINED = Path(__file__).parent
 CLASSIFIERS = PRETRAINED / "classifiers"

@@ -4,10 +4,11 @@ The values are fixed here rather than taken from a library, since weights are tr
 release would change the results of all models. Elements 1 to 103.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
-from ase.data import covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -98,3 +99,16 @@ def element_properties() -> Floats:
     table = np.array(columns, np.float64).T
     table = (table - table.mean(0)) / table.std(0)
     return np.concatenate([np.zeros((1, table.shape[1])), table])
+
+
+def element_names(numbers: Iterable[int]) -> str:
+    """Symbols in a line, five and more consecutive elements as a range: "H, C–F, Fe"."""
+    runs: list[list[str]] = []
+    before = None
+    for z in sorted(numbers):
+        symbol = chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"Z={z}"
+        if before != z - 1:
+            runs.append([])
+        runs[-1].append(symbol)
+        before = z
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 4 else ", ".join(run) for run in runs)

@@ -291,9 +291,11 @@ def _described(
     )
 
 
-def thermal_properties(found: "Phonopy", temperatures: Floats) -> tuple[Floats, Floats, Floats]:
+def thermal_properties(
+    found: "Phonopy", temperatures: Floats, *, classical: bool = False
+) -> tuple[Floats, Floats, Floats]:
     """Free energy (kJ/mol), entropy and heat capacity (J/(K mol)) of the modes of a mesh that was run."""
-    found.run_thermal_properties(temperatures=temperatures, cutoff_frequency=CUTOFF)
+    found.run_thermal_properties(temperatures=temperatures, cutoff_frequency=CUTOFF, classical=classical)
     run: Any = found.thermal_properties
     _, free_energy, entropy, heat_capacity = run.thermal_properties
     return np.array(free_energy), np.array(entropy), np.array(heat_capacity)

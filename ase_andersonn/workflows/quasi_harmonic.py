@@ -90,6 +90,7 @@ def quasi_harmonic(
     displacement: float = 0.01,
     fmax: float = 1e-3,
     mesh: float = 60.0,
+    classical: bool = False,
 ) -> QuasiHarmonic:
     """A crystal from 0 K to `max_temperature`, without change of the cell's shape.
 
@@ -105,6 +106,8 @@ def quasi_harmonic(
         displacement: Å.
         fmax: eV/Å of the relaxations.
         mesh: Å, see `phonons`.
+        classical: whether the nuclei are classical particles, as in molecular dynamics, and not quantum ones; then
+            nothing at 0 K has a meaning.
 
     Warns:
         of imaginary modes at some volume, which thermal properties leave out, and of volumes too few for the expansion.
@@ -134,7 +137,7 @@ def quasi_harmonic(
         found.run_mesh(mesh)
         lowest.append(float(found.mesh.frequencies.min()))  # type: ignore[union-attr]
         cells = len(crystal) / len(found.primitive)
-        thermal.append([cells * values for values in thermal_properties(found, temperatures)])
+        thermal.append([cells * values for values in thermal_properties(found, temperatures, classical=classical)])
     if soft := sum(frequency < -IMAGINARY for frequency in lowest):
         warn_of_imaginary_modes(crystal, f"at {soft} of {points} volumes, down to {min(lowest):.2f} THz")
     return _described(crystal, pressure, temperatures, sizes, energies, np.array(thermal).T, np.array(lowest))

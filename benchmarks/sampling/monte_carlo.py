@@ -49,7 +49,7 @@ def measure_agreement(n_moves: int) -> dict[str, Any]:
     atoms.rattle(0.05, seed=0)
     settings: dict[str, Any] = {"dtype": "float64", "compile": False, "tiles": Tiles(focus=6.0, context=5.0)}
     atoms.calc = AndersoNN(**settings)
-    lithium = AndersoNN().evaluate([bulk("Li")], forces=False)[0]["energy"]
+    lithium = AndersoNN("mlearn-pbe").evaluate([bulk("Li")], forces=False)[0]["energy"]
     moves = [
         Displacement(0.2),
         SpeciesSwap(),

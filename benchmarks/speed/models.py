@@ -31,13 +31,13 @@ class Model:
 def andersonn() -> Any:
     from ase_andersonn import AndersoNN
 
-    return AndersoNN(compile=True)
+    return AndersoNN("mlearn-pbe", compile=True)
 
 
 def native() -> Any:
     from ase_andersonn import AndersoNN
 
-    return AndersoNN(compile="native")
+    return AndersoNN("mlearn-pbe", compile="native")
 
 
 def universal() -> Any:
@@ -191,8 +191,8 @@ NEQUIP_DEFAULT: dict[str, Any] = {}  # what its model builder takes when told no
 
 METALS_OF_EMT = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")
 MODELS = {
-    "andersonn": Model("", "ase-andersonn", "AndersoNN(compile=True), default weights", andersonn),
-    "native": Model("", "ase-andersonn", "AndersoNN(compile='native'), default weights", native),
+    "andersonn": Model("", "ase-andersonn", "AndersoNN('mlearn-pbe', compile=True)", andersonn),
+    "native": Model("", "ase-andersonn", "AndersoNN('mlearn-pbe', compile='native')", native),
     "universal": Model("", "ase-andersonn", "AndersoNN('universal', compile='native')", universal),
     "nep": Model("nep", "calorine", "NEP89, its file named by $ANDERSONN_NEP", nep),
     "emt": Model("", "ase", "ASE's EMT, float64, no network", emt, only=METALS_OF_EMT),

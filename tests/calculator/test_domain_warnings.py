@@ -113,7 +113,7 @@ def test_warnings_of_a_structure_among_others_name_it() -> None:
 
 def test_warnings_of_a_lone_atom_do_not_contradict_each_other() -> None:
     with pytest.warns(UserWarning, match="not trained on") as warned:
-        AndersoNN(compile=False).get_potential_energy(Atoms("Si"))
+        AndersoNN("mlearn-pbe", compile=False).get_potential_energy(Atoms("Si"))
     texts = " ".join(str(warning.message) for warning in warned)
     assert len(warned) == 2
     assert "molecules and clusters" in texts

@@ -170,14 +170,18 @@ def test_threads_change_nothing() -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(AndersoNN(compile="native", dtype="float64", warm_start=False, tol=1e-12).get_forces(atoms))
+            found.append(
+                AndersoNN("mlearn-pbe", compile="native", dtype="float64", warm_start=False, tol=1e-12).get_forces(
+                    atoms
+                )
+            )
     finally:
         torch.set_num_threads(before)
     np.testing.assert_allclose(found[0], found[1], atol=1e-12)
 
 
 def test_changed_weights_are_noticed() -> None:
-    calc, atoms = AndersoNN(compile="native", dtype="float64"), CASES["silicon"][1]
+    calc, atoms = AndersoNN("mlearn-pbe", compile="native", dtype="float64"), CASES["silicon"][1]
     before = calc.get_potential_energy(atoms)
     with torch.no_grad():
         calc.model.attention.radial.weight.mul_(1.01)
@@ -231,11 +235,11 @@ def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(library.Path, "home", nowhere)
     assert not library.is_built()
-    calc = AndersoNN()
+    calc = AndersoNN("mlearn-pbe")
     calc.get_forces(CASES["silicon"][1])
     assert calc.diagnostics["backend"] == "eager"
     with pytest.raises(RuntimeError, match=f"no home directory .* set {library.CACHE}"):
-        AndersoNN(compile="native")
+        AndersoNN("mlearn-pbe", compile="native")
 
 
 def test_a_build_in_the_background_that_fails_is_told_once(
@@ -259,7 +263,7 @@ def test_a_build_in_the_background_that_fails_is_told_once(
 def test_a_worker_without_kernels_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles that a calculator with kernels sends to a machine without a compiler are solved there all the same."""
     atoms = CASES["more atoms than are evaluated at once"][1]
-    calc = AndersoNN(tiles=Tiles(6.0), dtype="float64")
+    calc = AndersoNN("mlearn-pbe", tiles=Tiles(6.0), dtype="float64")
     expected = calc.get_forces(atoms)
     assert calc.diagnostics["backend"] == "native"
     monkeypatch.setattr(library, "can_use", lambda: False)
@@ -305,13 +309,13 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(library.CACHE, str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RuntimeError, match="no C\\+\\+ compiler found"):
-        AndersoNN(compile="native")
-    calc = AndersoNN()
+        AndersoNN("mlearn-pbe", compile="native")
+    calc = AndersoNN("mlearn-pbe")
     calc.get_forces(CASES["silicon"][1])
     assert calc.diagnostics["backend"] == "eager"
 
 
 def test_auto_uses_what_is_built() -> None:
-    calc = AndersoNN()
+    calc = AndersoNN("mlearn-pbe")
     calc.get_forces(CASES["silicon"][1])
     assert calc.diagnostics["backend"] == "native"

@@ -13,7 +13,7 @@ from ase.cell import Cell
 from ase.stress import voigt_6_to_full_3x3_strain
 from ase.units import GPa
 from batched import BatchedEMT
-from tight import needs_default_model, tight
+from tight import tight
 
 from ase_andersonn.workflows.elastic import elastic_constants
 from ase_andersonn.workflows.eos import equation_of_state
@@ -118,8 +118,7 @@ def test_unstable_crystals() -> None:
     assert np.isnan(found.debye_temperature)
 
 
-@needs_default_model
-def test_silicon_with_the_default_model() -> None:
+def test_silicon_with_a_packaged_model() -> None:
     found = elastic_constants(bulk("Si"), tight())  # in the axes of the cubic cell
     c = found.tensor
     for value, dft in ((c[0, 0], 156.0), (c[0, 1], 65.0), (c[3, 3], 76.0)):

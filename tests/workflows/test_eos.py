@@ -14,7 +14,7 @@ from ase.calculators.lj import LennardJones
 from ase.eos import EquationOfState as AseEOS
 from ase.units import GPa
 from batched import BatchedEMT
-from tight import needs_default_model, tight
+from tight import tight
 
 from ase_andersonn.workflows.eos import birch_murnaghan, equation_of_state, fit_birch_murnaghan
 from ase_andersonn.workflows.relax import relax
@@ -157,8 +157,7 @@ def test_other_calculators() -> None:
     assert argon.bulk_modulus == pytest.approx(75.1 * 0.0104 / 3.4**3 / GPa, rel=0.1)
 
 
-@needs_default_model
-def test_silicon_with_the_default_model() -> None:
+def test_silicon_with_a_packaged_model() -> None:
     found = equation_of_state(bulk("Si", a=5.2), tight())
     assert found.holds
     assert (4 * found.volume) ** (1 / 3) == pytest.approx(5.469, abs=0.02)  # PBE

@@ -11,7 +11,6 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.io import read
 from md_structures import copper
-from tight import needs_default_model
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.workflows.md import molecular_dynamics
@@ -123,7 +122,6 @@ def test_a_run_stops_out_of_distribution(limits: dict[str, float], text: str) ->
     assert run.stopped_because == f"after 4 steps {text}"
 
 
-@needs_default_model
 def test_the_packaged_model_gives_an_extrapolation() -> None:
     calc = AndersoNN(compile=False, device="cpu")
     run = molecular_dynamics(bulk("Si"), calc, temperature=300.0, steps=3, seed=1, max_extrapolation=1e-9)

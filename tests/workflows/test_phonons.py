@@ -13,7 +13,7 @@ from ase.calculators.lj import LennardJones
 from batched import BatchedEMT
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
-from tight import needs_default_model, tight
+from tight import tight
 
 from ase_andersonn.workflows.born_charges import is_ionic
 from ase_andersonn.workflows.elastic import elastic_constants
@@ -176,8 +176,7 @@ def test_imaginary_modes_are_reported() -> None:
     assert found.phonopy.qpoints.frequencies.min() == pytest.approx(found.lowest_frequency, abs=1e-6)
 
 
-@needs_default_model
-def test_silicon_with_the_default_model() -> None:
+def test_silicon_with_a_packaged_model() -> None:
     found = phonons(bulk("Si"), tight(), min_length=9.0, mesh=30.0, points=11)
     assert found.stable
     assert found.bands.frequencies[0][0].max() == pytest.approx(15.0, abs=1.5)  # the Raman mode, PBE

@@ -66,6 +66,15 @@ def test_in_another_cell_and_under_pressure(copper: QuasiHarmonic, tmp_path: Pat
     assert (tmp_path / "qha.png").stat().st_size
 
 
+def test_classical_nuclei(copper: QuasiHarmonic) -> None:
+    """Dulong and Petit's heat capacity but for the expansion; the quantum volume from above as 1/T."""
+    found = quasi_harmonic(bulk("Cu"), BatchedEMT(), max_temperature=500.0, classical=True, **CHEAP)
+    np.testing.assert_allclose(found.heat_capacity[5:15], 3 * 8.314, rtol=0.03)
+    more = (copper.volumes / found.volumes - 1)[[10, 20, 40]]
+    assert more[0] > more[1] > more[2] > 0.0
+    assert more[1] / more[2] == pytest.approx(2.0, rel=0.15)
+
+
 def test_gruneisen_parameter_of_springs() -> None:
     """γ = −d ln ω / d ln V; the mean ω² of a crystal of pairs is as V″ + 2V′/r."""
     length = 2 ** (1 / 6) * 3.4
