@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .backends import CompileMode, find_compiler, own_torch_state, resolve_device, resolve_dtype, threads_for
 from .deprecated import DIAGNOSTICS, RenamedKeys, renamed_method
-from .evaluators import ModelSource, TilesArgument, evaluator_for, own_copy, potential_from
+from .evaluators import ModelSource, TilesArgument, choose_candidates, evaluator_for, own_copy, potential_from
 from .potentials.interface import ConvergenceError, Settings, warn_caller
 from .potentials.training_domain import domain_warnings, name_of, of_structure
 from .pretrained.catalog import DEFAULT_MODEL
@@ -57,16 +57,18 @@ class AndersoNN(Calculator):
             not predict the new one to `tol^(1/3)`, 1 % by default, for instance if hydrogen atoms move far in a step.
             Structures of up to 256 atoms use a fixed number of Picard iterations instead, if this reaches `tol`; for
             small systems it is faster than a warm start.
-        skin: Å by which the neighbour list exceeds the cutoff, so that it can be reused while atoms move; without warm
-            starts it is rebuilt in every call.
+        skin: Å by which the neighbour list exceeds the cutoff, to be reused while atoms move; 0 without warm starts.
         compile: `"native"` evaluates most of the network by C++ kernels, built once per machine in a few seconds;
             `True` compiles with torch; `False` does neither; `"auto"` uses the C++ kernels if they are built, builds
-            them in the background after one second of calculations, and compiles the rest with torch after long use.
+            them in the background after one second of calculations, and compiles the rest with torch after long use;
+            where `andersonn optimize` or `optimize=True` has chosen for the model on this machine, it does as chosen.
         tiles: None for direct evaluation; `"on"` for a sum over tiles, with bounded memory and incremental updates for
             local changes; `"auto"` for tiles only if a direct evaluation would not fit in memory; `Tiles(...)` sets
             focus and context. There are no extrapolation scores and no warnings of short distances with tiles.
         solver: class name of the fixed-point solver: `"Anderson"`, `"Broyden"`, `"Picard"`, or that of a package that
-            registers one, see `solvers.registry`. Other solvers than the default are slower, except for tests of a few.
+            registers one, see `solvers.registry`. Others than the default are slower, except for tests of a few.
+        optimize: True measures how the model runs fastest on this machine, unless this is known, in about twenty
+            seconds and the time to build kernels; see `engine.optimize.choose`.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -95,6 +97,7 @@ class AndersoNN(Calculator):
         compile: CompileMode = "auto",
         tiles: TilesArgument = None,
         solver: str = Settings.solver,
+        optimize: bool = False,
     ) -> None:
         if not (_is_number(tol) and tol > 0.0):
             raise ValueError(f"tol is {tol!r}; it is an energy tolerance in eV/atom and has to be positive.")
@@ -104,6 +107,8 @@ class AndersoNN(Calculator):
             raise ValueError(f"warm_start is {warm_start!r}; use True or False.")
         if compile not in (True, False, "auto", "native"):
             raise ValueError(f"compile is {compile!r}; use 'auto', 'native', True or False.")
+        if optimize not in (True, False) or (optimize and compile != "auto"):
+            raise ValueError(f"optimize is {optimize!r}; use True, with compile='auto' as by default, or False.")
         solver_module(solver)  # raises for an unknown name
         settings = Settings(
             resolve_device(device),
@@ -113,10 +118,13 @@ class AndersoNN(Calculator):
             float(skin),
             compile if compile in ("auto", "native") else bool(compile),
             solver,
+            bool(optimize),
         )
         if settings.compile is True and find_compiler(settings.device)[0] is None:
             raise RuntimeError(f"compile=True is not possible: {find_compiler(settings.device)[1]}.")
         self.model = own_copy(potential_from(model), settings)
+        if optimize:
+            choose_candidates(self.model, settings.device)
         self.evaluator = evaluator_for(self.model, settings, tiles)
         for name in MANY_MOVES_METHODS:
             if hasattr(self.evaluator, name):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from .checkpoints.checkpoint import load_model
 from .engine.evaluator import DirectEvaluator
 from .lattice.density_model import ImageEvaluator, ImageModel
@@ -77,6 +79,28 @@ def evaluator_for(model: Potential, settings: Settings, tiles: TilesArgument = N
     raise TypeError(
         f"model is a {type(model).__name__}; a potential has to be an EnergyModel, a GridModel or an ImageModel."
     )
+
+
+def members_with_candidates(model: Potential) -> list[EnergyModel]:
+    """The potential, or the members of a committee, whose ways to run can be compared, see `engine.optimize.choose`.
+
+    Raises:
+        ValueError: for a kind of potential that has one way.
+    """
+    members: list[EnergyModel] = []
+    for member in model.members if isinstance(model, Committee) else [model]:
+        if not isinstance(member, EnergyModel):
+            raise ValueError(f"a {type(member).__name__} has one way to run: there is nothing to optimize.")
+        members.append(member)
+    return members
+
+
+def choose_candidates(model: Potential, device: torch.device) -> None:
+    """Have the fastest way to run each member chosen where no choice is kept; see `members_with_candidates`."""
+    from .engine.optimize.choose import optimized
+
+    for member in members_with_candidates(model):
+        optimized(member, device)
 
 
 def _tiled(model: EnergyModel, settings: Settings, tiles: Literal["on", "auto"] | Tiles) -> Evaluator:

@@ -2,7 +2,7 @@
 
 The hash of a file says that it is as it was written, not who wrote it. So its config is read against its types, its
 integers are held against the numbers that the file holds, and names, shapes and types of its tensors are compared with
-those of the model of that config, made on torch's `meta` device, which has no memory.
+those of the model of that config, see `bounded.shapes_of`.
 """
 
 import json
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ase_andersonn.config import from_dict, to_dict
 
+from .bounded import shapes_of
 from .migrations import migrate_card
 
 DTYPES = ("F64", "F32", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -86,7 +87,7 @@ def read_model_config(path: Path, header: Mapping[str, str], cls: type[Any], ten
 
 
 def check_tensors(path: Path, make: Callable[[], Any], tensors: Mapping[str, Tensor]) -> None:
-    """Compare the tensors of a file with those of its model, of which none is allocated.
+    """Compare the tensors of a file with those of its model, of which none that is large is allocated.
 
     Args:
         path: the file.
@@ -97,9 +98,8 @@ def check_tensors(path: Path, make: Callable[[], Any], tensors: Mapping[str, Ten
         ValueError: for missing and unknown tensors, other shapes or types, and values that are not finite.
     """
     try:
-        with torch.device("meta"):
-            model = make()
-            wanted: dict[str, Tensor] = model.state_dict()
+        model = shapes_of(make, sum(tensor.numel() for tensor in tensors.values()))
+        wanted: dict[str, Tensor] = model.state_dict()
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"the config of {path} makes no model: {error} {ANEW}") from error
     groups: tuple[tuple[str, ...], ...] = getattr(model, "optional_tensors", ())

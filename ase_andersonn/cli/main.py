@@ -10,6 +10,7 @@ import typer
 from .command import new_app
 from .dynamics import COMMANDS as DYNAMICS
 from .errors import FAILED, INTERRUPTED, plain_errors
+from .optimizing import COMMANDS as OPTIMIZING
 from .outputs import print_json
 from .properties import COMMANDS, AsJson
 from .screening import COMMANDS as SCREENING
@@ -21,7 +22,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoin
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew and replace the checkpoint.")]
 
 
-for _command in (*COMMANDS, *DYNAMICS, *SCREENING):
+for _command in (*COMMANDS, *DYNAMICS, *SCREENING, *OPTIMIZING):
     app.command()(_command)
 
 

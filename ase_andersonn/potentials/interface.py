@@ -77,6 +77,7 @@ class Settings:
     skin: float = 0.5
     compile: CompileMode = "auto"
     solver: str = "Anderson"
+    optimize: bool = False
 
 
 class Evaluator(ABC):

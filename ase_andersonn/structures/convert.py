@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .metadata import check_order
 from .neighbors import Edges, neighbor_edges
@@ -149,6 +147,9 @@ def _why_close(numbers: Any, edges: Edges, close: Any) -> str:
     With lengths in another unit all atoms are close to each other or to their own images; with rounded coordinates,
     such as 0.333 for 1/3, symmetry gives several nearby copies of an atom instead of one.
     """
+    from scipy.sparse import coo_array  # the import takes a tenth of a second
+    from scipy.sparse.csgraph import connected_components
+
     i, j = edges.center[close], edges.other[close]
     pairs = coo_array((np.ones(len(i)), (i, j)), shape=(len(numbers), len(numbers)))
     n_groups = connected_components(pairs, directed=False, return_labels=False)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import vesin
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import KDTree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -120,6 +119,8 @@ def neighbor_edges(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff
     periodic: list[bool] = np.broadcast_to(np.asarray(pbc, bool), 3).tolist()
     radius = _search_radius(x, h, np.array(periodic), _positive("cutoff", cutoff))
     if radius > cutoff and not any(periodic):
+        from scipy.spatial import KDTree  # the import takes a third of a second
+
         first, second = KDTree(x).query_pairs(cutoff, output_type="ndarray").T
         offset = np.zeros((len(first), 3), np.int32)
     else:
