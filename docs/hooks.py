@@ -49,13 +49,11 @@ def tutorial(path: Path) -> str:
 def models() -> str:
     """Cards of all packaged models."""
     folder = ROOT / "ase_andersonn" / "pretrained"
-    parts = [
-        "# Packaged models",
-        "`andersonn models` prints this as a table, `andersonn info NAME` all that a file holds.",
-    ]
-    for path in sorted(folder.glob("*.json")) + sorted((folder / "classifiers").glob("*.json")):
-        parts.append(card(path))
-    return "\n\n".join(parts) + "\n"
+    text = (
+        "# Packaged models\n\n`andersonn models` prints them as a table, `andersonn info NAME` all that a file holds."
+    )
+    cards = sorted(folder.glob("*.json")) + sorted((folder / "classifiers").glob("*.json"))
+    return "\n\n".join([text, *map(card, cards)]) + "\n"
 
 
 def card(path: Path) -> str:
