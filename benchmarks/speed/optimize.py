@@ -33,17 +33,18 @@ WAYS = (("eager", 0), ("eager", -1), ("native", 0), ("native", 1024), ("native",
 """Kind of candidate, and atoms in a block: 0 for the default of 256, -1 for all atoms, layer by layer."""
 BLOCK_CELLS, BLOCK_REPEATS = (5, 11, 23), {5: 5, 11: 2, 23: 1}
 MAX_GIB = 8.0
-"""Predicted memory from which on a call is left out."""
+"""Predicted memory from which on all atoms at once are left out."""
 COLD_REPEATS = 3
+FIRST = (
+    "from ase_andersonn import AndersoNN; from ase.build import bulk; AndersoNN({}).get_forces(bulk('Si', cubic=True))"
+)
 COLD = {
     "import torch": "import torch",
-    "import and load": "from ase_andersonn import AndersoNN; AndersoNN({model!r}, compile={mode!r})",
-    "to the first forces of Si8": (
-        "from ase_andersonn import AndersoNN; from ase.build import bulk; "
-        "AndersoNN({model!r}, compile={mode!r}).get_forces(bulk('Si', cubic=True))"
-    ),
+    "import and load, universal": "from ase_andersonn import AndersoNN; AndersoNN('universal', compile=False)",
+    "to the first forces of Si8, universal, eager": FIRST.format("'universal', compile=False"),
+    "to the first forces of Si8, universal, native": FIRST.format("'universal', compile='native'"),
 }
-"""Scripts of cold processes; the forces' includes the import of ase.build."""
+"""Scripts of cold processes; the forces' include the import of ase.build."""
 
 
 def gain() -> dict[str, Any]:
@@ -82,38 +83,22 @@ def blocks() -> list[dict[str, Any]]:
             way = {"mode": mode, "block": block, "n_atoms": 8 * n_cells**3}
             before = [row for row in rows if (row["mode"], row["block"]) == (mode, block) and "peak_mib" in row]
             predicted = before[-1]["peak_mib"] / before[-1]["n_atoms"] * way["n_atoms"] / 1024 if before else 0.0
-            if predicted > MAX_GIB:
+            if block < 0 and predicted > MAX_GIB:
                 rows.append({**way, "reason": f"would need about {predicted:.0f} GiB"})
                 continue
             rows.append({**way, **in_own_process(WORKER, BLOCK_MODEL, mode, block, n_cells, BLOCK_REPEATS[n_cells])})
     return rows
 
 
-def cold() -> dict[str, Any]:
+def cold() -> dict[str, float]:
     """CPU seconds of new processes, in turn; the first round, which may compile bytecode, does not count."""
-    scripts = {
-        (name, model, mode): script.format(model=model, mode=mode)
-        for name, script in COLD.items()
-        for model in (MODELS if "{model" in script else ("",))
-        for mode in ((False, "native") if "{mode" in script and "forces" in name else (False,))
-    }
-    seconds: dict[Any, list[float]] = {key: [] for key in scripts}
+    seconds: dict[str, list[float]] = {name: [] for name in COLD}
     for turn in range(COLD_REPEATS + 1):
-        for key in rotated(list(scripts), turn):
-            spent = _cpu_seconds(scripts[key])
+        for name in rotated(list(COLD), turn):
+            spent = _cpu_seconds(COLD[name])
             if turn:
-                seconds[key].append(spent)
-    return {
-        "rows": [
-            {
-                "what": name,
-                "model": model,
-                "mode": mode or "eager",
-                "cpu_s": statistics.median(seconds[name, model, mode]),
-            }
-            for name, model, mode in scripts
-        ]
-    }
+                seconds[name].append(spent)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _cpu_seconds(script: str) -> float:

@@ -61,9 +61,8 @@ def _blocks(found: list[dict[str, Any]]) -> str:
     return "\n".join([markdown_table(header, rows), "", *reasons])
 
 
-def _cold(found: dict[str, Any]) -> str:
-    rows = [[row["what"], row["model"], row["mode"], figure(row["cpu_s"])] for row in found["rows"]]
-    return markdown_table(["a new process", "model", "way", "CPU, s"], rows)
+def _cold(found: dict[str, float]) -> str:
+    return markdown_table(["a new process", "CPU, s"], [[name, figure(value)] for name, value in found.items()])
 
 
 def _threads(found: dict[str, Any]) -> str:
