@@ -67,8 +67,8 @@ class AndersoNN(Calculator):
             focus and context. There are no extrapolation scores and no warnings of short distances with tiles.
         solver: class name of the fixed-point solver: `"Anderson"`, `"Broyden"`, `"Picard"`, or that of a package that
             registers one, see `solvers.registry`. Others than the default are slower, except for tests of a few.
-        optimize: True measures how the model runs fastest on this machine, unless this is known, in about twenty
-            seconds and the time to build kernels; see `engine.optimize.choose`.
+        optimize: True measures how the model runs fastest on this machine, unless this is known, within half
+            a minute and the time to build kernels; see `engine.optimize.choose`.
 
     Raises:
         FileNotFoundError: if there is no such model.

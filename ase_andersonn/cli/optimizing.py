@@ -30,8 +30,8 @@ def optimize(
 ) -> None:
     """Measure and choose the fastest way to run a model on this machine.
 
-    PyTorch's operations, kernels in C++ (which are built), and block sizes are compared on 8 and 1728 atoms, in about
-    twenty seconds. Results have to equal those of PyTorch's operations. The choice is kept in the user's cache for this
+    PyTorch's operations, kernels in C++ (which are built), and block sizes are compared on 8 and 1728 atoms, within
+    half a minute. Results have to equal those of PyTorch's operations. The choice is kept in the user's cache for this
     model, machine and version, and all calculators use it from then on.
 
     Example: andersonn optimize universal

@@ -15,7 +15,7 @@ from ase_andersonn.potentials.base import EnergyModel
 from .kept import MODES, Candidate, Choice, keep_choice, kept_choice, log_mean
 from .trial import Trial
 
-BLOCKS, BLOCKS_CUDA = (64, 128, 512, 1024), (4096, 65536)
+BLOCKS, BLOCKS_CUDA = (64, 512, 1024), (4096, 65536)
 """Atoms in a block that are tried besides the default, on a CPU and a GPU."""
 GAIN = 0.03
 """Share of the time by which another block size has to be faster than the default."""
