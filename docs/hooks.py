@@ -49,9 +49,7 @@ def tutorial(path: Path) -> str:
 def models() -> str:
     """Cards of all packaged models."""
     folder = ROOT / "ase_andersonn" / "pretrained"
-    text = (
-        "# Packaged models\n\n`andersonn models` prints them as a table, `andersonn info NAME` all that a file holds."
-    )
+    text = "# Packaged models\n\n`andersonn models` prints a table, `andersonn info NAME` all that a file holds."
     cards = sorted(folder.glob("*.json")) + sorted((folder / "classifiers").glob("*.json"))
     return "\n\n".join([text, *map(card, cards)]) + "\n"
 

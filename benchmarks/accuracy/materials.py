@@ -114,9 +114,7 @@ def summary(part: str, rows: list[Row]) -> dict[str, float]:
     names = [name for name in good[0] if f"{name}_dft" in good[0]]
     for name in names:
         value, right = (np.array([row[key] for row in good]) for key in (name, f"{name}_dft"))
-        off = np.abs(
-            shifted(good, name) if name == "energy" else value / right - 1 if name == "volume" else value - right
-        )
+        off = np.abs(value / right - 1 if name == "volume" else value - right)
         found |= {f"{name}, mean": float(off.mean()), f"{name}, median": float(np.median(off))}
     if part == "volumes":
         found["converged"] = sum(row["converged"] for row in good)
