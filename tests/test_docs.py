@@ -22,7 +22,10 @@ def test_python_blocks_import_what_exists(page: Path) -> None:
     for code in BLOCK.findall(page.read_text(encoding="utf-8")):
         for statement in ast.parse(code).body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
-                exec(compile(ast.unparse(statement), str(page), "exec"), {})
+                try:
+                    exec(compile(ast.unparse(statement), str(page), "exec"), {})
+                except ImportError:
+                    assert page.name == "integrations.md", "other engines need not be installed"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

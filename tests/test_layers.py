@@ -25,7 +25,7 @@ FLOORS = {
     3: {"engine", "lattice"},
     4: {"tiles", "checkpoints"},
     5: {"calculator", "evaluators", "classifier", "training"},
-    6: {"workflows", "cli", "plugin", "testing"},
+    6: {"workflows", "cli", "integrations", "plugin", "testing"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
