@@ -21,6 +21,8 @@ from ase_andersonn.nn.messages import gathered
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel
 
+from .pullback import pullback
+
 
 class PicardResult(NamedTuple):
     """Result of Picard iterations for the features, and then for the adjoint; names as in `Equilibrium`.
@@ -96,12 +98,9 @@ class Functions:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`f(z) − z`, the slope of the cell, `∂E/∂z` [n_atoms, n_channels], and `E` of each atom [n_atoms]."""
 
-        def readout(y: Tensor) -> tuple[Tensor, Tensor]:
-            energies = self.model.readout(y, species)
-            return energies.sum(), energies
-
         f, slope = linearize(z, injection, neighbors, weights)
-        source, energies = torch.func.grad(readout, has_aux=True)(z)
+        (energies,), pull_back = pullback(lambda y: (self.model.readout(y, species),), z)
+        (source,) = pull_back((torch.ones_like(energies),))
         return f - z, slope, source, energies
 
     def picard(
@@ -179,13 +178,12 @@ class Functions:
         if not derivatives:
             return self.encode(vectors, species, neighbors, mask), None
         near = Neighborhoods(vectors, species, species[neighbors], mask)
-        vjp: Any = torch.func.vjp
         if not self.model.n_message:
-            outputs, back = vjp(lambda d: self.encode_block(near._replace(vectors=d)), vectors)
+            outputs, back = pullback(lambda d: self.encode_block(near._replace(vectors=d)), vectors)
             return outputs, lambda *cotangents: back(cotangents)[0]
-        (node, message, *others), embed_back = vjp(lambda d: self.embed(near._replace(vectors=d)), vectors)
+        (node, message, *others), embed_back = pullback(lambda d: self.embed(near._replace(vectors=d)), vectors)
         inputs = vectors, node, gathered(message, neighbors)
-        injected, inject_back = vjp(lambda d, x, messages: self.inject(near._replace(vectors=d), x, messages), *inputs)
+        injected, inject_back = pullback(lambda d, *others: self.inject(near._replace(vectors=d), *others), *inputs)
 
         def pull_back(u: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
             gradient, of_node, of_messages = inject_back((u, v))

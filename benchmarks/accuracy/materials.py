@@ -1,4 +1,4 @@
-"""Relaxed volumes, energies, moduli and heat capacities of compounds beside density-functional theory.
+"""Relaxed volumes, moduli and heat capacities of compounds beside density-functional theory.
 
     python -m benchmarks.accuracy.materials CALCULATOR --data FOLDER [--part volumes moduli heat] [--number 100]
 
@@ -7,7 +7,7 @@ calorine.calculators:CPUNEP,nep89.txt. FOLDER holds MatCalc's benchmark files (w
 mp-binary-pbe-elasticity, alexandria-binary-pbe-phonon). Only formulas that `data/universal` holds out of every part are
 taken, the first of a fixed random order; median and mean absolute errors.
 
-- volumes: relaxed from the reference, beside it (relative); energies, eV/atom, after one shift for each element.
+- volumes: relaxed from the reference, beside it (relative).
 - moduli: Voigt–Reuss–Hill averages of the relaxed crystals, GPa.
 - heat: C_V at 300 K from phonons of supercells of at least 8 Å, J/(K mol) an atom.
 """
@@ -62,15 +62,13 @@ def crystals(path: Path, number: int, most: int = 40) -> list[tuple[Atoms, dict[
     return [(Atoms(atoms), row) for atoms, row in chosen[:number]]
 
 
-def volumes(atoms: Atoms, row: dict[str, Any], calc: Any) -> Row:
+def volumes(atoms: Atoms, _: dict[str, Any], calc: Any) -> Row:
     found = relax(atoms, calc, fmax=0.02, steps=500)
     n = len(atoms)
     return {
         "converged": float(found.converged),
         "volume": found.volume / n,
         "volume_dft": atoms.cell.volume / n,
-        "energy": found.energy / n,
-        "energy_dft": row["energy"] / n,
     }
 
 
@@ -103,20 +101,10 @@ def measured(part: str, folder: Path, number: int, calc: Any) -> Iterator[Row]:
     (path,) = folder.glob(pattern)
     for atoms, row in crystals(path, number):
         try:
-            yield compute(atoms, row, calc) | {"elements": [int(z) for z in atoms.numbers]}  # type: ignore[dict-item]
+            yield compute(atoms, row, calc)
         except Exception as error:  # counted, and named
             print(f"{atoms.symbols}: {error}", file=sys.stderr)
             yield {}
-
-
-def shifted(rows: list[Row], name: str) -> np.ndarray:
-    """Errors left after the shift of each element that fits best."""
-    shares = np.zeros((len(rows), 120))
-    for share, row in zip(shares, rows, strict=True):
-        np.add.at(share, row["elements"], 1.0 / len(row["elements"]))  # type: ignore[arg-type]
-    off = np.array([row[name] - row[f"{name}_dft"] for row in rows])
-    ridge = np.vstack([shares, 1e-2 * np.eye(120)])
-    return off - shares @ np.linalg.lstsq(ridge, np.append(off, np.zeros(120)), rcond=None)[0]
 
 
 def summary(part: str, rows: list[Row]) -> dict[str, float]:
@@ -126,9 +114,7 @@ def summary(part: str, rows: list[Row]) -> dict[str, float]:
     names = [name for name in good[0] if f"{name}_dft" in good[0]]
     for name in names:
         value, right = (np.array([row[key] for row in good]) for key in (name, f"{name}_dft"))
-        off = np.abs(
-            shifted(good, name) if name == "energy" else value / right - 1 if name == "volume" else value - right
-        )
+        off = np.abs(value / right - 1 if name == "volume" else value - right)
         found |= {f"{name}, mean": float(off.mean()), f"{name}, median": float(np.median(off))}
     if part == "volumes":
         found["converged"] = sum(row["converged"] for row in good)

@@ -1,4 +1,4 @@
-"""Functions in C++ with their first derivatives, as autograd and `torch.func` see them."""
+"""Functions in C++ with their first derivatives, as autograd sees them."""
 
 import ctypes
 import threading
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .library import build, is_built, load
 
@@ -104,38 +105,21 @@ def call(name: str, *tensors: Tensor | None, first: tuple[Any, ...]) -> None:
 
 
 class _Apply(torch.autograd.Function):
+    # Without setup_context, which torch.func would need, and for which each call would be matched to a signature.
     @staticmethod
-    def forward(kernel: Kernel, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return kernel.values(*(x.contiguous() for x in inputs))
+    def forward(ctx: Any, kernel: Kernel, *inputs: Tensor) -> tuple[Tensor, ...]:
+        inputs = tuple(x.contiguous() for x in inputs)
+        ctx.kernel = kernel
+        ctx.save_for_backward(*inputs)
+        return kernel.values(*inputs)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
-        ctx.kernel, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
         inputs = ctx.saved_tensors
-        found = _Gradient.apply(ctx.kernel, len(inputs), *inputs, *cotangents)  # type: ignore[no-untyped-call]
+        found = ctx.kernel.gradients(inputs, tuple(x.contiguous() for x in cotangents))
         gradients = dict(zip(ctx.kernel.has_gradient, found, strict=True))
         return None, *(gradients.get(k) for k in range(len(inputs)))
-
-
-class _Gradient(torch.autograd.Function):
-    """The backward pass as a function of its own, as torch.func wants what it may not look into."""
-
-    @staticmethod
-    def forward(kernel: Kernel, n_inputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        tensors = tuple(x.contiguous() for x in tensors)
-        return kernel.gradients(tensors[:n_inputs], tensors[n_inputs:])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
-        raise NotImplementedError("kernels in C++ have first derivatives alone; use compile=False")
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
