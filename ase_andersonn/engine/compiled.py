@@ -20,7 +20,7 @@ from ase_andersonn.nn.equilibrium_cell import (
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import Graph
 
-from .encoding import Encoder, Encoding
+from .encoding import Encoder, Encoding, default_block
 from .encoding_gradients import CompiledEncoding, Encoded
 from .functions import Functions
 from .native.messages import NativeCellWeights
@@ -59,7 +59,7 @@ class CompiledModel:
             return compile_function(function, device=device, mode=mode, dynamic=dynamic)
 
         self.functions = functions = Functions(model)
-        self.encoder = Encoder(functions, compiled, device)
+        self.encoder = Encoder(functions, compiled, default_block(device, mode))
         self.linearize = compiled(functions.linearize)
         self.picard = compiled(functions.picard)
         self.fused = compiled(functions.fused)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ase_andersonn.backends import CompileMode
 from ase_andersonn.nn.equilibrium_cell import Injection
 from ase_andersonn.nn.messages import gathered
 from ase_andersonn.nn.neighborhoods import Neighborhoods
@@ -20,6 +21,8 @@ from .functions import Functions, message_vjp
 
 BLOCK = 256
 """Atoms in a block on the CPU."""
+BLOCK_NATIVE = 1024
+"""The same with kernels in C++, which go through the layers atom by atom themselves."""
 BLOCK_CUDA = 16384
 """Atoms in a block on a GPU."""
 KEPT_ATOMS = 16384
@@ -60,20 +63,25 @@ class Encoding(NamedTuple):
     message: Tensor | None = None
 
 
+def default_block(device: torch.device, mode: CompileMode) -> int:
+    """Atoms in a block, if nothing else was chosen."""
+    return BLOCK_CUDA if device.type != "cpu" else BLOCK_NATIVE if mode == "native" else BLOCK
+
+
 class Encoder:
     """The encoding of one model on one device.
 
     Args:
         functions: the model's.
         compiled: what compiles a function.
-        device: where it lives.
+        block: atoms whose encoding is computed at once.
     """
 
-    def __init__(self, functions: Functions, compiled: Callable[[Any], Any], device: torch.device) -> None:
+    def __init__(self, functions: Functions, compiled: Callable[[Any], Any], block: int = BLOCK) -> None:
         self.tells = bool(functions.model.n_message)
         self.first = compiled(functions.embed if self.tells else functions.encode_block)
         self.second = compiled(functions.inject)
-        self.block = BLOCK if device.type == "cpu" else BLOCK_CUDA
+        self.block = block
 
     def blocks(self, n_atoms: int) -> Iterator[slice]:
         """Slices of at most `block` atoms that cover all."""

@@ -17,7 +17,7 @@ from ase_andersonn.structures.graph import graph_from_atoms
 def found(model: EnergyModel, block: int, keep: bool) -> list[torch.Tensor]:
     """Injection, pair energies, and the derivative of a random sum of them."""
     graph = graph_from_atoms([STRUCTURES[name]() for name in ("bulk", "molecule")], 4.0, dtype=torch.float64)
-    encoder = Encoder(Functions(model), lambda function: function, torch.device("cpu"))
+    encoder = Encoder(Functions(model), lambda function: function)
     encoder.block = block
     with torch.no_grad():
         species = model.species(graph.numbers)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ase_andersonn.backends import exact_matmul, find_compiler, own_torch_state
-from ase_andersonn.engine.encoding import BLOCK, BLOCK_CUDA
+from ase_andersonn.engine.encoding import default_block
 from ase_andersonn.engine.native import library
 from ase_andersonn.engine.native.model import has_kernel
 from ase_andersonn.potentials.base import EnergyModel
@@ -15,8 +15,8 @@ from ase_andersonn.potentials.base import EnergyModel
 from .kept import MODES, Candidate, Choice, keep_choice, kept_choice, log_mean
 from .trial import Trial
 
-BLOCKS, BLOCKS_CUDA = (64, 512, 1024), (4096, 65536)
-"""Atoms in a block that are tried besides the default, on a CPU and a GPU."""
+BLOCKS, BLOCKS_CUDA = (64, 256, 512, 1024), (4096, 16384, 65536)
+"""Atoms in a block that are tried, on a CPU and a GPU."""
 GAIN = 0.03
 """Share of the time by which another block size has to be faster than the default."""
 
@@ -45,20 +45,20 @@ def optimize(model: EnergyModel, device: torch.device, *, inductor: bool = False
     Raises:
         RuntimeError: where eager results of this model do not converge.
     """
-    block, blocks = (BLOCK, BLOCKS) if device.type == "cpu" else (BLOCK_CUDA, BLOCKS_CUDA)
+    blocks = BLOCKS if device.type == "cpu" else BLOCKS_CUDA
     with exact_matmul():
         trial = Trial(model, device)
-        kinds = trial.timed([trial.checked(_built(name, block, model, device, inductor)) for name in MODES])
+        kinds = trial.timed([trial.checked(_built(name, model, device, inductor)) for name in MODES])
         best = min(kinds, key=log_mean)
         sizes = [best]
         if best.name != "inductor":  # which would compile again
-            others = [trial.checked(Candidate(best.name, size, "")) for size in blocks]
+            others = [trial.checked(Candidate(best.name, size, "")) for size in blocks if size != best.block]
             sizes = trial.timed([best, *others])
     choice = Choice(tuple(_judged(kinds, sizes)), trial.n_atoms)
     return choice, keep_choice(choice, model, device)
 
 
-def _built(name: str, block: int, model: EnergyModel, device: torch.device, inductor: bool) -> Candidate:
+def _built(name: str, model: EnergyModel, device: torch.device, inductor: bool) -> Candidate:
     """A candidate with what its build took; its verdict says why where it cannot be tried."""
     why, begun = "", time.perf_counter()
     if name == "native" and not has_kernel(model, device):
@@ -75,7 +75,7 @@ def _built(name: str, block: int, model: EnergyModel, device: torch.device, indu
         if inductor:
             backend, reason = find_compiler(device)
             why = "" if backend else reason
-    return Candidate(name, block, why, build_s=time.perf_counter() - begun)
+    return Candidate(name, default_block(device, MODES[name]), why, build_s=time.perf_counter() - begun)
 
 
 def _judged(kinds: list[Candidate], sizes: list[Candidate]) -> list[Candidate]:
