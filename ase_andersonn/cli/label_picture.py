@@ -26,7 +26,7 @@ CORNERS = np.array([[0.0, 0.0], [0.5, np.sqrt(0.75)], [1.0, 0.0]])
 def write_picture(
     path: Path, names: Sequence[str], answers: Sequence[Answer], labels: LabelSet, confidence: float = 0.0
 ) -> None:
-    """Counts of the labels; probabilities, of three labels in a triangle; confidence against novelty.
+    """Counts of the labels; probabilities, of three labels in a triangle; confidence and out-of-distribution score.
 
     The names are those of uncertain and unusual structures.
 
@@ -96,4 +96,4 @@ def _trust(axes: "Axes", answers: Sequence[Prediction], colours: dict[str, str],
         axes.scatter([a.out_of_distribution for a in own], [a.confidence for a in own], s=18, color=colour, alpha=0.8)
     axes.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
     axes.axhline(confidence, color="black", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="novelty; right of 1 unlike the training structures", ylabel="confidence", title="trust")
+    axes.set(xlabel="out of distribution; above 1 unlike the training data", ylabel="confidence", title="trust")

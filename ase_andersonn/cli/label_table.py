@@ -52,12 +52,16 @@ def named_structures(given: Iterable[str], names: list[str], *, out: Path | None
 
 
 def rows(names: Sequence[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """One row a structure: name, label, confidence, novelty, whether it is unusual, probabilities, warning, error."""
+    """One row a structure: name, label, what `Prediction` says of it, warning, error."""
     table = []
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, Prediction):
             row: dict[str, Any] = {"name": _encodable(name), "label": answer.name, "best": answer.best}
-            row |= {"confidence": answer.confidence, "novelty": answer.out_of_distribution, "spread": answer.std}
+            row |= {
+                "confidence": answer.confidence,
+                "out_of_distribution": answer.out_of_distribution,
+                "std": answer.std,
+            }
             row |= {f"p({label})": p for label, p in answer.probabilities.items()}
             row |= {"unusual": answer.unusual, "warning": answer.warning, "error": None}
         else:
@@ -133,7 +137,7 @@ def _as_database(table: Sequence[dict[str, Any]], structures: Iterable[Any]) -> 
         with connect(path) as database:
             for row, structure in zip(table, structures, strict=True):
                 if row["label"] is not None:
-                    pairs = {key: row[key] for key in ("label", "confidence", "novelty")}
+                    pairs = {key: row[key] for key in ("label", "confidence", "out_of_distribution")}
                     database.write(structure_from(structure), key_value_pairs=pairs, data=row)
         return path.read_bytes()
 

@@ -98,7 +98,7 @@ def coverage_study(probabilities: Tensor, novelty: Tensor, targets: Tensor) -> d
     usual = novelty <= 1.0
     for name, kept in (
         ("uncertain at 0.7", confidence < 0.7),
-        ("usual (novelty ≤ 1)", usual),
+        ("usual (out of distribution ≤ 1)", usual),
         ("unusual", ~usual),
         ("usual, confidence ≥ 0.8", usual & (confidence >= 0.8)),
     ):
