@@ -139,13 +139,7 @@ class Task:
 
         for left in reversed(range(SUBMISSIONS)):
             try:
-                if self._here is not None and self._workers is not None and not self._workers.finish(self.future):
-                    logger.warning(
-                        "all Dask workers are lost and none came back: the main process computes the remaining tasks"
-                    )
-                    self.future.cancel()
-                    return self._here()
-                return self.future.result()
+                return self._gathered()
             except CancelledError as error:
                 raise RuntimeError(
                     "the connection to the Dask scheduler was lost, or a task was cancelled there."
@@ -158,6 +152,20 @@ class Task:
                     ) from error
             self.future = self._submit()
         raise AssertionError
+
+    def _gathered(self) -> Any:
+        """The result, from a worker or, where all are lost, computed here."""
+        if self._here is None or self._workers is None:
+            return self.future.result()
+        while self._workers.finish(self.future):
+            try:
+                return self.future.result(timeout=GONE_SECONDS)
+            except TimeoutError:  # the worker was lost between finishing and sending, unless the task itself raised it
+                if self.future.status == "error":
+                    raise
+        logger.warning("all Dask workers are lost and none came back: the main process computes the remaining tasks")
+        self.future.cancel()
+        return self._here()
 
 
 def run_each(function: Callable[..., T], arguments: Iterable[Any], client: Any = "local") -> Iterator[T]:

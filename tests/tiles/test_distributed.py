@@ -137,6 +137,31 @@ def test_without_workers_this_process_goes_on(
             assert np.array_equal(value, expected[name]), name
 
 
+def test_a_result_that_its_worker_takes_along() -> None:
+    """Finished on a worker that is lost before it sends the result: computed here, not waited for."""
+
+    class Kept(Given):
+        status = "finished"
+
+        def result(self, timeout: float | None = None) -> Any:
+            assert timeout is not None, "waits for ever"
+            raise TimeoutError
+
+        def cancel(self) -> None:
+            self.status = "cancelled"
+
+    class Gone:
+        def __init__(self) -> None:
+            self.answers = [True, True, False]
+
+        def finish(self, _: Any) -> bool:
+            return self.answers.pop(0)
+
+    task = Task(lambda: Kept([]), lambda: "here", Gone())  # type: ignore[arg-type]
+    assert task.result() == "here"
+    assert task.future.status == "cancelled"
+
+
 class Having(Workers):
     """Workers that were there before."""
 
