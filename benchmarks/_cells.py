@@ -15,7 +15,7 @@ from torch import Tensor
 from ase_andersonn.backends import CompiledFunction, CompileMode, compile_function
 from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.engine.compiled import compiled_model
-from ase_andersonn.nn.equilibrium_cell import CellWeights, Injection, apply_cell, cell_slope, pull, push, reverse_gates
+from ase_andersonn.nn.equilibrium_cell import EquilibriumCell, Injection, method_of_cell, reverse_gates
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers import Segments
 from ase_andersonn.structures.graph import Graph, graph_from_atoms
@@ -27,19 +27,19 @@ Map = Callable[[Tensor], Tensor]
 class Cell:
     """One model on one batch of structures: everything that the iteration needs of the geometry, computed once.
 
-    `apply`, `pull_` and `push_` are `nn.equilibrium_cell.apply_cell`, `pull` and `push`, compiled or not.
+    `apply`, `vjp` and `jvp` are methods of `nn.equilibrium_cell.EquilibriumCell`, compiled or not.
     """
 
     model: EnergyModel
     graph: Graph
     species: Tensor
-    weights: CellWeights
+    cell: EquilibriumCell
     injection: Injection
     reversed_gates: Tensor
     pair: Tensor
     apply: CompiledFunction[..., Tensor]
-    pull_: CompiledFunction[..., Tensor]
-    push_: CompiledFunction[..., Tensor]
+    vjp: CompiledFunction[..., Tensor]
+    jvp: CompiledFunction[..., Tensor]
 
     @staticmethod
     @torch.no_grad()
@@ -50,7 +50,8 @@ class Cell:
         )
         gates = reverse_gates(injection.gates, graph.reverse)
         device = graph.vectors.device
-        functions = (compile_function(f, device=device, mode=mode, dynamic=True) for f in (apply_cell, pull, push))
+        methods = (method_of_cell(name) for name in ("apply", "vjp", "jvp"))
+        functions = (compile_function(method, device=device, mode=mode, dynamic=True) for method in methods)
         return Cell(model, graph, species, model.cell_weights(), injection, gates, pair, *functions)
 
     @property
@@ -64,7 +65,7 @@ class Cell:
 
     def f(self, z: Tensor) -> Tensor:
         """The features' map, `f(z)`."""
-        return self.apply(z, self.injection, self.graph.neighbors, self.weights)
+        return self.apply(self.cell, z, self.injection, self.graph.neighbors)
 
     def source(self, z: Tensor) -> Tensor:
         """`∂E/∂z`."""
@@ -72,18 +73,18 @@ class Cell:
         return gradient
 
     def slope(self, z: Tensor) -> Tensor:
-        return cell_slope(z, self.injection, self.graph.neighbors, self.weights)
+        return self.cell.linearize(z, self.injection, self.graph.neighbors)[1]
 
     def adjoint_map(self, z: Tensor) -> Map:
         """`λ → (∂f/∂z)ᵀ λ + ∂E/∂z` at these features."""
         slope, source = self.slope(z), self.source(z)
-        rest = slope, self.reversed_gates, self.graph.neighbors, self.weights
-        return lambda adjoint: source + self.pull_(adjoint, *rest)
+        rest = slope, self.reversed_gates, self.graph.neighbors
+        return lambda adjoint: source + self.vjp(self.cell, adjoint, *rest)
 
     def push(self, z: Tensor) -> Map:
         """`t → (∂f/∂z) t` at these features."""
-        rest = self.slope(z), self.injection.gates, self.graph.neighbors, self.weights
-        return lambda tangent: self.push_(tangent, *rest)
+        rest = self.slope(z), self.injection.gates, self.graph.neighbors
+        return lambda tangent: self.jvp(self.cell, tangent, *rest)
 
     def energies(self, z: Tensor) -> Tensor:
         """`E_i(z)`, less the reference energies [n_atoms], eV."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ase_andersonn.backends import CompileMode, compile_function
 from ase_andersonn.labels import ELECTRONIC, LabelSet
 from ase_andersonn.nn.blocks import silu
-from ase_andersonn.nn.equilibrium_cell import ContractiveCell, Injection, apply_cell, pull
+from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell, Injection
 from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.neighbor_attention import NeighborAttention, Neighborhood, PairSpecies
 from ase_andersonn.nn.radial import distances
@@ -186,8 +186,8 @@ class GraphClassifier(ClassifierModel):
         """Compile the atoms' networks and the cell, with dynamic shapes."""
         device = self.properties.device
         self._encode = compile_function(self.encode, device=device, mode=mode, dynamic=True)
-        self._cell = compile_function(apply_cell, device=device, mode=mode, dynamic=True)
-        self._pull = compile_function(pull, device=device, mode=mode, dynamic=True)
+        self._cell_apply = compile_function(CellWeights.apply, device=device, mode=mode, dynamic=True)
+        self._cell_vjp = compile_function(CellWeights.vjp, device=device, mode=mode, dynamic=True)
         self._cotangents = compile_function(cotangents, device=device, mode=mode, dynamic=True)
 
     # Structures as tensors
@@ -283,8 +283,8 @@ class GraphClassifier(ClassifierModel):
             self.solver,
             self.config.training_tolerance if self.training else self.config.tolerance,
             self.config.max_steps,
-            cell=self._cell,
-            pull=self._pull,
+            apply=self._cell_apply,
+            vjp=self._cell_vjp,
             cotangents=self._cotangents,
             adjoint_solved=self._adjoint_solved,
         )

@@ -10,12 +10,9 @@ from torch import Tensor
 from ase_andersonn.backends import CompileMode, compile_function
 from ase_andersonn.nn.equilibrium_cell import (
     CellWeights,
+    EquilibriumCell,
     Injection,
-    apply_cell,
-    gate_cotangent,
-    message_cotangent,
-    pull,
-    push,
+    method_of_cell,
 )
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import Graph
@@ -32,14 +29,14 @@ class Linearized(NamedTuple):
     """The cell at its solution.
 
     Attributes:
-        sent: `W₀ z` [n_atoms, width of a message].
-        slope: of the nonlinearity, see `irreps.norm_activation_derivative` [n_atoms, n_channels].
-        weights: the cell's matrices.
+        sent: what the neighbours receive of it [n_atoms, width of a message].
+        slope: see `EquilibriumCell.linearize` [n_atoms, n_channels].
+        cell: the cell.
     """
 
     sent: Tensor
     slope: Tensor
-    weights: CellWeights
+    cell: EquilibriumCell
 
 
 class CompiledModel:
@@ -70,16 +67,15 @@ class CompiledModel:
         self.weight_gradient = once(self.training.weight_gradient)
         eager = self.tangents.backend in ("eager", "native")
         self.encode: Callable[..., Encoded] = functions.encode if eager else CompiledEncoding(model, once)
-        self.gate_cotangent = compiled(gate_cotangent)
-        self.cell = compiled(apply_cell)
-        self.push = compiled(push)
-        self.pull = compiled(pull)
+        self.apply, self.jvp, self.vjp, self.gates_vjp = (
+            compiled(method_of_cell(name)) for name in ("apply", "jvp", "vjp", "gates_vjp")
+        )
         self._model, self._modules, self._is_native = model, tuple(model.modules()), mode == "native"
-        self._weights: tuple[Any, CellWeights | None] = (None, None)
+        self._weights: tuple[Any, EquilibriumCell | None] = (None, None)
 
     @torch.no_grad()
-    def cell_weights(self) -> CellWeights:
-        """The cell's bounded matrices, made anew where a weight of the model has changed."""
+    def cell_weights(self) -> EquilibriumCell:
+        """The cell, its bounded matrices made anew where a weight of the model has changed."""
         # As `model.parameters()`, whose walk over the modules takes as long as a few steps of a small structure.
         weights = (p for module in self._modules for p in module._parameters.values() if p is not None)
         version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in weights]
@@ -90,9 +86,9 @@ class CompiledModel:
         assert bounded is not None
         return bounded
 
-    def _bounded(self) -> CellWeights:
-        weights = self._model.cell_weights()
-        return NativeCellWeights(*weights) if self._is_native else weights
+    def _bounded(self) -> EquilibriumCell:
+        cell = self._model.cell_weights()
+        return NativeCellWeights(*cell) if self._is_native and isinstance(cell, CellWeights) else cell
 
     def edge_gradient(
         self, graph: Graph, species: Tensor, encoding: Encoding, state: Linearized, adjoint: Tensor
@@ -100,25 +96,23 @@ class CompiledModel:
         """`∂L/∂d = λ · ∂f/∂d + ∂E_pair/∂d` [n_atoms, n_neighbors, 3], eV/Å, block by block.
 
         `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s` and what
-        `message_cotangent` and `gate_cotangent` say.
+        `EquilibriumCell.injection_vjp` and `gates_vjp` say.
         """
-        inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
+        inner, messages = state.cell.injection_vjp(adjoint, state.slope)
 
         def of_cell(b: slice) -> tuple[Tensor, Tensor]:
             return adjoint[b], inner[b]
 
         def of_rest(b: slice) -> tuple[Tensor, Tensor]:
-            gates = self.gate_cotangent(
-                messages[b], state.sent, encoding.injection.gates[b], graph.neighbors[b], state.weights
-            )
+            gates = self.gates_vjp(state.cell, messages[b], state.sent, encoding.injection.gates[b], graph.neighbors[b])
             return gates, torch.ones_like(encoding.pair[b])
 
         return self.encoder.pull(graph, species, encoding, of_cell, of_rest)
 
     def injection_cotangent(self, graph: Graph, injection: Injection, state: Linearized, adjoint: Tensor) -> Injection:
         """`∂L/∂x` of the injection `x` at the solution; see `edge_gradient`."""
-        inner, messages, _ = message_cotangent(adjoint, state.slope, state.weights)
-        gates = self.gate_cotangent(messages, state.sent, injection.gates, graph.neighbors, state.weights)
+        inner, messages = state.cell.injection_vjp(adjoint, state.slope)
+        gates = self.gates_vjp(state.cell, messages, state.sent, injection.gates, graph.neighbors)
         return Injection(adjoint, inner, gates)
 
 

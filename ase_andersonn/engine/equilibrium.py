@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ase_andersonn.nn.equilibrium_cell import CellWeights, reverse_gates, send
+from ase_andersonn.nn.equilibrium_cell import EquilibriumCell, reverse_gates
 from ase_andersonn.solvers.anderson import Anderson
 from ase_andersonn.solvers.base import TINY, Counters, Segments, Solution, Solver, solve
 from ase_andersonn.solvers.gmres import solve_linear
@@ -98,7 +98,7 @@ class Equilibrium:
         adjoint: λ [n_atoms, n_channels], eV.
         encoding: the geometry's part.
         slope: derivative of the cell's nonlinearity at `z` [n_atoms, n_channels].
-        weights: the cell's matrices.
+        cell: the cell.
         lagrangian: `L_i`, less the reference energies [n_atoms], eV.
         error: `|⟨λ, f(z) − z⟩|` of each structure [n_systems], eV/atom.
         forward: solution object of the features.
@@ -111,7 +111,7 @@ class Equilibrium:
     adjoint: Tensor
     encoding: Encoding
     slope: Tensor
-    weights: CellWeights
+    cell: EquilibriumCell
     lagrangian: Tensor
     error: Tensor
     forward: Solution
@@ -121,7 +121,7 @@ class Equilibrium:
 
     def linearized(self) -> Linearized:
         """The cell at the solution."""
-        return Linearized(send(self.z, self.weights), self.slope, self.weights)
+        return Linearized(self.cell.send(self.z), self.slope, self.cell)
 
     @property
     def converged(self) -> Tensor:
@@ -224,7 +224,7 @@ def equilibrium_from_picard(
     swept: PicardResult,
     graph: Graph,
     encoding: Encoding,
-    weights: CellWeights,
+    cell: EquilibriumCell,
     steps: tuple[int, int],
     residual_tol: float,
     backend: str,
@@ -242,7 +242,7 @@ def equilibrium_from_picard(
         adjoint=swept.adjoint,
         encoding=encoding,
         slope=swept.slope,
-        weights=weights,
+        cell=cell,
         lagrangian=swept.lagrangian + encoding.pair,
         error=correction.abs() / graph.n_per_system,
         forward=forward,
@@ -260,14 +260,14 @@ class _Problem:
     ) -> None:
         self.graph, self.species, self.compiled, self.encoding = graph, species, compiled, encoding
         self.focus = focus
-        self.weights = compiled.cell_weights()
+        self.cell = compiled.cell_weights()
 
     @cached_property
     def reversed_gates(self) -> Tensor:
         return reverse_gates(self.encoding.injection.gates, self.graph.reverse)
 
-    def cell(self, z: Tensor) -> Tensor:
-        result: Tensor = self.compiled.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
+    def f(self, z: Tensor) -> Tensor:
+        result: Tensor = self.compiled.apply(self.cell, z, self.encoding.injection, self.graph.neighbors)
         return result
 
     def picard(self, start: Start, residual_tol: float) -> Equilibrium:
@@ -275,22 +275,22 @@ class _Problem:
         graph, injection, compiled = self.graph, self.encoding.injection, self.compiled
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
-        swept = compiled.picard(z, injection, *topology, self.weights, self.species, self.focus, PICARD_STEPS)
+        swept = compiled.picard(z, injection, *topology, self.cell, self.species, self.focus, PICARD_STEPS)
         return equilibrium_from_picard(
-            swept, graph, self.encoding, self.weights, PICARD_STEPS, residual_tol, compiled.picard.backend
+            swept, graph, self.encoding, self.cell, PICARD_STEPS, residual_tol, compiled.picard.backend
         )
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""
-        compiled, graph, weights = self.compiled, self.graph, self.weights
+        compiled, graph, cell = self.compiled, self.graph, self.cell
         injection, neighbors = self.encoding.injection, graph.neighbors
-        forward = solve(self.cell, injection.u if start.z is None else start.z, state=start.state, **settings)
+        forward = solve(self.f, injection.u if start.z is None else start.z, state=start.state, **settings)
         z = forward.value
-        residual, slope, source, energies = compiled.linearize(z, injection, neighbors, weights, self.species)
+        residual, slope, source, energies = compiled.linearize(z, injection, neighbors, cell, self.species)
         if self.focus is not None:
             source, energies = source * self.focus[:, None], energies * self.focus
         backward = solve_linear(
-            lambda adjoint: source + compiled.pull(adjoint, slope, self.reversed_gates, neighbors, weights),
+            lambda adjoint: source + compiled.vjp(cell, adjoint, slope, self.reversed_gates, neighbors),
             source if start.adjoint is None else start.adjoint,
             state=start.adjoint_state,
             **settings,
@@ -302,11 +302,11 @@ class _Problem:
             adjoint=adjoint,
             encoding=self.encoding,
             slope=slope,
-            weights=weights,
+            cell=cell,
             lagrangian=energies + self.encoding.pair + correction,
             error=per_system(correction.double(), graph).abs() / graph.n_per_system,
             forward=forward,
             backward=backward,
             evaluations=(spent[0] + forward.evaluations + 1, spent[1] + backward.evaluations),
-            backend=compiled.cell.backend,
+            backend=compiled.apply.backend,
         )

@@ -7,15 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ase_andersonn.nn.equilibrium_cell import (
-    CellWeights,
+    EquilibriumCell,
     Injection,
-    apply_cell,
-    gate_cotangent,
-    linearize,
-    message_cotangent,
-    pull,
     reverse_gates,
-    send,
 )
 from ase_andersonn.nn.messages import gathered
 from ase_andersonn.nn.neighborhoods import Neighborhoods
@@ -94,11 +88,10 @@ class Functions:
         return self.model.inject(near, node, messages)
 
     def linearize(
-        self, z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights, species: Tensor
+        self, z: Tensor, injection: Injection, neighbors: Tensor, cell: EquilibriumCell, species: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`f(z) − z`, the slope of the cell, `∂E/∂z` [n_atoms, n_channels], and `E` of each atom [n_atoms]."""
-
-        f, slope = linearize(z, injection, neighbors, weights)
+        f, slope = cell.linearize(z, injection, neighbors)
         (energies,), pull_back = pullback(lambda y: (self.model.readout(y, species),), z)
         (source,) = pull_back((torch.ones_like(energies),))
         return f - z, slope, source, energies
@@ -109,7 +102,7 @@ class Functions:
         injection: Injection,
         neighbors: Tensor,
         reverse: Tensor,
-        weights: CellWeights,
+        cell: EquilibriumCell,
         species: Tensor,
         focus: Tensor | None,
         steps: tuple[int, int],
@@ -121,20 +114,20 @@ class Functions:
             injection: the geometry's part of the cell.
             neighbors: [n_atoms, n_neighbors].
             reverse: place of the reversed edges [n_atoms, n_neighbors].
-            weights: the cell's matrices.
+            cell: the cell.
             species: [n_atoms].
             focus: 1 for atoms whose readout is part of the energy, 0 for the others [n_atoms]; None for all.
             steps: numbers of both, at least 1.
         """
         for _ in range(steps[0]):
-            z = apply_cell(z, injection, neighbors, weights)
-        residual, slope, source, energies = self.linearize(z, injection, neighbors, weights, species)
+            z = cell.apply(z, injection, neighbors)
+        residual, slope, source, energies = self.linearize(z, injection, neighbors, cell, species)
         if focus is not None:
             source, energies = source * focus[:, None], energies * focus
         gates = reverse_gates(injection.gates, reverse)
         adjoint = before = source
         for _ in range(steps[1]):
-            before, adjoint = adjoint, source + pull(adjoint, slope, gates, neighbors, weights)
+            before, adjoint = adjoint, source + cell.vjp(adjoint, slope, gates, neighbors)
         correction = (adjoint * residual).sum(-1)
         squares = [x.square().sum(-1) for x in (residual, z + residual, adjoint - before, adjoint)]
         return PicardResult(z, adjoint, slope, energies + correction, torch.stack((*squares, correction), -1))
@@ -146,7 +139,7 @@ class Functions:
         neighbors: Tensor,
         mask: Tensor,
         reverse: Tensor,
-        weights: CellWeights,
+        cell: EquilibriumCell,
         steps: tuple[int, int],
         derivatives: bool,
     ) -> tuple[PicardResult, Injection, Tensor, Tensor | None]:
@@ -158,11 +151,11 @@ class Functions:
         """
         (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
         injection = Injection(u, v, gates)
-        swept = self.picard(u, injection, neighbors, reverse, weights, species, None, steps)
+        swept = self.picard(u, injection, neighbors, reverse, cell, species, None, steps)
         if pull_back is None:
             return swept, injection, pair, None
-        inner, messages, _ = message_cotangent(swept.adjoint, swept.slope, weights)
-        of_gates = gate_cotangent(messages, send(swept.z, weights), gates, neighbors, weights)
+        inner, messages = cell.injection_vjp(swept.adjoint, swept.slope)
+        of_gates = cell.gates_vjp(messages, cell.send(swept.z), gates, neighbors)
         return swept, injection, pair, pull_back(swept.adjoint, inner, of_gates, torch.ones_like(pair))
 
     def encoded(

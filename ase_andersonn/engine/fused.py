@@ -50,11 +50,9 @@ def _find(
     graph: Graph, species: Tensor, compiled: CompiledModel, tol: float, *, derivatives: bool
 ) -> tuple[Equilibrium, Tensor | None]:
     """Features and adjoint, converged or not, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None."""
-    weights = compiled.cell_weights()
+    cell = compiled.cell_weights()
     topology = graph.neighbors, graph.mask, graph.reverse
-    swept, injection, pair, gradient = compiled.fused(
-        graph.vectors, species, *topology, weights, FUSED_STEPS, derivatives
-    )
+    swept, injection, pair, gradient = compiled.fused(graph.vectors, species, *topology, cell, FUSED_STEPS, derivatives)
     encoding = Encoding(injection, pair)
     backend = compiled.fused.backend
-    return equilibrium_from_picard(swept, graph, encoding, weights, FUSED_STEPS, math.sqrt(tol), backend), gradient
+    return equilibrium_from_picard(swept, graph, encoding, cell, FUSED_STEPS, math.sqrt(tol), backend), gradient

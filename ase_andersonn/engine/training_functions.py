@@ -7,12 +7,8 @@ import torch
 from torch import Tensor
 
 from ase_andersonn.nn.equilibrium_cell import (
-    CellWeights,
+    EquilibriumCell,
     Injection,
-    apply_cell,
-    cell_slope,
-    pull,
-    push,
     reverse_gates,
 )
 from ase_andersonn.potentials.base import EnergyModel
@@ -42,14 +38,14 @@ class Solved(NamedTuple):
         adjoint: λ [n_atoms, width], eV.
         slope: of the nonlinearity at `z` [n_atoms, width].
         injection: the geometry's part of the cell.
-        weights: the cell's matrices.
+        cell: the cell.
     """
 
     z: Tensor
     adjoint: Tensor
     slope: Tensor
     injection: Injection
-    weights: CellWeights
+    cell: EquilibriumCell
 
 
 class Tangents(NamedTuple):
@@ -86,30 +82,30 @@ class TrainingFunctions:
             solved: the solution.
             steps: numbers of Picard iterations, at least 1.
         """
-        slope, gates, weights, neighbors = solved.slope, solved.injection.gates, solved.weights, topology.neighbors
+        slope, gates, cell, neighbors = solved.slope, solved.injection.gates, solved.cell, topology.neighbors
         source = tangent_source(direction, solved, neighbors)
         tangent = before = source
         for _ in range(steps[0]):
-            before, tangent = tangent, source + push(tangent, slope, gates, neighbors, weights)
+            before, tangent = tangent, source + cell.jvp(tangent, slope, gates, neighbors)
         squares = [(tangent - before).square().sum(-1), tangent.square().sum(-1)]
         source = self.adjoint_source(tangent, direction, solved, topology)
         gates = reverse_gates(gates, topology.reverse)
         second = before = source
         for _ in range(steps[1]):
-            before, second = second, source + pull(second, slope, gates, neighbors, weights)
+            before, second = second, source + cell.vjp(second, slope, gates, neighbors)
         squares += [(second - before).square().sum(-1), second.square().sum(-1)]
         return Tangents(tangent, second, torch.stack(squares, -1))
 
     def adjoint_source(self, tangent: Tensor, direction: Injection, solved: Solved, topology: Topology) -> Tensor:
         """Derivative of `∂E/∂z + (∂f/∂z)ᵀ λ` along tangents of `z` and injection, at fixed λ [n_atoms, width]."""
-        neighbors, weights = topology.neighbors, solved.weights
+        neighbors, cell = topology.neighbors, solved.cell
 
         def energy(z: Tensor) -> Tensor:
             return self.model.readout(z, topology.species).sum()
 
         def force_on_features(z: Tensor, u: Tensor, v: Tensor, gates: Tensor) -> Tensor:
-            slope = cell_slope(z, Injection(u, v, gates), neighbors, weights)
-            pulled = pull(solved.adjoint, slope, reverse_gates(gates, topology.reverse), neighbors, weights)
+            _, slope = cell.linearize(z, Injection(u, v, gates), neighbors)
+            pulled = cell.vjp(solved.adjoint, slope, reverse_gates(gates, topology.reverse), neighbors)
             gradient: Tensor = torch.func.grad(energy)(z)
             return gradient + pulled
 
@@ -154,7 +150,7 @@ def tangent_source(direction: Injection, solved: Solved, neighbors: Tensor) -> T
     """Derivative of `f` along a tangent of the injection, at fixed `z` [n_atoms, width]."""
 
     def moved(*parts: Tensor) -> Tensor:
-        return apply_cell(solved.z, Injection(*parts), neighbors, solved.weights)
+        return solved.cell.apply(solved.z, Injection(*parts), neighbors)
 
     return derivative_along(moved, tuple(solved.injection), tuple(direction))
 

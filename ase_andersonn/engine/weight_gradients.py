@@ -124,8 +124,8 @@ class _Equilibrium(torch.autograd.Function):
 def _tangents(job: _Job, found: Equilibrium, direction: Injection) -> tuple[Tensor, Tensor]:
     """`μ = dz/dx ẋ` and `ν = dλ/dx ẋ` [n_atoms, width]: Picard iterations, then the solver."""
     graph, compiled, neighbors, topology = job.graph, job.compiled, job.graph.neighbors, job.topology
-    injection, slope, weights = found.encoding.injection, found.slope, found.weights
-    solved = Solved(found.z, found.adjoint, slope, injection, weights)
+    injection, slope, cell = found.encoding.injection, found.slope, found.cell
+    solved = Solved(found.z, found.adjoint, slope, injection, cell)
     plain = compiled.tangents(direction, topology, solved, TANGENT_STEPS)
     left, size = per_system(plain.norms.double(), graph).unflatten(1, (2, 2)).unbind(2)
     if bool((left <= job.options.tol * (size + TINY)).all()):
@@ -133,15 +133,13 @@ def _tangents(job: _Job, found: Equilibrium, direction: Injection) -> tuple[Tens
     source = tangent_source(direction, solved, neighbors)
     settings = job.options.settings(graph)
     tangent = _reached(
-        solve_linear(
-            lambda t: source + compiled.push(t, slope, injection.gates, neighbors, weights), plain.z, **settings
-        )
+        solve_linear(lambda t: source + compiled.jvp(cell, t, slope, injection.gates, neighbors), plain.z, **settings)
     )
     adjoint_source = compiled.training.adjoint_source(tangent, direction, solved, topology)
     gates = reverse_gates(injection.gates, graph.reverse)
     adjoint_tangent = _reached(
         solve_linear(
-            lambda t: adjoint_source + compiled.pull(t, slope, gates, neighbors, weights), plain.adjoint, **settings
+            lambda t: adjoint_source + compiled.vjp(cell, t, slope, gates, neighbors), plain.adjoint, **settings
         )
     )
     return tangent, adjoint_tangent

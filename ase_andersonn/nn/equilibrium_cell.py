@@ -10,7 +10,8 @@ geometry, and what an atom feels of a change `n` cutoffs away falls as γⁿ.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,27 +32,133 @@ class Injection(NamedTuple):
     """Coefficients of the messages [n_atoms, n_neighbors, n_gates], of operator norms that add up to at most 1."""
 
 
-class CellWeights(NamedTuple):
-    """The cell's matrices with their norms bounded, of each rank one."""
+class EquilibriumCell(Protocol):
+    """A cell `f(z) = u + g(v, m, z)` with messages `m` that are linear in what is sent, and its Jacobian.
 
-    send: tuple[Tensor, ...]
-    mix: tuple[Tensor, ...]
-    out: tuple[Tensor, ...]
+    A named tuple of tensors, so that functions of it can be compiled. `|f(z) − f(z')| ≤ γ |z − z'|` with a γ below 1
+    is what makes the solve converge for every geometry; `engine` asks for nothing else.
+    """
+
+    def send(self, z: Tensor) -> Tensor:
+        """What the neighbours receive, linear in `z` [n_atoms, width of a message]."""
+
+    def apply(self, z: Tensor, injection: Injection, neighbors: Tensor) -> Tensor:
+        """`f(z)` [n_atoms, width]."""
+
+    def linearize(self, z: Tensor, injection: Injection, neighbors: Tensor) -> tuple[Tensor, Tensor]:
+        """`f(z)`, and the slope: all that the Jacobian needs to know of `z`, `u` and `v`, each [n_atoms, width]."""
+
+    def jvp(self, tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor) -> Tensor:
+        """`(∂f/∂z) t` [n_atoms, width]."""
+
+    def vjp(self, cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Tensor) -> Tensor:
+        """`(∂f/∂z)ᵀ λ` [n_atoms, width], with the gates of `reverse_gates`.
+
+        Every pair stands in the list of both its atoms, so the transposed sum over neighbours is again a sum over
+        neighbours, with the gates of the reversed pairs: no scattered additions, and the same result on every run.
+        """
+
+    def injection_vjp(self, cotangent: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of `⟨λ, f(z)⟩` in `v` [n_atoms, width] and in the messages; the one in `u` is `λ`."""
+
+    def gates_vjp(self, cotangent: Tensor, sent: Tensor, gates: Tensor, neighbors: Tensor) -> Tensor:
+        """Derivative of `⟨g, m⟩` in the gates [n_rows, n_neighbors, n_gates].
+
+        Args:
+            cotangent: `g`, of the messages [n_rows, width of a message].
+            sent: of `send` [n_atoms, width of a message].
+            gates: [n_rows, n_neighbors, n_gates].
+            neighbors: [n_rows, n_neighbors].
+        """
+
+
+class CellWeights(NamedTuple):
+    """The cell of `ContractiveCell`: its matrices with their norms bounded, of each rank one; see `EquilibriumCell`."""
+
+    w_send: tuple[Tensor, ...]
+    w_mix: tuple[Tensor, ...]
+    w_out: tuple[Tensor, ...]
 
     @classmethod
-    def of_scalars(cls, send: Tensor, mix: Tensor, out: Tensor) -> "CellWeights":
+    def of_scalars(cls, w_send: Tensor, w_mix: Tensor, w_out: Tensor) -> "CellWeights":
         """Those of features without tensors."""
-        return cls((send,), (mix,), (out,))
+        return cls((w_send,), (w_mix,), (w_out,))
 
     @property
     def shape(self) -> FeatureShape:
         """Sizes of features and messages."""
-        l_max = len(self.out) - 1
-        return FeatureShape(self.out[0].shape[0], self.out[-1].shape[0] if l_max else 0, l_max)
+        l_max = len(self.w_out) - 1
+        return FeatureShape(self.w_out[0].shape[0], self.w_out[-1].shape[0] if l_max else 0, l_max)
 
     def sum_messages(self, gates: Tensor, sent: Tensor, neighbors: Tensor, *, transposed: bool = False) -> Tensor:
         """The messages [n_rows, width], see `aggregate`."""
         return aggregate(gates, sent, neighbors, self.shape, transposed=transposed)
+
+    def send(self, z: Tensor) -> Tensor:
+        """`W₀ z` [n_atoms, width of a message]."""
+        return mapped(z, self.w_send)
+
+    def preactivation(self, z: Tensor, messages: Tensor, v: Tensor) -> Tensor:
+        """`v + W₁ [m ; z]` [n_atoms, width]."""
+        shape = self.shape
+        pairs = zip(split(messages, shape.n_sent, shape.l_max), split(z, shape.n_scalars, shape.l_max), strict=True)
+        return v + mapped(join([torch.cat(pair, -1) for pair in pairs]), self.w_mix)
+
+    def apply(self, z: Tensor, injection: Injection, neighbors: Tensor) -> Tensor:
+        """See `EquilibriumCell.apply`."""
+        return injection.u + mapped(norm_activation(self._inner(z, injection, neighbors), *self._ranks()), self.w_out)
+
+    def linearize(self, z: Tensor, injection: Injection, neighbors: Tensor) -> tuple[Tensor, Tensor]:
+        """See `EquilibriumCell.linearize`; the slope is that of `φ` at `v + W₁ [m ; z]`."""
+        x, ranks = self._inner(z, injection, neighbors), self._ranks()
+        return injection.u + mapped(norm_activation(x, *ranks), self.w_out), norm_activation_derivative(x, *ranks)
+
+    def jvp(self, tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor) -> Tensor:
+        """See `EquilibriumCell.jvp`."""
+        messages = self.sum_messages(gates, self.send(tangent), neighbors)
+        inner = self.preactivation(tangent, messages, torch.zeros_like(tangent))
+        return mapped(norm_activation_jvp(slope, inner, *self._ranks()), self.w_out)
+
+    def vjp(self, cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Tensor) -> Tensor:
+        """See `EquilibriumCell.vjp`."""
+        _, messages, own = self._pulled(cotangent, slope)
+        received = self.sum_messages(gates_reversed, messages, neighbors, transposed=True)
+        return own + mapped(received, transposed(self.w_send))
+
+    def injection_vjp(self, cotangent: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """See `EquilibriumCell.injection_vjp`; the one in `v` is `s = φ' (γ W₂)ᵀ λ`."""
+        inner, messages, _ = self._pulled(cotangent, slope)
+        return inner, messages
+
+    def gates_vjp(self, cotangent: Tensor, sent: Tensor, gates: Tensor, neighbors: Tensor) -> Tensor:
+        """See `EquilibriumCell.gates_vjp`."""
+        if self.shape.l_max == 0:
+            return cotangent[:, None] * gathered(sent, neighbors)
+
+        def received(gates: Tensor) -> Tensor:
+            return self.sum_messages(gates, sent, neighbors)
+
+        found: Tensor = torch.func.vjp(received, gates)[1](cotangent)[0]
+        return found
+
+    def _inner(self, z: Tensor, injection: Injection, neighbors: Tensor) -> Tensor:
+        messages = self.sum_messages(injection.gates, self.send(z), neighbors)
+        return self.preactivation(z, messages, injection.v)
+
+    def _ranks(self) -> tuple[int, int]:
+        return self.shape.n_scalars, self.shape.l_max
+
+    def _pulled(self, cotangent: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivatives of `⟨λ, f(z)⟩` in `v`, in the messages, and in `z` at fixed messages."""
+        shape = self.shape
+        inner = norm_activation_jvp(slope, mapped(cotangent, transposed(self.w_out)), *self._ranks())
+        both = split(mapped(inner, transposed(self.w_mix)), shape.n_sent + shape.n_scalars, shape.l_max)
+        sizes = [shape.n_sent, *([shape.n_tensors] * shape.l_max)]
+        return (
+            inner,
+            join([part[..., :n] for part, n in zip(both, sizes, strict=True)]),
+            join([part[..., n:] for part, n in zip(both, sizes, strict=True)]),
+        )
 
 
 class ContractiveCell(nn.Module):
@@ -97,94 +204,13 @@ class ContractiveCell(nn.Module):
         )
 
 
-def send(z: Tensor, weights: CellWeights) -> Tensor:
-    """`W₀ z` [n_atoms, width of a message]."""
-    return mapped(z, weights.send)
+def method_of_cell(name: str) -> Callable[..., Any]:
+    """A method of any `EquilibriumCell` as a function of the cell and of its arguments, for a compiler."""
 
+    def function(cell: EquilibriumCell, *args: Any) -> Any:
+        return getattr(cell, name)(*args)
 
-def preactivation(z: Tensor, messages: Tensor, v: Tensor, weights: CellWeights) -> Tensor:
-    """`v + W₁ [m ; z]` [n_atoms, width]."""
-    shape = weights.shape
-    pairs = zip(split(messages, shape.n_sent, shape.l_max), split(z, shape.n_scalars, shape.l_max), strict=True)
-    return v + mapped(join([torch.cat(pair, -1) for pair in pairs]), weights.mix)
-
-
-def apply_cell(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    """`f(z)` [n_atoms, width]."""
-    x = _inner(z, injection, neighbors, weights)
-    return injection.u + mapped(norm_activation(x, *_ranks(weights)), weights.out)
-
-
-def cell_slope(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    """The slope of `φ` at `v + W₁ [m ; z]` [n_atoms, width]: all that the Jacobian of the cell needs to know of `z`."""
-    return norm_activation_derivative(_inner(z, injection, neighbors, weights), *_ranks(weights))
-
-
-def linearize(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor]:
-    """`f(z)` and the slope of `cell_slope`, from one sum over neighbours, each [n_atoms, width]."""
-    x = _inner(z, injection, neighbors, weights)
-    ranks = _ranks(weights)
-    return injection.u + mapped(norm_activation(x, *ranks), weights.out), norm_activation_derivative(x, *ranks)
-
-
-def push(tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    """`(∂f/∂z) t` [n_atoms, width]."""
-    messages = weights.sum_messages(gates, send(tangent, weights), neighbors)
-    inner = preactivation(tangent, messages, torch.zeros_like(tangent), weights)
-    return mapped(norm_activation_jvp(slope, inner, *_ranks(weights)), weights.out)
-
-
-def pull(cotangent: Tensor, slope: Tensor, gates_reversed: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    """`(∂f/∂z)ᵀ λ` [n_atoms, width].
-
-    Every pair stands in the list of both its atoms, so the transposed sum over neighbours is again a sum over
-    neighbours, with the gates of the reversed pairs: no scattered additions, and the same result on every run.
-    """
-    _, messages, own = message_cotangent(cotangent, slope, weights)
-    received = weights.sum_messages(gates_reversed, messages, neighbors, transposed=True)
-    return own + mapped(received, transposed(weights.send))
-
-
-def message_cotangent(adjoint: Tensor, slope: Tensor, weights: CellWeights) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivatives of `⟨λ, f(z)⟩` in `v`, `s = φ' (γ W₂)ᵀ λ`, in the messages, and in `z` at fixed messages."""
-    shape = weights.shape
-    inner = norm_activation_jvp(slope, mapped(adjoint, transposed(weights.out)), *_ranks(weights))
-    both = split(mapped(inner, transposed(weights.mix)), shape.n_sent + shape.n_scalars, shape.l_max)
-    sizes = [shape.n_sent, *([shape.n_tensors] * shape.l_max)]
-    return (
-        inner,
-        join([part[..., :n] for part, n in zip(both, sizes, strict=True)]),
-        join([part[..., n:] for part, n in zip(both, sizes, strict=True)]),
-    )
-
-
-def gate_cotangent(messages: Tensor, sent: Tensor, gates: Tensor, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    """The derivative of `⟨g, m⟩` in the gates [n_rows, n_neighbors, n_gates].
-
-    Args:
-        messages: `g`, the messages' cotangent [n_rows, width of a message].
-        sent: `W₀ z` [n_atoms, width of a message].
-        gates: [n_rows, n_neighbors, n_gates].
-        neighbors: [n_rows, n_neighbors].
-        weights: the cell's matrices.
-    """
-    if weights.shape.l_max == 0:
-        return messages[:, None] * gathered(sent, neighbors)
-
-    def received(gates: Tensor) -> Tensor:
-        return weights.sum_messages(gates, sent, neighbors)
-
-    cotangent: Tensor = torch.func.vjp(received, gates)[1](messages)[0]
-    return cotangent
-
-
-def _inner(z: Tensor, injection: Injection, neighbors: Tensor, weights: CellWeights) -> Tensor:
-    messages = weights.sum_messages(injection.gates, send(z, weights), neighbors)
-    return preactivation(z, messages, injection.v, weights)
-
-
-def _ranks(weights: CellWeights) -> tuple[int, int]:
-    return weights.shape.n_scalars, weights.shape.l_max
+    return function
 
 
 def reverse_gates(gates: Tensor, reverse: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ase_andersonn.nn.equilibrium_cell import CellWeights, Injection, apply_cell
+from ase_andersonn.nn.equilibrium_cell import EquilibriumCell, Injection
 from ase_andersonn.nn.messages import gathered
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 
@@ -110,8 +110,8 @@ class EnergyModel(ShortRange, ABC):
         return Injection(*self.inject(near, node, messages), gates)
 
     @abstractmethod
-    def cell_weights(self) -> CellWeights:
-        """The matrices of the cell, bounded so that it is a contraction."""
+    def cell_weights(self) -> EquilibriumCell:
+        """The cell with its present weights, bounded so that it is a contraction."""
 
     @abstractmethod
     def readout(self, z: Tensor, species: Tensor) -> Tensor:
@@ -195,5 +195,5 @@ class EnergyModel(ShortRange, ABC):
         Returns:
             [n_atoms], eV.
         """
-        f = apply_cell(z, Injection(u, v, gates), neighbors, self.cell_weights())
+        f = self.cell_weights().apply(z, Injection(u, v, gates), neighbors)
         return self.readout(z, species) + (adjoint * (f - z)).sum(-1)

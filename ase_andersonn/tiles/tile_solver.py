@@ -20,7 +20,7 @@ from torch import Tensor
 from ase_andersonn.engine.compiled import CompiledModel
 from ase_andersonn.engine.encoding import Encoding
 from ase_andersonn.engine.equilibrium import Equilibrium, SolveOptions, solve_equilibrium_encoded
-from ase_andersonn.nn.equilibrium_cell import Injection, message_cotangent, send
+from ase_andersonn.nn.equilibrium_cell import Injection
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.convert import check_sites
 from ase_andersonn.structures.graph import Graph, pad_edges
@@ -276,8 +276,8 @@ def _edge_gradient(
 
     As `CompiledModel.edge_gradient`, with the cotangents of a row's encoding summed over its tiles.
     """
-    inner, messages, _ = message_cotangent(found.adjoint, found.slope, found.weights)
-    sent, of_pairs = send(found.z, found.weights), found.encoding.injection.gates
+    inner, messages = found.cell.injection_vjp(found.adjoint, found.slope)
+    sent, of_pairs = found.cell.send(found.z), found.encoding.injection.gates
     n_pairs = len(pairs.row)
     order = pairs.row if pairs.one_to_one else torch.argsort(pairs.row, stable=True)
     by_row = pairs.row[order]
@@ -305,7 +305,7 @@ def _edge_gradient(
         near, n_rows = pairs.graph.neighbors[own], b.stop - b.start
         if not len(near):
             return of_pairs.new_zeros(n_rows, *of_pairs.shape[1:]), pairs.focus.new_zeros(n_rows)
-        gates = compiled.gate_cotangent(messages[own], sent, of_pairs[own], near, found.weights)
+        gates = compiled.gates_vjp(found.cell, messages[own], sent, of_pairs[own], near)
         parts = gates * pairs.present[own][..., None], pairs.focus[own]
         return parts if pairs.one_to_one and len(near) == n_rows else summed(parts, own, b)
 

@@ -31,7 +31,6 @@ from ase.io import write
 
 from ase_andersonn.config import to_dict
 from ase_andersonn.engine.energy_forces import evaluate, forces_from
-from ase_andersonn.nn.equilibrium_cell import apply_cell
 from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesianConfig
@@ -106,7 +105,7 @@ def unrolled(steps: int) -> float:
     injection = model.encode(vectors, species, graph.neighbors, graph.mask)
     z, weights = injection.u, model.cell_weights()
     for _ in range(steps):
-        z = apply_cell(z, injection, graph.neighbors, weights)
+        z = weights.apply(z, injection, graph.neighbors)
     energy = model.readout(z, species).sum()
     (gradient,) = torch.autograd.grad(energy, vectors, create_graph=True)
     (energy + forces_from(gradient, graph).square().sum()).backward()

@@ -14,7 +14,7 @@ from ase_andersonn.checkpoints.checkpoint import load_classifier, load_model, sa
 from ase_andersonn.classifiers.graph_classifier import GraphClassifier, GraphClassifierConfig
 from ase_andersonn.classifiers.layers.implicit_cell import CellSolver, equilibrium, spectral_radius
 from ase_andersonn.labels import POLARITY, PORE_SIZE
-from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell, Injection, apply_cell
+from ase_andersonn.nn.equilibrium_cell import CellWeights, ContractiveCell, Injection
 from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.solvers import Anderson, Picard, Segments, fixed_point, solve, solve_linear
 
@@ -102,7 +102,7 @@ def test_the_cell_contracts(model: GraphClassifier) -> None:
     weights = model.cell.weights()
     torch.manual_seed(0)
     y, z = torch.randn(2, graph.n_atoms, SMALL.n_channels, dtype=torch.float64)
-    moved = apply_cell(y, injection, graph.neighbors, weights) - apply_cell(z, injection, graph.neighbors, weights)
+    moved = weights.apply(y, injection, graph.neighbors) - weights.apply(z, injection, graph.neighbors)
     assert moved.norm(dim=1).max() <= SMALL.contraction * (y - z).norm(dim=1).max() + 1e-12
 
 
@@ -184,7 +184,7 @@ def test_the_equilibrium_is_that_of_the_general_operator() -> None:
     given, neighbors, reverse, segments = small_problem()
 
     def cell(z: Tensor, *given: Tensor) -> Tensor:
-        return apply_cell(z, Injection(*given[:3]), neighbors, CellWeights.of_scalars(*given[3:]))
+        return CellWeights.of_scalars(*given[3:]).apply(z, Injection(*given[:3]), neighbors)
 
     def linear(f: object, x: Tensor) -> Tensor:
         return solve_linear(f, x, solver=Anderson(), tol=1e-12, max_steps=100).value  # type: ignore[arg-type]
@@ -205,9 +205,9 @@ def test_the_spectral_radius_is_that_of_the_jacobian() -> None:
     given, neighbors, _, segments = small_problem()
     injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
     z = solve(
-        lambda z: apply_cell(z, injection, neighbors, weights), given[0], solver=Anderson(), tol=1e-12, max_steps=100
+        lambda z: weights.apply(z, injection, neighbors), given[0], solver=Anderson(), tol=1e-12, max_steps=100
     ).value
-    jacobian = torch.autograd.functional.jacobian(lambda z: apply_cell(z, injection, neighbors, weights), z)
+    jacobian = torch.autograd.functional.jacobian(lambda z: weights.apply(z, injection, neighbors), z)
     found = spectral_radius(z, injection, weights, neighbors, segments, 900)
     for rows, radius in zip((slice(0, 3), slice(3, 5)), found, strict=True):
         block = jacobian[rows, :, rows].reshape(2 * [3 * (rows.stop - rows.start)])

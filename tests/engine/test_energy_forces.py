@@ -23,7 +23,6 @@ from test_weight_gradient_of_loss import plain_model
 
 from ase_andersonn.engine.energy_forces import evaluate
 from ase_andersonn.engine.equilibrium import Start
-from ase_andersonn.nn.equilibrium_cell import apply_cell
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.solvers.base import Solver
@@ -60,7 +59,7 @@ def test_an_atom_s_stress_is_the_symmetric_virial_of_its_edges(make: Callable[[i
     injection, weights = model.encode(vectors, species, graph.neighbors, graph.mask), model.cell_weights()
     z = injection.u
     for _ in range(120):
-        z = apply_cell(z, injection, graph.neighbors, weights)
+        z = weights.apply(z, injection, graph.neighbors)
     near = Neighborhoods(vectors, species, species[graph.neighbors], graph.mask)
     energies = model.readout(z, species) + model.pair_energies(near)
     (gradient,) = torch.autograd.grad(energies.sum(), vectors)

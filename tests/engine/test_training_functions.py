@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.fx.experimental import _config as shapes
 
 from ase_andersonn.engine.training_functions import Solved, Topology, TrainingFunctions, derivative_along
-from ase_andersonn.nn.equilibrium_cell import Injection, cell_slope
+from ase_andersonn.nn.equilibrium_cell import Injection
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import graph_from_atoms
 
@@ -24,7 +24,7 @@ def batches(model: EnergyModel) -> list[tuple[Injection, Topology, Solved]]:
         with torch.no_grad():
             injection = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
             weights = model.cell_weights()
-            slope = cell_slope(injection.u, injection, graph.neighbors, weights)
+            _, slope = weights.linearize(injection.u, injection, graph.neighbors)
         generator = torch.Generator().manual_seed(len(found))
         u, v, gates = (torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in injection)
         change = Injection(u, v, gates * injection.gates)

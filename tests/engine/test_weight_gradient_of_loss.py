@@ -9,7 +9,6 @@ from small_models import cartesian_model, message_model, small_model, stiff_mode
 
 from ase_andersonn.engine import weight_gradients
 from ase_andersonn.engine.energy_forces import evaluate, forces_from, stresses_from
-from ase_andersonn.nn.equilibrium_cell import apply_cell
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.structures.graph import Graph
@@ -27,7 +26,7 @@ def unrolled(model: EnergyModel, graph: Graph, steps: int = 120) -> tuple[torch.
     injection, weights = model.encode(vectors, species, graph.neighbors, graph.mask), model.cell_weights()
     z = injection.u
     for _ in range(steps):
-        z = apply_cell(z, injection, graph.neighbors, weights)
+        z = weights.apply(z, injection, graph.neighbors)
     energies = model.readout(z, species) + model.pair_energies(near)
     energies = energies + model.reference_energies(species)
     (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=True)

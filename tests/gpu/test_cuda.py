@@ -12,7 +12,6 @@ from small_models import STRUCTURES, message_model, rattled, silicon, small_mode
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.engine.energy_forces import evaluate
-from ase_andersonn.nn.equilibrium_cell import apply_cell
 from ase_andersonn.solvers import Anderson, Segments, solve
 from ase_andersonn.structures import NeighborList, graph_from_atoms
 
@@ -80,7 +79,7 @@ def test_the_solver_finds_the_same_equilibrium(dtype, batched, check_every):
             weights = model.cell_weights()
 
         def f(z, injection=injection, graph=graph, weights=weights):
-            return apply_cell(z, injection, graph.neighbors, weights)
+            return weights.apply(z, injection, graph.neighbors)
 
         segments = Segments(graph.system, graph.n_systems) if batched else None
         tol = 2e-6 if dtype == torch.float32 else 1e-12

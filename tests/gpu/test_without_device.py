@@ -17,7 +17,7 @@ from ase_andersonn.engine.compiled import Linearized, compiled_model
 from ase_andersonn.engine.energy_forces import forces_from, stresses_from
 from ase_andersonn.engine.equilibrium import per_system
 from ase_andersonn.engine.training_functions import Solved, Topology
-from ase_andersonn.nn.equilibrium_cell import reverse_gates, send
+from ase_andersonn.nn.equilibrium_cell import reverse_gates
 from ase_andersonn.solvers import Anderson, Broyden, Picard, Segments
 from ase_andersonn.solvers.base import Point
 from ase_andersonn.solvers.extrapolation import Predictor
@@ -54,15 +54,15 @@ class Problem:
         self.graph = replace(graph, **moved)
         self.species = torch.zeros_like(self.graph.numbers)
         self.compiled = compiled_model(self.model, META, False)
-        self.weights = self.model.cell_weights()
+        self.cell = self.model.cell_weights()
         self.segments = None
         if graph.n_systems > 1:
             self.segments = Segments(self.graph.system, graph.n_systems)
             self.segments.__dict__["lengths"] = self.graph.n_per_system  # counted once a solve, with a wait
         self.encoding = self.compiled.encoder.encode(self.graph, self.species, keep=True)
 
-    def cell(self, z):
-        return self.compiled.cell(z, self.encoding.injection, self.graph.neighbors, self.weights)
+    def f(self, z):
+        return self.compiled.apply(self.cell, z, self.encoding.injection, self.graph.neighbors)
 
 
 @pytest.fixture(params=[(1, small_model), (2, small_model), (2, message_model)], ids=["one", "batch", "message"])
@@ -85,7 +85,7 @@ def test_nothing_is_read_back_between_two_checks(problem, solver):
     for evaluation in range(16):
         if evaluation == 10:
             state = solver.restart(state, active, torch.ones(n, dtype=torch.float64, device=META))
-        point = Point.of(z, problem.cell(z), problem.segments)
+        point = Point.of(z, problem.f(z), problem.segments)
         z, state = solver.step(state, point, active)
         assert on_device(z, point.squares)
     assert solver.resume(state, z, problem.segments) is not None
@@ -94,14 +94,12 @@ def test_nothing_is_read_back_between_two_checks(problem, solver):
 @torch.no_grad()
 def test_geometry_forces_and_stress_stay_on_the_device(problem):
     graph, compiled, injection = problem.graph, problem.compiled, problem.encoding.injection
-    z = problem.cell(injection.u)
-    residual, slope, source, energies = compiled.linearize(
-        z, injection, graph.neighbors, problem.weights, problem.species
-    )
+    z = problem.f(injection.u)
+    residual, slope, source, energies = compiled.linearize(z, injection, graph.neighbors, problem.cell, problem.species)
     gates = reverse_gates(injection.gates, graph.reverse)
-    adjoint = compiled.pull(source, slope, gates, graph.neighbors, problem.weights)
+    adjoint = compiled.vjp(problem.cell, source, slope, gates, graph.neighbors)
     assert on_device(residual)
-    state = Linearized(send(z, problem.weights), slope, problem.weights)
+    state = Linearized(problem.cell.send(z), slope, problem.cell)
     gradient = compiled.edge_gradient(graph, problem.species, problem.encoding, state, adjoint)
     energies = energies + problem.encoding.pair
     references = problem.model.reference_energies(problem.species)
@@ -113,12 +111,12 @@ def test_geometry_forces_and_stress_stay_on_the_device(problem):
 def test_gradients_in_the_weights_stay_on_the_device(problem):
     graph, compiled, injection, species = problem.graph, problem.compiled, problem.encoding.injection, problem.species
     with torch.no_grad():
-        z = problem.cell(injection.u)
-        slope = compiled.linearize(z, injection, graph.neighbors, problem.weights, species)[1]
-        state = Linearized(send(z, problem.weights), slope, problem.weights)
+        z = problem.f(injection.u)
+        slope = compiled.linearize(z, injection, graph.neighbors, problem.cell, species)[1]
+        state = Linearized(problem.cell.send(z), slope, problem.cell)
         cotangent = compiled.injection_cotangent(graph, injection, state, z)
         topology = Topology(species, graph.neighbors, graph.reverse)
-        solved = Solved(z, z, slope, injection, problem.weights)
+        solved = Solved(z, z, slope, injection, problem.cell)
         tangents = compiled.tangents(cotangent, topology, solved, (2, 2))
         gradients, of_injection = compiled.weight_gradient(
             dict(problem.model.named_parameters()),
@@ -151,9 +149,9 @@ def test_the_history_of_a_trajectory_stays_on_the_device():
 
 
 def test_a_tensor_on_the_wrong_device_is_noticed(problem):
-    problem.weights = small_model(dtype=torch.float32).cell_weights()
+    problem.cell = small_model(dtype=torch.float32).cell_weights()
     with pytest.raises(RuntimeError, match="mixes"):
-        problem.cell(problem.encoding.injection.u)
+        problem.f(problem.encoding.injection.u)
 
 
 def test_a_value_that_is_read_back_is_noticed(problem):

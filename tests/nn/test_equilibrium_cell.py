@@ -6,18 +6,7 @@ from bonds import RANKS, SCALARS, directions, random_bonds, shape_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ase_andersonn.nn.equilibrium_cell import (
-    ContractiveCell,
-    Injection,
-    apply_cell,
-    cell_slope,
-    gate_cotangent,
-    message_cotangent,
-    pull,
-    push,
-    reverse_gates,
-    send,
-)
+from ase_andersonn.nn.equilibrium_cell import ContractiveCell, Injection, reverse_gates
 from ase_andersonn.nn.irreps import dim
 from ase_andersonn.nn.messages import FeatureShape
 
@@ -78,12 +67,12 @@ def norm(z: torch.Tensor) -> float:
 @given(seed=seeds, size=sizes, distance=sizes, contraction=st.sampled_from([0.3, 0.7, 0.95]))
 def test_cell_is_a_contraction(rank: int, seed: int, size: float, distance: float, contraction: float) -> None:
     """`|f(z) − f(y)| ≤ γ |z − y|` for random graphs, weights and features."""
-    weights = random_cell(seed, size, contraction, rank).weights()
+    cell = random_cell(seed, size, contraction, rank).weights()
     injection, neighbors, _ = random_graph(seed, rank)
     generator = torch.Generator().manual_seed(seed)
     z = distance * randn(generator, N_ATOMS, size_of(rank))
     y = z + distance * randn(generator, *z.shape)
-    images = [apply_cell(x, injection, neighbors, weights) for x in (z, y)]
+    images = [cell.apply(x, injection, neighbors) for x in (z, y)]
     assert norm(images[0] - images[1]) <= contraction * norm(z - y) * (1 + 1e-12)
 
 
@@ -92,7 +81,7 @@ def test_cell_is_a_contraction(rank: int, seed: int, size: float, distance: floa
 def test_norms_of_the_matrices_are_bounded(rank: int, size: float) -> None:
     """Of every rank: a random pair of features would not notice a bound that is too large."""
     weights = random_cell(2, size, 0.7, rank).weights()
-    for matrices, bound in ((weights.send, 1.0), (weights.mix, 0.5**0.5), (weights.out, 0.7)):
+    for matrices, bound in ((weights.w_send, 1.0), (weights.w_mix, 0.5**0.5), (weights.w_out, 0.7)):
         assert len(matrices) == rank + 1
         assert all(float(torch.linalg.matrix_norm(m, 2)) <= bound * (1 + 1e-12) for m in matrices)
 
@@ -110,56 +99,56 @@ def test_bound_is_reached() -> None:
     injection = Injection(zero, zero + 2.3994, torch.ones(2, 1, N_CHANNELS, dtype=torch.float64))
     t = torch.ones_like(zero)
     weights = cell.requires_grad_(False).weights()
-    slope = cell_slope(zero, injection, neighbors, weights)
-    assert norm(push(t, slope, injection.gates, neighbors, weights)) == pytest.approx(0.7 * norm(t), rel=1e-6)
+    _, slope = weights.linearize(zero, injection, neighbors)
+    assert norm(weights.jvp(t, slope, injection.gates, neighbors)) == pytest.approx(0.7 * norm(t), rel=1e-6)
 
 
 @pytest.mark.parametrize("rank", RANKS)
 @given(seed=seeds)
-def test_push_and_pull_are_the_jacobian_and_its_transpose(rank: int, seed: int) -> None:
-    weights, (injection, neighbors, reverse) = random_cell(seed, rank=rank).weights(), random_graph(seed, rank)
+def test_jvp_and_vjp_are_the_jacobian_and_its_transpose(rank: int, seed: int) -> None:
+    cell, (injection, neighbors, reverse) = random_cell(seed, rank=rank).weights(), random_graph(seed, rank)
     generator = torch.Generator().manual_seed(seed)
     z, t = randn(generator, 2, N_ATOMS, size_of(rank))
-    slope = cell_slope(z, injection, neighbors, weights)
+    _, slope = cell.linearize(z, injection, neighbors)
 
     def f(x: torch.Tensor) -> torch.Tensor:
-        return apply_cell(x, injection, neighbors, weights)
+        return cell.apply(x, injection, neighbors)
 
     _, along = torch.func.jvp(f, (z,), (t,))
-    torch.testing.assert_close(push(t, slope, injection.gates, neighbors, weights), along, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(cell.jvp(t, slope, injection.gates, neighbors), along, rtol=1e-12, atol=1e-13)
     _, transposed = torch.func.vjp(f, z)
     reversed_gates = reverse_gates(injection.gates, reverse)
     expected = transposed(t)[0]
-    torch.testing.assert_close(pull(t, slope, reversed_gates, neighbors, weights), expected, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(cell.vjp(t, slope, reversed_gates, neighbors), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_slope_is_the_derivative_of_the_activation() -> None:
-    weights, (injection, neighbors, _) = random_cell(3).weights(), random_graph(3)
+    cell, (injection, neighbors, _) = random_cell(3).weights(), random_graph(3)
     z = randn(torch.Generator().manual_seed(4), N_ATOMS, N_CHANNELS)
 
     def f(v: torch.Tensor) -> torch.Tensor:
-        return apply_cell(z, injection._replace(v=v), neighbors, weights)
+        return cell.apply(z, injection._replace(v=v), neighbors)
 
     t = randn(torch.Generator().manual_seed(5), N_ATOMS, N_CHANNELS)
     _, along = torch.func.jvp(f, (injection.v,), (t,))
-    slope = cell_slope(z, injection, neighbors, weights)
-    torch.testing.assert_close((slope * t) @ weights.out[0].T, along, rtol=1e-12, atol=1e-13)
+    _, slope = cell.linearize(z, injection, neighbors)
+    torch.testing.assert_close((slope * t) @ cell.w_out[0].T, along, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("rank", RANKS)
 def test_cotangents_are_those_of_back_propagation(rank: int) -> None:
     """Of `⟨λ, f(z)⟩` in `u`, `v` and the gates."""
-    weights, (injection, neighbors, _) = random_cell(3, rank=rank).weights(), random_graph(4, rank)
+    cell, (injection, neighbors, _) = random_cell(3, rank=rank).weights(), random_graph(4, rank)
     z, adjoint = randn(torch.Generator().manual_seed(5), 2, N_ATOMS, size_of(rank))
 
     def f(*parts: torch.Tensor) -> torch.Tensor:
-        return apply_cell(z, Injection(*parts), neighbors, weights)
+        return cell.apply(z, Injection(*parts), neighbors)
 
     _, expected, expected_gates = torch.func.vjp(f, *injection)[1](adjoint)
-    slope = cell_slope(z, injection, neighbors, weights)
-    inner, messages, _ = message_cotangent(adjoint, slope, weights)
+    _, slope = cell.linearize(z, injection, neighbors)
+    inner, messages = cell.injection_vjp(adjoint, slope)
     torch.testing.assert_close(inner, expected)
-    gates = gate_cotangent(messages, send(z, weights), injection.gates, neighbors, weights)
+    gates = cell.gates_vjp(messages, cell.send(z), injection.gates, neighbors)
     torch.testing.assert_close(gates, expected_gates)
 
 

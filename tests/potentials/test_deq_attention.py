@@ -15,7 +15,7 @@ from small_models import ELEMENTS, message_model, small_model, stiff_model
 from ase_andersonn.checkpoints.checkpoint import load_model
 from ase_andersonn.config import from_dict, to_dict
 from ase_andersonn.engine.energy_forces import evaluate
-from ase_andersonn.nn.equilibrium_cell import apply_cell, cell_slope, pull, push, reverse_gates
+from ase_andersonn.nn.equilibrium_cell import reverse_gates
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.base import EnergyModel, gathered
@@ -60,12 +60,12 @@ def test_cell_is_a_contraction_for_random_geometry_and_weights(
     weights, shape = model.cell_weights(), injection.u.shape
     generator = torch.Generator().manual_seed(seed)
     z, y, t = (size * torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3))
-    images = [apply_cell(x, injection, graph.neighbors, weights) for x in (z, y)]
+    images = [weights.apply(x, injection, graph.neighbors) for x in (z, y)]
     assert norm(images[0] - images[1]) <= GAMMA * norm(z - y) * (1 + 1e-12)
-    slope = cell_slope(z, injection, graph.neighbors, weights)
-    pushed = push(t, slope, injection.gates, graph.neighbors, weights)
+    _, slope = weights.linearize(z, injection, graph.neighbors)
+    pushed = weights.jvp(t, slope, injection.gates, graph.neighbors)
     assert norm(pushed) <= GAMMA * norm(t) * (1 + 1e-12)
-    pulled = pull(y, slope, reverse_gates(injection.gates, graph.reverse), graph.neighbors, weights)
+    pulled = weights.vjp(y, slope, reverse_gates(injection.gates, graph.reverse), graph.neighbors)
     assert float((pulled * t).sum()) == pytest.approx(float((y * pushed).sum()), rel=1e-10, abs=1e-10)
 
 

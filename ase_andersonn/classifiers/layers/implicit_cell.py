@@ -20,17 +20,8 @@ from ase_andersonn.nn.blocks import lipschitz_silu
 from ase_andersonn.nn.equilibrium_cell import (
     CellWeights,
     Injection,
-    apply_cell,
-    cell_slope,
-    gate_cotangent,
-    message_cotangent,
-    preactivation,
-    pull,
-    push,
     reverse_gates,
-    send,
 )
-from ase_andersonn.nn.messages import aggregate
 from ase_andersonn.solvers import Segments, Solution, Solver, solve
 
 
@@ -42,7 +33,7 @@ class CellSolver:
         solver: fixed-point method.
         tol: relative residual of each structure.
         max_steps: largest number of evaluations.
-        cell, pull, cotangents: functions of `nn.equilibrium_cell` and of this file, or compiled ones.
+        apply, vjp, cotangents: methods of the cell and the function of this file, or compiled ones.
         adjoint_solved: callback with the solution of the adjoint.
 
     Attributes:
@@ -52,8 +43,8 @@ class CellSolver:
     solver: Solver
     tol: float
     max_steps: int = 60
-    cell: Callable[..., Tensor] = apply_cell
-    pull: Callable[..., Tensor] = pull
+    apply: Callable[..., Tensor] = CellWeights.apply
+    vjp: Callable[..., Tensor] = CellWeights.vjp
     cotangents: Callable[..., tuple[Tensor, ...]] | None = None
     adjoint_solved: Callable[[Solution], None] | None = None
     forward: Solution | None = None
@@ -66,7 +57,7 @@ class CellSolver:
 
 def equilibrium(
     injection: Injection,
-    weights: CellWeights,
+    cell: CellWeights,
     neighbors: Tensor,
     reverse: Tensor,
     segments: Segments,
@@ -76,12 +67,12 @@ def equilibrium(
 
     Args:
         injection: injection of the geometry; gradients reach it.
-        weights: matrices of the cell, for scalars only; gradients reach them.
+        cell: the cell of scalars alone; gradients reach its matrices.
         neighbors, reverse: [n_atoms, n_neighbors], as in `structures.graph.Graph`.
         segments: structure of each atom.
         solver: solver settings, which also store the last solutions.
     """
-    matrices = (matrix for (matrix,) in weights)
+    matrices = (matrix for (matrix,) in cell)
     z: Tensor = _Equilibrium.apply(solver, segments, neighbors, reverse, *injection, *matrices)  # type: ignore[no-untyped-call]
     return z
 
@@ -91,8 +82,8 @@ class _Equilibrium(torch.autograd.Function):
     def forward(
         ctx: Any, solver: CellSolver, segments: Segments, neighbors: Tensor, reverse: Tensor, *given: Tensor
     ) -> Tensor:
-        injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
-        solver.forward = solver.find(lambda z: solver.cell(z, injection, neighbors, weights), injection.u, segments)
+        injection, cell = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
+        solver.forward = solver.find(lambda z: solver.apply(cell, z, injection, neighbors), injection.u, segments)
         ctx.solver, ctx.segments = solver, segments
         ctx.save_for_backward(solver.forward.value, neighbors, reverse, *given)
         return solver.forward.value.clone()
@@ -101,18 +92,18 @@ class _Equilibrium(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, neighbors, reverse, *given = ctx.saved_tensors
-        injection, weights = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
+        injection, cell = Injection(*given[:3]), CellWeights.of_scalars(*given[3:])
         solver: CellSolver = ctx.solver
-        slope = cell_slope(z, injection, neighbors, weights)
+        _, slope = cell.linearize(z, injection, neighbors)
         backward = reverse_gates(injection.gates, reverse)
         solver.backward = solver.find(
-            lambda y: gradient + solver.pull(y, slope, backward, neighbors, weights), gradient, ctx.segments
+            lambda y: gradient + solver.vjp(cell, y, slope, backward, neighbors), gradient, ctx.segments
         )
         if solver.adjoint_solved is not None:
             solver.adjoint_solved(solver.backward)
         found = solver.cotangents or cotangents
         adjoint = solver.backward.value
-        return (None, None, None, None, *found(z, adjoint, slope, injection, backward, neighbors, weights))
+        return (None, None, None, None, *found(z, adjoint, slope, injection, backward, neighbors, cell))
 
 
 def cotangents(
@@ -122,21 +113,21 @@ def cotangents(
     injection: Injection,
     backward: Tensor,
     neighbors: Tensor,
-    weights: CellWeights,
+    cell: CellWeights,
 ) -> tuple[Tensor, ...]:
     """Derivatives in `u`, `v`, gates, `W₀`, `W₁` and `W₂`; arguments as in `_Equilibrium.backward`."""
-    sent, shape = send(z, weights), weights.shape
-    messages = aggregate(injection.gates, sent, neighbors, shape)
-    active = lipschitz_silu(preactivation(z, messages, injection.v, weights))
-    inner, to_messages, _ = message_cotangent(adjoint, slope, weights)
-    gates = gate_cotangent(to_messages, sent, injection.gates, neighbors, weights)
-    to_send = aggregate(backward, to_messages, neighbors, shape).T @ z
+    sent = cell.send(z)
+    messages = cell.sum_messages(injection.gates, sent, neighbors)
+    active = lipschitz_silu(cell.preactivation(z, messages, injection.v))
+    inner, to_messages = cell.injection_vjp(adjoint, slope)
+    gates = cell.gates_vjp(to_messages, sent, injection.gates, neighbors)
+    to_send = cell.sum_messages(backward, to_messages, neighbors).T @ z
     return adjoint, inner, gates, to_send, inner.T @ torch.cat([messages, z], -1), adjoint.T @ active
 
 
 @torch.no_grad()
 def spectral_radius(
-    z: Tensor, injection: Injection, weights: CellWeights, neighbors: Tensor, segments: Segments, steps: int = 120
+    z: Tensor, injection: Injection, cell: CellWeights, neighbors: Tensor, segments: Segments, steps: int = 120
 ) -> Tensor:
     """Spectral radius `ρ(∂f/∂z)` of each problem at `z` by power iteration, float64 [n].
 
@@ -145,14 +136,14 @@ def spectral_radius(
 
     Args:
         z: [n_atoms, n_channels].
-        injection, weights, neighbors, segments: as in `equilibrium`.
+        injection, cell, neighbors, segments: as in `equilibrium`.
         steps: number of products with the Jacobian.
     """
-    slope = cell_slope(z, injection, neighbors, weights)
+    _, slope = cell.linearize(z, injection, neighbors)
     v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
     growth = []
     for _ in range(steps):
-        v = push(v, slope, injection.gates, neighbors, weights)
+        v = cell.jvp(v, slope, injection.gates, neighbors)
         norm = segments.total(v.square().sum(1, keepdim=True)).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
         v = v / segments.spread(norm).to(v)
         growth.append(norm[:, 0].log())
