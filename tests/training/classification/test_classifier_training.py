@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ase.build import bulk
 from ase.io import write
 from command_line import run
@@ -14,7 +15,7 @@ from interrupted import Killed, assert_same_run, killed_after
 
 from ase_andersonn.checkpoints.checkpoint import load_classifier
 from ase_andersonn.classifier import Prediction, StructureClassifier
-from ase_andersonn.config import write_config
+from ase_andersonn.config import from_dict, write_config
 from ase_andersonn.labels import ELECTRONIC, LabelSet
 from ase_andersonn.training.classification import ClassifierTrainConfig, train_classifier, trainer
 from ase_andersonn.training.classification.trainer import ClassifierTrainer, build_model, train_ensemble
@@ -68,8 +69,12 @@ def test_a_run_without_validation(config: ClassifierTrainConfig) -> None:
 
 
 def test_own_labels(config: ClassifierTrainConfig, tmp_path: Path) -> None:
+    """A set of labels is a few lines of a config."""
     labels = LabelSet("gap", ("none", "some"), (0.5,), "eV")
-    trainer = train_classifier(replace(config, labels=labels, max_epochs=1))
+    write_config(replace(config, max_epochs=1), tmp_path / "config.yaml")
+    data = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    data["labels"] = {"name": "gap", "labels": ["none", "some"], "thresholds": [0.5], "unit": "eV"}
+    trainer = train_classifier(from_dict(ClassifierTrainConfig, data))
     assert load_classifier(trainer.folder / "model.safetensors").labels == labels
     with pytest.raises(ValueError, match="have one label"):
         ClassifierTrainer(replace(config, labels=LabelSet("gap", ("a", "b"), (100.0,), "eV")))
