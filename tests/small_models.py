@@ -11,6 +11,7 @@ from ase_andersonn import AndersoNN
 from ase_andersonn.potentials.attention_config import DEQAttentionConfig
 from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.potentials.deq_cartesian import DEQCartesian, DEQCartesianConfig
+from ase_andersonn.potentials.injection_network import InjectionNetwork
 
 CARD = {"description": "random weights", "elements": ["H", "C"], "errors": {"energy": 1.5}}
 ELEMENTS = (1, 6, 8, 14, 29)
@@ -34,7 +35,7 @@ TENSORS: dict[str, Any] = {"n_tensors": 5, "n_products": 4}
 
 def small_model(
     seed: int = 0, dtype: torch.dtype = torch.float64, noise: float = 0.2, cell_scale: float = 1.0, **sizes: Any
-) -> DEQAttention:
+) -> InjectionNetwork:
     """A model whose gates, gains, biases and scales are all random.
 
     Args:
@@ -47,7 +48,7 @@ def small_model(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         fields = {"elements": ELEMENTS, **SIZES, **sizes}
-        model: DEQAttention
+        model: InjectionNetwork
         if "rank" in sizes:
             model = DEQCartesian(DEQCartesianConfig(**TENSORS, **fields))
         else:
@@ -60,10 +61,10 @@ def small_model(
         model.min_distance.mul_(0.6)  # as of a model trained on close contacts
         model.feature_mean.normal_(0.0, 0.1)
         model.feature_std.uniform_(0.3, 1.0)
-        if model.n_message:
+        if isinstance(model, DEQAttention) and model.n_message:
             model.message_mean.normal_(0.0, 0.1)
             model.message_std.uniform_(0.3, 1.0)
-        if isinstance(model, DEQCartesian) and model.shape.l_max:
+        if isinstance(model, DEQCartesian):
             model.product_mean.normal_(0.0, 0.1)
             model.product_std.uniform_(0.3, 1.0)
             model.tensor_rms.uniform_(0.3, 1.0)
@@ -75,17 +76,17 @@ def small_model(
     return model.to(dtype).requires_grad_(False)
 
 
-def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> DEQAttention:
+def cartesian_model(seed: int = 0, rank: int = 2, **sizes: Any) -> InjectionNetwork:
     """A model with tensors, and a linear path."""
     return small_model(seed, rank=rank, **{"linear": True, **sizes})
 
 
-def message_model(seed: int = 0, **sizes: Any) -> DEQAttention:
+def message_model(seed: int = 0, **sizes: Any) -> InjectionNetwork:
     """A model with message passing before the equilibrium and a linear path."""
     return small_model(seed, **{"n_message": 5, "linear": True, **sizes})
 
 
-def stiff_model(seed: int = 0, **sizes: Any) -> DEQAttention:
+def stiff_model(seed: int = 0, **sizes: Any) -> InjectionNetwork:
     """A model whose equilibrium is hard to find: gates and slopes near one, matrices near the identity, γ = 0.95."""
     model = small_model(seed, **{"contraction": 0.95, **sizes})
     n = model.n_channels

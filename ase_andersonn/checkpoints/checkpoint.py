@@ -23,8 +23,8 @@ from ase_andersonn.potentials.committee import Committee
 from ase_andersonn.potentials.interface import Potential
 from ase_andersonn.pretrained.catalog import CLASSIFIERS, DEFAULT_MODEL, FORMATS, model_files, read_header
 
-from .file_checks import ANEW, DTYPES, check_tensors, read_card, read_model_config
-from .migrations import migrate_tensors
+from .file_checks import ANEW, DTYPES, check_tensors, read_card, read_json, read_model_config
+from .migrations import migrate_architecture, migrate_tensors
 from .registry import architecture
 
 
@@ -107,6 +107,7 @@ def _load(path: Path, base: type[Any]) -> Any:
             "Copy or create it again."
         )
     card = read_card(path, header)
+    header = migrate_architecture(header, read_json(path, header, "config"))
     name = header.get("architecture", "")
     try:
         cls: Any = architecture(base, name)

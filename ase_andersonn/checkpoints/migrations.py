@@ -4,6 +4,7 @@ Format 2 has the same numbers as format 1 under other names. A file is migrated 
 configs are read on by `config.from_dict`, see `RENAMED` there.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ CLASSIFIER_1 = {"describe": "element_network", "seen": "standardize", "voids": "
 """The same of the classifiers, whose `….spread` is `….std` now."""
 CARD_1 = {"lone": "isolated", "smallest": "min_atoms"}
 """Keys of model cards."""
+CARTESIAN_KEYS = ("rank", "n_tensors", "n_products", "correlation")
+"""Keys of the config of a `DEQCartesian` that a `DEQAttention` does not have."""
 MODEL_KEYS_1 = {"n_told": "n_message", "voids": "pores"}
 """Keys of model configs."""
 
@@ -60,6 +63,14 @@ def migrate_tensors(file_format: str, architecture: str, tensors: Mapping[str, V
     if file_format != FORMATS[0]:
         return dict(tensors)
     return {tensor_name(architecture, name): tensor for name, tensor in tensors.items()}
+
+
+def migrate_architecture(header: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
+    """The header of a model file; a `DEQCartesian` of rank 0, as was possible once, is a `DEQAttention`."""
+    if header.get("architecture") != "DEQCartesian" or config.get("rank") != 0:
+        return dict(header)
+    own = {key: value for key, value in config.items() if key not in CARTESIAN_KEYS}
+    return {**header, "architecture": "DEQAttention", "config": json.dumps({"n_bispectrum": 0, "n_message": 0, **own})}
 
 
 def migrate_card(file_format: str, card: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from ase_andersonn.nn.blocks import Affine, SpeciesLinear
 from ase_andersonn.nn.cartesian_tensors import RANK_MAX, Product
-from ase_andersonn.nn.equilibrium_cell import ContractiveCell
-from ase_andersonn.nn.irreps import dim, join, split
+from ase_andersonn.nn.irreps import join, split
 from ase_andersonn.nn.messages import FeatureShape
 from ase_andersonn.nn.neighbor_attention import Environment
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 
 from .attention_config import DEQAttentionConfig
 from .base import Embedding
-from .deq_attention import DEQAttention
+from .injection_network import InjectionNetwork
 from .moments import CLIP, STD_FLOOR, Moments, standardized
 
 CORRELATION_MAX = 3
@@ -35,7 +34,7 @@ class DEQCartesianConfig(DEQAttentionConfig):
     directions in it), and
 
     Attributes:
-        rank: highest rank of the tensors, at most 3 and `l_max`; without tensors, 0, it is the attention model.
+        rank: highest rank of the tensors, 1 to 3 and at most `l_max`.
         n_tensors: tensors of each rank from 1 on.
         n_products: channels of the density's products.
         correlation: factors in a product, 1 to 3; a product of n correlates an atom with n neighbours.
@@ -53,18 +52,21 @@ class DEQCartesianConfig(DEQAttentionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rank <= min(RANK_MAX, self.l_max):
-            raise ValueError(f"rank is {self.rank}; it has to be in 0 to {min(RANK_MAX, self.l_max)}, l_max at most.")
+        if not 1 <= self.rank <= min(RANK_MAX, self.l_max):
+            raise ValueError(
+                f"rank is {self.rank}; it has to be in 1 to {min(RANK_MAX, self.l_max)}, l_max at most. Without "
+                "tensors the model is a DEQAttention."
+            )
         if not 1 <= self.correlation <= CORRELATION_MAX:
             raise ValueError(f"correlation is {self.correlation}; it has to be in 1 to {CORRELATION_MAX}.")
-        if self.rank and self.n_message:
-            raise ValueError(f"n_message is {self.n_message} and rank {self.rank}; one of them has to be 0.")
+        if self.n_message:
+            raise ValueError(f"n_message is {self.n_message}; in this model directions are carried by the tensors: 0.")
         for name in ("n_tensors", "n_products"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1.")
 
 
-class DEQCartesian(DEQAttention):
+class DEQCartesian(InjectionNetwork):
     """`E = Σ_i [E_Z + s_Z readout(z_i) + ZBL_i]` with `z = f(z, x)` of scalars and tensors.
 
     Args:
@@ -74,23 +76,18 @@ class DEQCartesian(DEQAttention):
     config: DEQCartesianConfig
 
     def __init__(self, config: DEQCartesianConfig) -> None:
-        super().__init__(config)
-        n_species, rank, n = len(config.elements), config.rank, config.n_tensors
-        self.shape = FeatureShape(config.n_channels, n if rank else 0, rank)
-        if not rank:
-            return
-        self.n_channels, self.n_gates = dim(*self.shape), self.shape.n_gates
-        self.cell = ContractiveCell(config.contraction, self.shape)
+        n_species, c, rank, n = len(config.elements), config.n_channels, config.rank, config.n_tensors
+        super().__init__(config, FeatureShape(c, n, rank))
+        self.make_cell(c + rank * n)
         self.products = nn.ModuleList([WeightedProduct(rank, config.n_products) for _ in range(config.correlation - 1)])
         self.density = nn.ModuleList([Affine(config.n_edge, config.n_products, bias=False) for _ in range(rank + 1)])
-        self.coefficients = Affine(config.n_token, self.shape.n_coefficients - config.n_channels)
+        self.coefficients = Affine(config.n_token, self.shape.n_coefficients - c)
         self.carried = nn.Parameter(torch.zeros(n))
         n_found, n_scalars = config.correlation * config.n_products, max(config.correlation - 1, 1) * config.n_products
         self.first_products = nn.Linear(n_scalars, config.n_hidden, bias=False)
         self.tensors = nn.ModuleList([Affine(n_found, 2 * n, bias=False) for _ in range(rank)])
         self.factors = SpeciesLinear(config.n_hidden, 2 * n * rank, n_species)
         self.readout_tensors = nn.ModuleList([Affine(n, n, bias=False) for _ in range(rank)])
-        self.hidden = SpeciesLinear(config.n_channels + rank * n, config.n_channels, n_species)
         self.product_mean: Tensor
         self.product_std: Tensor
         self.tensor_rms: Tensor
@@ -99,9 +96,7 @@ class DEQCartesian(DEQAttention):
         self.register_buffer("tensor_rms", torch.ones(n_species, rank, n_found))
 
     def embed(self, near: Neighborhoods) -> Embedding:
-        """See `EnergyModel.embed`; with tensors there are no messages before the equilibrium."""
-        if not self.shape.l_max:
-            return super().embed(near)
+        """See `EnergyModel.embed`; there are no messages before the equilibrium."""
         species, environment = near.species, self.environment(near)
         scalars, tensors = self.many_body(environment.density)
         x = standardized(environment.features, self.feature_mean[species], self.feature_std[species])
@@ -117,13 +112,6 @@ class DEQCartesian(DEQAttention):
         us, vs = zip((u, v), *(part.chunk(2, -1) for part in mixed), strict=True)
         node = torch.cat([join(us), join(vs)], -1)
         return Embedding(node, node[:, :0], self.gates(environment))
-
-    def inject(self, near: Neighborhoods, node: Tensor, messages: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `EnergyModel.inject`."""
-        if not self.shape.l_max:
-            return super().inject(near, node, messages)
-        u, v = node.chunk(2, -1)
-        return u, v
 
     def many_body(self, density: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The products' scalars [n_atoms, n_scalars]; of each rank density and products [n_atoms, 2l + 1, n_found].
@@ -162,28 +150,25 @@ class DEQCartesian(DEQAttention):
 
     def readout(self, z: Tensor, species: Tensor) -> Tensor:
         """`s_Z (w_Z · silu(W [z₀ ; √(1 + |P_l z_l|²) − 1]) + w'_Z · z₀)` [n_rows], eV."""
-        if not self.shape.l_max:
-            return super().readout(z, species)
         scalars, *tensors = split(z, self.shape.n_scalars, self.shape.l_max)
         squares = [mix(t).square().sum(-2) for mix, t in zip(self.readout_tensors, tensors, strict=True)]
         lengths = [(1.0 + square).sqrt() - 1.0 for square in squares]
         return self.read(self.hidden(torch.cat([scalars, *lengths], -1), species), scalars, species)
 
     def measured(self, near: Neighborhoods) -> tuple[Tensor, ...]:
-        """See `DEQAttention.measured`; also the products' scalars and the squared lengths of the tensors."""
-        if not self.shape.l_max:
-            return super().measured(near)
+        """See `InjectionNetwork.measured`; also the products' scalars and the squared lengths of the tensors."""
         environment = self.environment(near)
         scalars, tensors = self.many_body(environment.density)
         return environment.features, scalars, torch.stack([t.square().sum(1) for t in tensors], 1)
 
     def set_units(self, features: Moments, *products: Moments) -> None:
-        """See `DEQAttention.set_units`; products' scalars [n_atoms, n_scalars], squares [n_atoms, rank, n_found]."""
+        """See `InjectionNetwork.set_units`; products' scalars [n_atoms, n_scalars], squares [n_atoms, rank,
+        n_found].
+        """
         super().set_units(features)
-        if products:
-            scalars, squares = products
-            self.product_mean.copy_(scalars.mean), self.product_std.copy_(scalars.std)
-            self.tensor_rms.copy_(squares.mean.sqrt().view_as(self.tensor_rms) + STD_FLOOR)
+        scalars, squares = products
+        self.product_mean.copy_(scalars.mean), self.product_std.copy_(scalars.std)
+        self.tensor_rms.copy_(squares.mean.sqrt().view_as(self.tensor_rms) + STD_FLOOR)
 
 
 class WeightedProduct(nn.Module):

@@ -14,11 +14,14 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from small_models import small_model
+from test_forged_files import forged
 
 from ase_andersonn import AndersoNN, StructureClassifier, load_model, save_model
 from ase_andersonn.checkpoints.migrations import migrate_run, tensor_name
 from ase_andersonn.config import from_dict, read_config
 from ase_andersonn.potentials.attention_config import DEQAttentionConfig
+from ase_andersonn.potentials.deq_attention import DEQAttention
 from ase_andersonn.pretrained.catalog import FORMATS, read_header
 from ase_andersonn.training import TrainConfig, train
 from ase_andersonn.training.run_checkpoint import read_checkpoint, write_checkpoint
@@ -40,6 +43,19 @@ def check_potential(path: Path, name: str) -> None:
     assert calc.get_potential_energy(structure()) == pytest.approx(ANSWERS[name]["energy"], abs=1e-11)
     np.testing.assert_allclose(calc.get_forces(structure()), ANSWERS[name]["forces"], atol=1e-10)
     np.testing.assert_allclose(calc.diagnostics["extrapolation"], ANSWERS[name]["extrapolation"], rtol=1e-9)
+
+
+def test_a_cartesian_model_without_tensors_is_an_attention_model(tmp_path: Path) -> None:
+    """As it was written while a `DEQCartesian` could have `rank` 0."""
+    path, model = tmp_path / "model.safetensors", small_model(n_bispectrum=0).float()
+    save_model(model, path)
+    config = json.loads(read_header(path)["config"])
+    config = {key: value for key, value in config.items() if key not in ("n_bispectrum", "n_message")}
+    config |= {"rank": 0, "n_tensors": 16, "n_products": 16, "correlation": 3}
+    forged(path, {"architecture": "DEQCartesian", "config": json.dumps(config)})
+    loaded = load_model(path)
+    assert type(loaded) is DEQAttention
+    assert loaded.config == model.config
 
 
 @pytest.mark.filterwarnings("ignore:the structure is outside:UserWarning", "ignore:atoms:UserWarning")

@@ -24,7 +24,7 @@ from small_models import (
 
 from ase_andersonn import AndersoNN
 from ase_andersonn.nn.radial import CLAMP_FRACTION
-from ase_andersonn.potentials.deq_attention import DEQAttention
+from ase_andersonn.potentials.base import EnergyModel
 from ase_andersonn.testing.calculators import force_error, stress_error
 
 CUTOFF = 4.0
@@ -63,7 +63,7 @@ def test_stress_is_a_finite_difference_of_the_energy(structure: Callable[[], Ato
 
 
 @pytest.mark.parametrize("tol", [1e-4, 1e-20])
-@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("structure", ["bulk", "molecule"])
 def test_rotations_and_reflections_at_any_rank_and_tolerance(structure: str, rank: int, tol: float) -> None:
     """The solver turns with the structure: its residuals are lengths of rows, which no rotation changes."""
@@ -106,7 +106,7 @@ def test_neighbors_come_and_go_without_a_jump(structure: Callable[[], Atoms], ca
 def min_distance(calc: AndersoNN, pair: tuple[str, str]) -> float:
     """Shortest distance the model knows of two elements, Å."""
     model = calc.model
-    assert isinstance(model, DEQAttention)
+    assert isinstance(model, EnergyModel)
     first, second = (model.elements.index(atomic_numbers[symbol]) for symbol in pair)
     return float(model.min_distance[first, second])
 
