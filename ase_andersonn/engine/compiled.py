@@ -20,6 +20,8 @@ from ase_andersonn.structures.graph import Graph
 from .encoding import Encoder, Encoding, default_block
 from .encoding_gradients import CompiledEncoding, Encoded
 from .functions import Functions
+from .native.functions import NativeFunctions
+from .native.kernel import parameters_of
 from .native.messages import NativeCellWeights
 from .native.model import with_kernel
 from .training_functions import TrainingFunctions
@@ -55,7 +57,7 @@ class CompiledModel:
         def compiled(function: Any, dynamic: bool | None = None) -> Any:
             return compile_function(function, device=device, mode=mode, dynamic=dynamic)
 
-        self.functions = functions = Functions(model)
+        self.functions = functions = NativeFunctions(model) if mode == "native" else Functions(model)
         self.encoder = Encoder(functions, compiled, default_block(device, mode))
         self.linearize = compiled(functions.linearize)
         self.picard = compiled(functions.picard)
@@ -76,9 +78,7 @@ class CompiledModel:
     @torch.no_grad()
     def cell_weights(self) -> EquilibriumCell:
         """The cell, its bounded matrices made anew where a weight of the model has changed."""
-        # As `model.parameters()`, whose walk over the modules takes as long as a few steps of a small structure.
-        weights = (p for module in self._modules for p in module._parameters.values() if p is not None)
-        version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in weights]
+        version = [(p.data_ptr(), None if p.is_inference() else p._version) for p in parameters_of(self._modules)]
         unknown = any(count is None for _, count in version)  # weights made inside inference mode count no changes
         if unknown or self._weights[0] != version:
             self._weights = version, self._bounded()

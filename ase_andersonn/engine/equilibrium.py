@@ -225,7 +225,6 @@ def equilibrium_from_picard(
     graph: Graph,
     encoding: Encoding,
     cell: EquilibriumCell,
-    steps: tuple[int, int],
     residual_tol: float,
     backend: str,
 ) -> Equilibrium:
@@ -235,7 +234,7 @@ def equilibrium_from_picard(
     residuals = (left / (size + TINY)).sqrt().cpu()
     forward, backward = (
         Solution(value, residual, torch.full(residual.shape, n), residual <= residual_tol, n, Counters())
-        for value, residual, n in zip((swept.z, swept.adjoint), residuals, steps, strict=True)
+        for value, residual, n in zip((swept.z, swept.adjoint), residuals, swept.steps, strict=True)
     )
     return Equilibrium(
         z=swept.z,
@@ -276,9 +275,7 @@ class _Problem:
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
         swept = compiled.picard(z, injection, *topology, self.cell, self.species, self.focus, PICARD_STEPS)
-        return equilibrium_from_picard(
-            swept, graph, self.encoding, self.cell, PICARD_STEPS, residual_tol, compiled.picard.backend
-        )
+        return equilibrium_from_picard(swept, graph, self.encoding, self.cell, residual_tol, compiled.picard.backend)
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""

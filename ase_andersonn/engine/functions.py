@@ -27,6 +27,7 @@ class PicardResult(NamedTuple):
         slope: of the cell at `z` [n_atoms, n_channels].
         lagrangian: `e_i + λ_i · (f(z) − z)_i` [n_atoms], eV.
         norms: of each atom `|f − z|²`, `|f|²`, `|Δλ|²`, `|λ|²` and `λ · (f − z)` [n_atoms, 5].
+        steps: iterations of both.
     """
 
     z: Tensor
@@ -34,6 +35,7 @@ class PicardResult(NamedTuple):
     slope: Tensor
     lagrangian: Tensor
     norms: Tensor
+    steps: tuple[int, int]
 
 
 class WithWeights(nn.Module):
@@ -96,6 +98,38 @@ class Functions:
         (source,) = pull_back((torch.ones_like(energies),))
         return f - z, slope, source, energies
 
+    def features(
+        self,
+        z: Tensor,
+        injection: Injection,
+        neighbors: Tensor,
+        cell: EquilibriumCell,
+        steps: int,
+        tol: float,  # noqa: ARG002 (of functions that look at what they have found)
+    ) -> tuple[Tensor, int]:
+        """Picard iterations `z ← f(z)` [n_atoms, n_channels], and their number; arguments as in `picard`."""
+        for _ in range(steps):
+            z = cell.apply(z, injection, neighbors)
+        return z, steps
+
+    def adjoint(
+        self,
+        source: Tensor,
+        slope: Tensor,
+        gates: Tensor,
+        neighbors: Tensor,
+        reverse: Tensor,
+        cell: EquilibriumCell,
+        steps: int,
+        tol: float,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor, int]:
+        """`λ ← source + (∂f/∂z)ᵀ λ`: the last, the one before [n_atoms, n_channels], and the number of iterations."""
+        gates = reverse_gates(gates, reverse)
+        adjoint = before = source
+        for _ in range(steps):
+            before, adjoint = adjoint, source + cell.vjp(adjoint, slope, gates, neighbors)
+        return adjoint, before, steps
+
     def picard(
         self,
         z: Tensor,
@@ -106,6 +140,7 @@ class Functions:
         species: Tensor,
         focus: Tensor | None,
         steps: tuple[int, int],
+        tol: float = 0.0,
     ) -> PicardResult:
         """Picard iterations `z ← f(z)`, then `λ ← ∂E/∂z + (∂f/∂z)ᵀ λ` at the last `z`, all in one function.
 
@@ -118,19 +153,18 @@ class Functions:
             species: [n_atoms].
             focus: 1 for atoms whose readout is part of the energy, 0 for the others [n_atoms]; None for all.
             steps: numbers of both, at least 1.
+            tol: relative length of a step, of a single structure, after which functions in C++ stop instead.
         """
-        for _ in range(steps[0]):
-            z = cell.apply(z, injection, neighbors)
+        z, n_forward = self.features(z, injection, neighbors, cell, steps[0], tol)
         residual, slope, source, energies = self.linearize(z, injection, neighbors, cell, species)
         if focus is not None:
             source, energies = source * focus[:, None], energies * focus
-        gates = reverse_gates(injection.gates, reverse)
-        adjoint = before = source
-        for _ in range(steps[1]):
-            before, adjoint = adjoint, source + cell.vjp(adjoint, slope, gates, neighbors)
+        topology = neighbors, reverse
+        adjoint, before, n_backward = self.adjoint(source, slope, injection.gates, *topology, cell, steps[1], tol)
         correction = (adjoint * residual).sum(-1)
         squares = [x.square().sum(-1) for x in (residual, z + residual, adjoint - before, adjoint)]
-        return PicardResult(z, adjoint, slope, energies + correction, torch.stack((*squares, correction), -1))
+        norms = torch.stack((*squares, correction), -1)
+        return PicardResult(z, adjoint, slope, energies + correction, norms, (n_forward, n_backward))
 
     def fused(
         self,
@@ -141,6 +175,7 @@ class Functions:
         reverse: Tensor,
         cell: EquilibriumCell,
         steps: tuple[int, int],
+        tol: float,
         derivatives: bool,
     ) -> tuple[PicardResult, Injection, Tensor, Tensor | None]:
         """`encode`, `picard` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
@@ -151,7 +186,7 @@ class Functions:
         """
         (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
         injection = Injection(u, v, gates)
-        swept = self.picard(u, injection, neighbors, reverse, cell, species, None, steps)
+        swept = self.picard(u, injection, neighbors, reverse, cell, species, None, steps, tol)
         if pull_back is None:
             return swept, injection, pair, None
         inner, messages = cell.injection_vjp(swept.adjoint, swept.slope)

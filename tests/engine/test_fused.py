@@ -54,6 +54,6 @@ def test_it_is_one_piece_for_a_compiler(make: Callable[[], EnergyModel]) -> None
     compiled = torch.compile(functions.fused, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
         geometry = graph.vectors, model.species(graph.numbers), graph.neighbors, graph.mask, graph.reverse
-        args = (*geometry, model.cell_weights(), (3, 2), True)
+        args = (*geometry, model.cell_weights(), (3, 2), 0.0, True)
         for given, expected in zip(tree_leaves(compiled(*args)), tree_leaves(functions.fused(*args)), strict=True):
             torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)

@@ -18,9 +18,12 @@ from ase_andersonn import AndersoNN
 from ase_andersonn.config import from_dict
 from ase_andersonn.engine.compile_choice import KERNEL_SECONDS, CompileChoice
 from ase_andersonn.engine.energy_forces import evaluate
+from ase_andersonn.engine.functions import Functions
 from ase_andersonn.engine.native import library
 from ase_andersonn.engine.native.attention import AttentionKernel
+from ase_andersonn.engine.native.functions import NativeFunctions
 from ase_andersonn.engine.native.message_density import MessageDensityKernel
+from ase_andersonn.engine.native.messages import NativeCellWeights
 from ase_andersonn.engine.native.model import with_kernel
 from ase_andersonn.nn.neighborhoods import Neighborhoods
 from ase_andersonn.potentials.deq_attention import DEQAttention
@@ -115,6 +118,28 @@ def test_sizes_that_fill_no_register(sizes: dict[str, Any]) -> None:
         strict=True,
     ):
         torch.testing.assert_close(one * mask.view(*mask.shape, *[1] * (one.ndim - 2)), other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"n_channels": 3}, {"n_channels": 17, "n_message": 4}])
+@pytest.mark.parametrize("steps", [(1, 1), (9, 7)])
+def test_picard_iterations(sizes: dict[str, int], steps: tuple[int, int]) -> None:
+    """A fixed number gives what torch gives; with a tolerance, they go on until a step is as short."""
+    model = small_model(**sizes)
+    graph = graph_from_atoms([rattled(bulk("Si", cubic=True)), Atoms("Si")], model.cutoff, dtype=torch.float64)
+    species = model.species(graph.numbers)
+    injection = model.encode(graph.vectors, species, graph.neighbors, graph.mask)
+    cell = NativeCellWeights(*model.cell_weights())
+    rest = injection, graph.neighbors, graph.reverse, cell, species, None, steps
+    expected = Functions(model).picard(injection.u, *rest)
+    found = NativeFunctions(model).picard(injection.u, *rest)
+    for name in ("z", "adjoint", "slope", "lagrangian", "norms"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-11, atol=1e-12)
+    assert found.steps == steps
+    exact = NativeFunctions(model).picard(injection.u, *rest, 1e-13)
+    assert max(exact.steps) > max(steps)
+    torch.testing.assert_close(cell.apply(exact.z, injection, graph.neighbors), exact.z, rtol=1e-11, atol=1e-12)
+    left, size = exact.norms.sum(0)[[0, 2]], exact.norms.sum(0)[[1, 3]]
+    assert bool((left <= 1e-26 * size).all())
 
 
 def test_geometry_at_any_distance() -> None:

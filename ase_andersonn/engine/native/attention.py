@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ase_andersonn.nn.neighbor_attention import NeighborAttention
 
-from .kernel import NAMES, Kernel, call, loaded, pointer
+from .kernel import NAMES, Kernel, call, loaded, parameters_of, pointer
 from .products import ProductWeights
 
 INTEGERS = ("n_radial", "l_max", "n_edge", "n_token", "n_heads", "n_channels", "separable")
@@ -85,29 +85,29 @@ class AttentionKernel(Kernel):
 
     def __init__(self, attention: NeighborAttention) -> None:
         super().__init__()
-        self.attention = attention
+        self.attention, self._modules = attention, tuple(attention.modules())
 
     def sources(self) -> Iterable[Tensor]:
         """See `Kernel.sources`."""
-        return self.attention.parameters()
+        return parameters_of(self._modules)
 
     def make_weights(self, dtype: torch.dtype) -> Any:
         """See `Kernel.make_weights`."""
         return AttentionWeights(self.attention, dtype)
 
-    def values(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def values(self, weights: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `Kernel.values`."""
-        a, r, weights = self.attention, inputs[0], self.weights(inputs[0].dtype)
+        a, r = self.attention, inputs[0]
         n_atoms, n_slots = r.shape
         sizes = (n_atoms, a.angular.shape[1]), (n_atoms, a.n_heads), (n_atoms, weights.products.n_features)
         outputs = tuple(r.new_empty(size) for size in (*sizes, (n_atoms, n_slots, a.gate.weight.shape[1])))
         self._run(weights, inputs, *outputs, *[None] * 6)
         return outputs
 
-    def gradients(self, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def gradients(self, weights: Any, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `Kernel.gradients`."""
         found = torch.empty_like(inputs[0]), torch.empty_like(inputs[1])
-        self._run(self.weights(inputs[0].dtype), inputs, *[None] * 4, *cotangents, *found)
+        self._run(weights, inputs, *[None] * 4, *cotangents, *found)
         return found
 
     def _run(self, weights: AttentionWeights, inputs: tuple[Tensor, ...], *others: Tensor | None) -> None:

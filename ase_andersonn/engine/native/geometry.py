@@ -43,9 +43,9 @@ class _Geometry(Kernel):
         table = torch.stack([onset, clamp, clamp - EARLIER, PUSH * deep, scale, charges, screening], -1)
         return table.to(dtype).contiguous(), (DENSITY_ONSET * m.max_density).to(dtype).contiguous()
 
-    def run(self, inputs: tuple[Tensor, ...], *others: Tensor | None) -> None:
+    def run(self, weights: tuple[Tensor, Tensor], inputs: tuple[Tensor, ...], *others: Tensor | None) -> None:
         """Fill the outputs `r, unit, pair`, or from cotangents of these the gradient."""
-        table, max_density = self.weights(inputs[0].dtype)
+        table, max_density = weights
         sizes = torch.get_num_threads(), *inputs[0].shape[:2]
         first = len(table), float(self.model.cutoff), DENSITY_PUSH, table, max_density, *sizes
         call("geometry", *inputs, *others, first=first)
@@ -54,30 +54,30 @@ class _Geometry(Kernel):
 class DistanceKernel(_Geometry):
     """`DEQAttention.lengths` and directions."""
 
-    def values(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def values(self, weights: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `Kernel.values`: distances as the network is given them, and directions."""
         found = torch.empty_like(inputs[0][..., 0]), torch.empty_like(inputs[0])
-        self.run(inputs, *found, *[None] * 5)
+        self.run(weights, inputs, *found, *[None] * 5)
         return found
 
-    def gradients(self, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def gradients(self, weights: Any, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `Kernel.gradients`."""
         found = torch.empty_like(inputs[0])
-        self.run(inputs, *[None] * 3, *cotangents, None, found)
+        self.run(weights, inputs, *[None] * 3, *cotangents, None, found)
         return (found,)
 
 
 class PairEnergyKernel(_Geometry):
     """`DEQAttention.pair_energies`."""
 
-    def values(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def values(self, weights: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `Kernel.values`."""
         found = inputs[0].new_empty(len(inputs[0]))
-        self.run(inputs, None, None, found, *[None] * 4)
+        self.run(weights, inputs, None, None, found, *[None] * 4)
         return (found,)
 
-    def gradients(self, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def gradients(self, weights: Any, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `Kernel.gradients`."""
         found = torch.empty_like(inputs[0])
-        self.run(inputs, *[None] * 5, *cotangents, found)
+        self.run(weights, inputs, *[None] * 5, *cotangents, found)
         return (found,)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .library import build, is_built, load
@@ -50,11 +50,11 @@ class Kernel(ABC):
         """The kernel's own form of the weights."""
 
     @abstractmethod
-    def values(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs."""
+    def values(self, weights: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Outputs, with the weights of `make_weights`."""
 
     @abstractmethod
-    def gradients(self, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def gradients(self, weights: Any, inputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Gradients of the inputs at `has_gradient`."""
 
     def weights(self, dtype: torch.dtype) -> Any:
@@ -109,17 +109,22 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, *inputs: Tensor) -> tuple[Tensor, ...]:
         inputs = tuple(x.contiguous() for x in inputs)
-        ctx.kernel = kernel
+        ctx.kernel, ctx.weights = kernel, kernel.weights(inputs[0].dtype)
         ctx.save_for_backward(*inputs)
-        return kernel.values(*inputs)
+        return kernel.values(ctx.weights, inputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
         inputs = ctx.saved_tensors
-        found = ctx.kernel.gradients(inputs, tuple(x.contiguous() for x in cotangents))
+        found = ctx.kernel.gradients(ctx.weights, inputs, tuple(x.contiguous() for x in cotangents))
         gradients = dict(zip(ctx.kernel.has_gradient, found, strict=True))
         return None, *(gradients.get(k) for k in range(len(inputs)))
+
+
+def parameters_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Parameters of modules, without their submodules: `Module.parameters` takes as long as a small kernel."""
+    return [p for module in modules for p in module._parameters.values() if p is not None]
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
