@@ -94,6 +94,8 @@ class DomainMonitor:
         """
         if scores is None or "unlike" not in self.left:
             return
+        if float(scores.max()) <= min(1.0, float(self.model.environment_max.min())):  # so it is most often
+            return
         if "isolated" in self.model.card:  # of atoms without neighbours it is said that they have none
             scores = scores.masked_fill(~graph.mask.any(1), 0.0)
         species = self.model.species(graph.numbers)

@@ -61,7 +61,7 @@ def check_metadata(atoms: Atoms, *, reads_magmoms: bool = False) -> ElectronicSt
     """
     check_order(atoms)
     charge, charge_key = _charge(atoms)
-    return ElectronicState(charge, charge_key, "" if reads_magmoms else _spin(atoms))
+    return ElectronicState(charge, charge_key, "" if reads_magmoms else _spin(atoms, charge))
 
 
 def check_order(atoms: Atoms) -> None:
@@ -160,10 +160,13 @@ def total_charge(atoms: Atoms) -> float:
 def _charge(atoms: Atoms) -> tuple[float, str]:
     """Total charge, e, and its place, also for partial charges with a sum of zero."""
     for key in CHARGES:
-        if charge := _as_charge(atoms.info.get(key)):
+        if key in atoms.info and (charge := _as_charge(atoms.info[key])):
             return charge, f'atoms.info["{key}"] changes'
-    if charge := _as_charge(getattr(atoms, "charge", None)):  # as pymatgen's AseAtomsAdaptor sets it
+    noted = getattr(atoms, "charge", None)  # as pymatgen's AseAtomsAdaptor sets it
+    if noted is not None and (charge := _as_charge(noted)):
         return charge, "atoms.charge changes"
+    if not atoms.has("initial_charges"):
+        return 0.0, ""
     charges = atoms.get_initial_charges()
     return float(charges.sum()), "the initial charges change" if charges.any() else ""
 
@@ -179,17 +182,19 @@ def _as_charge(value: Any) -> float:
     return charge if math.isfinite(charge) else 0.0
 
 
-def _spin(atoms: Atoms) -> str:
-    """Place of a spin other than that of a closed shell or of a single unpaired electron."""
+def _spin(atoms: Atoms, charge: float) -> str:
+    """Place of a spin other than that of a closed shell or of a single unpaired electron; charge in e."""
+    info = atoms.info
     for key in SPINS:
-        if not np.isin(_numbers(atoms.info.get(key)), (0.0, 1.0)).all():
+        if key in info and not np.isin(_numbers(info[key]), (0.0, 1.0)).all():
             return f'atoms.info["{key}"] changes'
-    lowest = 1 + round(float(atoms.numbers.sum()) - _charge(atoms)[0]) % 2
-    for key in MULTIPLICITIES:
-        if (_numbers(atoms.info.get(key)) > lowest).any():
-            return f'atoms.info["{key}"] changes'
-    if (_numbers(getattr(atoms, "spin_multiplicity", None)) > lowest).any():
-        return "atoms.spin_multiplicity changes"
+    named = {f'atoms.info["{key}"]': info[key] for key in MULTIPLICITIES if key in info}
+    named["atoms.spin_multiplicity"] = getattr(atoms, "spin_multiplicity", None)
+    for name, value in named.items():
+        if value is not None and (_numbers(value) > 1 + round(float(atoms.numbers.sum()) - charge) % 2).any():
+            return f"{name} changes"
+    if not atoms.has("initial_magmoms"):
+        return ""
     moments = atoms.get_initial_magnetic_moments()
     if (moments != moments[:1]).any():  # equal moments are the default of `ase.build.bulk` for nickel
         return "that the initial magnetic moments differ changes"
