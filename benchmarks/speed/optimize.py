@@ -29,8 +29,8 @@ MODELS = ("mlearn-pbe", "universal")
 CELLS = {"Si8": 1, "Si64": 2, "Si512": 4, "Si1728": 6}
 CALLS = {"Si8": 15, "Si64": 9, "Si512": 5, "Si1728": 3}
 BLOCK_MODEL, THREADS_MODEL = "mlearn-pbe", "mlearn-pbe"
-WAYS = (("eager", 0), ("eager", -1), ("native", 0), ("native", 1024), ("native", -1))
-"""Kind of candidate, and atoms in a block: 0 for the default of 256, -1 for all atoms, layer by layer."""
+WAYS = (("eager", 256), ("eager", -1), ("native", 256), ("native", 1024), ("native", -1))
+"""Kind of candidate, and atoms in a block: -1 for all atoms, layer by layer."""
 BLOCK_CELLS, BLOCK_REPEATS = (5, 11, 23), {5: 5, 11: 2, 23: 1}
 MAX_GIB = 8.0
 """Predicted memory from which on all atoms at once are left out."""
