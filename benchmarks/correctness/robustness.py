@@ -9,8 +9,8 @@
   more than `tol` has to be told of by the diagnostics of the same call.
 - hot: 5 ps of Langevin dynamics of a crystal of each element at 2.5 times its melting temperature.
 - nve: 20 ps of five molecules at 300 K and 0.5 fs; the drift of the total energy with its standard error.
-- memory: 5,000 calls with structures of 1 to 200 atoms; resident memory along the way, and after the C library gave back
-  what is free: fragments of its heap are no leak.
+- memory: 5,000 calls with structures of 1 to 200 atoms; resident memory along the way, and after the C library has
+  given back what is free: fragments of its heap are no leak.
 - large: 100,000 atoms untiled and tiled, each in a process of its own.
 
 What the results have already is not measured again, so that an interrupted run goes on. About two hours of one core.
