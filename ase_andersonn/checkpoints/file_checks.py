@@ -170,6 +170,7 @@ CARD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "min_atoms": (_is_int, "a number of atoms"),
     "periodic": (_list_of(_is(bool)), "a list of true and false"),
     "odd_electrons": (_is(bool), "true or false"),
+    "label_cutoff": (lambda value: isinstance(value, float), "a length in Å"),
     "isolated": (_list_of(_is_int), "a list of atomic numbers"),
     "limits": (_list_of(_is(str)), "a list of sentences"),
 }

@@ -16,6 +16,8 @@ from ase_andersonn.structures.graph import Graph
 from .equilibrium import Equilibrium, per_system
 
 EVERY = 10
+SPARSE = 0.85
+"""Of the cutoff of the labels: the next shell of neighbours of a metal is beyond it."""
 MOST = 0.7
 """Share of a structure's atoms: in a thin slab half of them stand at a surface, which no thick one of training has."""
 
@@ -30,6 +32,8 @@ class DomainMonitor:
     - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
     - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `isolated` of the
       card are the atomic numbers of which some were.
+    - Atoms whose nearest neighbour is farther than `SPARSE` of the `label_cutoff` of the card: of a model that learnt
+    from another, how far that one sees. What holds such atoms, as in crystals of K, Rb and Cs, is not in the labels.
 
     Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
 
@@ -44,7 +48,7 @@ class DomainMonitor:
         self.model = model
         self.names: Sequence[str] = ()
         self.left = {"near", "unlike"} if model.card else set()
-        self.left |= {"isolated"} & set(model.card)
+        self.left |= {"isolated", "label_cutoff"} & set(model.card)
         self.rebuilds = self.calls = 0
 
     def follow(self, graph: Graph, rebuilds: int) -> None:
@@ -67,6 +71,8 @@ class DomainMonitor:
             self._warn("near", graph, *found)
         if "isolated" in self.left and (found := self._isolated(graph)):
             self._warn("isolated", graph, *found)
+        if "label_cutoff" in self.left and (found := self._sparse(graph)):
+            self._warn("label_cutoff", graph, *found)
 
     def _warn(self, kind: str, graph: Graph, atom: int, text: str) -> None:
         """Warn of an atom's structure, once for each kind."""
@@ -158,6 +164,18 @@ class DomainMonitor:
         return found[0], (
             f"atom {_named(graph, found[0])} has no neighbour within {self.model.cutoff:g} Å, and the model was not "
             f"trained on such atoms of its element: {EXTRAPOLATION}"
+        )
+
+    def _sparse(self, graph: Graph) -> tuple[int, str] | None:
+        seen: float = self.model.card["label_cutoff"]
+        r = distances(graph.vectors, graph.mask).masked_fill(~graph.mask, torch.inf).amin(1)
+        atom = int(r.masked_fill(r.isinf(), 0.0).argmax()) if len(r) else 0
+        if not len(r) or not SPARSE * seen < float(r[atom]) < torch.inf:
+            return None
+        return atom, (
+            f"the nearest neighbour of atom {_named(graph, atom)} is {float(r[atom]):.3g} Å away, and the labels that the "
+            f"model learnt know no neighbours beyond {seen:g} Å: its cohesion, and so lattice constants and elastic "
+            "properties, are wrong. Use another model for such structures, as crystals of K, Rb and Cs."
         )
 
 

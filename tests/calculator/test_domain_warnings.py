@@ -98,6 +98,18 @@ def test_lone_atoms_are_said_where_none_were_learnt() -> None:
         known(training={}).get_potential_energy(lone)  # nothing is known of what was learnt
 
 
+def test_atoms_whose_neighbors_the_labels_do_not_know_are_said() -> None:
+    """A teacher of 2.7 Å knows little more than the bonds of silicon, at 2.35 Å; one of 3 Å the metal's next shell."""
+    atoms = bulk("Si")
+    with pytest.warns(
+        UserWarning, match=r"neighbour of atom [01] \(Si\) is 2.35 Å away, .* beyond 2.7 Å: its cohesion"
+    ):
+        known(training={}, label_cutoff=2.7).get_potential_energy(atoms)
+    with no_warnings():
+        known(training={}, label_cutoff=3.0).get_potential_energy(atoms)
+        known(training={}, label_cutoff=2.7).get_potential_energy(Atoms("Si", cell=[20.0] * 3, pbc=True))
+
+
 def test_warnings_of_a_structure_among_others_name_it() -> None:
     lone, near, other = Atoms("Si", cell=[20.0] * 3, pbc=True), silicon(), silicon()
     near.positions[1] = near.positions[0] + [1.9, 0.0, 0.0]
