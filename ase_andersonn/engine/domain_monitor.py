@@ -173,9 +173,9 @@ class DomainMonitor:
         if not len(r) or not SPARSE * seen < float(r[atom]) < torch.inf:
             return None
         return atom, (
-            f"the nearest neighbour of atom {_named(graph, atom)} is {float(r[atom]):.3g} Å away, and the labels that the "
-            f"model learnt know no neighbours beyond {seen:g} Å: its cohesion, and so lattice constants and elastic "
-            "properties, are wrong. Use another model for such structures, as crystals of K, Rb and Cs."
+            f"the nearest neighbour of atom {_named(graph, atom)} is {float(r[atom]):.3g} Å away, and the labels of "
+            f"the model's training know no neighbours beyond {seen:g} Å: its cohesion, and so lattice constants and "
+            "elastic properties, are wrong. Use another model for such structures, as crystals of K, Rb and Cs."
         )
 
 
