@@ -101,9 +101,7 @@ def test_lone_atoms_are_said_where_none_were_learnt() -> None:
 def test_atoms_whose_neighbors_the_labels_do_not_know_are_said() -> None:
     """Labels up to 2.7 Å know little more than the bonds of silicon, at 2.35 Å."""
     atoms = bulk("Si")
-    with pytest.warns(
-        UserWarning, match=r"of atom [01] \(Si\) is 2.35 Å away, .* beyond 2.7 Å: its cohesion"
-    ):
+    with pytest.warns(UserWarning, match=r"of atom [01] \(Si\) is 2.35 Å away, .* beyond 2.7 Å: its cohesion"):
         known(training={}, label_cutoff=2.7).get_potential_energy(atoms)
     with no_warnings():
         known(training={}, label_cutoff=3.0).get_potential_energy(atoms)
