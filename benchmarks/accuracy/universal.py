@@ -1,10 +1,12 @@
 """The universal potential beside its teacher's labels and beside density-functional theory.
 
-    python -m benchmarks.accuracy.universal MODEL --frames frames/test.extxyz [--part errors solids cost]
+    python -m benchmarks.accuracy.universal MODEL --frames frames/test.extxyz [--part errors solids elements cost]
 
 - errors: mean absolute errors on the test frames (formulas that no training frame has), by kind of structure; energies
   in meV/atom, forces in meV/Å, nearly relaxed where the mean label is below 0.15 eV/Å;
 - solids: lattice constants and bulk moduli of ten solids beside PBE, never beside the teacher;
+- elements: fcc, bcc, hcp and diamond elements (without noble gases) from 0.7 to 1.5 times the volume measured: whether
+  there is one minimum, and its volume beside the measured one of `ase.data.reference_states`;
 - cost: energy and forces of Si 512, NaCl 512, Cu 864 and a 60-atom oxide, one thread, µs/atom of CPU time.
 
 References: Haas, Tran and Blaha, Phys. Rev. B 79, 085104 (2009), PBE: lattice constants (Å) and bulk moduli (GPa).
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import bulk
+from ase.data import chemical_symbols, reference_states
 from ase.eos import EquationOfState
 from ase.io import read
 
@@ -38,6 +41,9 @@ SOLIDS = {
     "MgO": ("rocksalt", 4.261, 149.0),
     "GaAs": ("zincblende", 5.750, 61.0),
 }
+LATTICES = ("fcc", "bcc", "hcp", "diamond")
+NOBLE = ("He", "Ne", "Ar", "Kr", "Xe")
+PARTS = ("errors", "solids", "elements", "cost")
 RELAXED_FORCE = 0.15
 """Mean size of a structure's labelled force components below which it counts as nearly relaxed, eV/Å."""
 STRAINS = np.linspace(-0.03, 0.03, 7)
@@ -84,6 +90,31 @@ def solid(calc: AndersoNN, name: str) -> dict[str, float]:
     return {"a": np.nan, "K": np.nan, "a_pbe": SOLIDS[name][1], "K_pbe": modulus}
 
 
+def elements(calc: AndersoNN) -> dict[str, dict[str, float]]:
+    """Volume of the lowest minimum beside the one measured, Å³/atom, nan without a minimum; number of minima."""
+    found = {}
+    for number, state in enumerate(reference_states):
+        name = chemical_symbols[number]
+        known = state is not None and "basis" not in state and state["symmetry"] in LATTICES
+        if not known or name in NOBLE or number not in calc.model.elements:
+            continue
+        crystal = bulk(name)
+        shares = np.linspace(0.7, 1.5, 33)
+        cells = [crystal.copy() for _ in shares]
+        for cell, share in zip(cells, shares, strict=True):
+            cell.set_cell(crystal.cell.array * share ** (1 / 3), scale_atoms=True)
+        energies = np.array([result["energy"] for result in calc.evaluate(cells, forces=False)])
+        inner = np.flatnonzero((energies[1:-1] < energies[:-2]) & (energies[1:-1] < energies[2:])) + 1
+        measured = crystal.get_volume() / len(crystal)
+        lowest = int(np.argmin(energies))
+        found[name] = {
+            "volume": measured * shares[lowest] if lowest in inner else np.nan,
+            "measured": measured,
+            "minima": len(inner),
+        }
+    return found
+
+
 def cost(calc: AndersoNN) -> dict[str, float]:
     """CPU time of energy and forces, µs/atom."""
     torch.set_num_threads(1)
@@ -128,6 +159,17 @@ def markdown(data: dict[str, Any]) -> str:
             f"Mean absolute errors: lattice constants {100 * np.nanmean(a):.2f} %, bulk moduli "
             f"{100 * np.nanmean(k):.1f} %; {int(np.isfinite(a).sum())} of {len(a)} have their minimum."
         )
+    if "elements" in data:
+        found = data["elements"]
+        wrong = {name: row["volume"] / row["measured"] - 1 for name, row in found.items()}
+        inside = [name for name, value in wrong.items() if abs(value) <= 0.1]
+        several = [name for name, row in found.items() if row["minima"] != 1]
+        far = [name for name in found if name not in inside]
+        parts.append(
+            f"{len(found)} elements: volumes of {len(inside)} within 10 % of those measured, mean deviation "
+            f"{100 * np.nanmean(np.abs(list(wrong.values()))):.1f} %. Farther, or without a minimum: "
+            f"{', '.join(far) or 'none'}. With no or several minima: {', '.join(several) or 'none'}."
+        )
     if "cost" in data:
         parts.append(markdown_table(("system", "µs/atom"), [(name, figure(t)) for name, t in data["cost"].items()]))
     return "\n\n".join([*parts, markdown_machine(data["machine"])])
@@ -137,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a packaged model's name, or a path")
     parser.add_argument("--frames", help="labelled frames with the kind of each as `tag`")
-    parser.add_argument("--part", nargs="+", choices=("errors", "solids", "cost"), default=["errors", "solids", "cost"])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--name", default="universal", help="of the results")
     args = parser.parse_args()
     calc = AndersoNN(args.model, compile=False)
@@ -148,6 +190,8 @@ def main() -> None:
         data["errors"] = errors(calc, read(args.frames, ":"))
     if "solids" in args.part:
         data["solids"] = {name: solid(calc, name) for name in SOLIDS}
+    if "elements" in args.part:
+        data["elements"] = elements(calc)
     if "cost" in args.part:
         data["cost"] = cost(calc)
     text = markdown(data)
