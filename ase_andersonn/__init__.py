@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .classifier import StructureClassifier
     from .mc import MetropolisMC
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AndersoNN", "MetropolisMC", "StructureClassifier", "load_model", "save_model"]
 
 _HOME = {
