@@ -110,7 +110,7 @@ def test_train_evaluate_info(tmp_path: Path, data: Path) -> None:
     code, output = run("train", config)
     assert (code, "done: 4 steps" in output) == (0, True), output
     code, output = run("train", config)
-    assert (code, "say --resume" in output) == (1, True), output
+    assert (code, "use --resume" in output) == (1, True), output
     assert run("train", config, "--resume")[0] == 0
     assert run("train", config, "--fresh")[0] == 0
     assert "both given" in run("train", config, "--fresh", "--resume")[1]

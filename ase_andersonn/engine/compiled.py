@@ -96,7 +96,7 @@ class CompiledModel:
         """`∂L/∂d = λ · ∂f/∂d + ∂E_pair/∂d` [n_atoms, n_neighbors, 3], eV/Å, block by block.
 
         `f` depends on the edge vectors through `u`, `v` and the gates alone; their cotangents are `λ`, `s` and what
-        `EquilibriumCell.injection_vjp` and `gates_vjp` say.
+        those of `EquilibriumCell.injection_vjp` and `gates_vjp`.
         """
         inner, messages = state.cell.injection_vjp(adjoint, state.slope)
 

@@ -32,8 +32,8 @@ class DomainMonitor:
     - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
     - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `isolated` of the
       card are the atomic numbers of which some were.
-    - Atoms whose nearest neighbour is farther than `SPARSE` of the `label_cutoff` of the card: of a model that learnt
-    from another, how far that one sees. What holds such atoms, as in crystals of K, Rb and Cs, is not in the labels.
+    - Atoms whose nearest neighbour is farther than `SPARSE` times the `label_cutoff` of the card: the cutoff of the
+    teacher of a model trained on the labels of another. The cohesion of such atoms is not in the labels.
 
     Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
 
@@ -102,7 +102,7 @@ class DomainMonitor:
             return
         if float(scores.max()) <= min(1.0, float(self.model.environment_max.min())):  # so it is most often
             return
-        if "isolated" in self.model.card:  # of atoms without neighbours it is said that they have none
+        if "isolated" in self.model.card:  # those have a warning of their own
             scores = scores.masked_fill(~graph.mask.any(1), 0.0)
         species = self.model.species(graph.numbers)
         out = per_system((scores > 1.0).to(scores.dtype), graph) / graph.n_per_system
@@ -150,7 +150,7 @@ class DomainMonitor:
         who = "and its own image" if i == j else f"and {_named(graph, j)}"
         return i, (
             f"atoms {_named(graph, i)} {who} are {length:.3g} Å apart; nearer than {length / share**0.5:.3g} Å the "
-            "model was not trained on such pairs, and what it says of them is the repulsion of their nuclei."
+            "model was not trained on such pairs, and its results for them are the repulsion of the nuclei."
         )
 
     def _isolated(self, graph: Graph) -> tuple[int, str] | None:
@@ -167,14 +167,14 @@ class DomainMonitor:
         )
 
     def _sparse(self, graph: Graph) -> tuple[int, str] | None:
-        seen: float = self.model.card["label_cutoff"]
+        cutoff: float = self.model.card["label_cutoff"]
         r = distances(graph.vectors, graph.mask).masked_fill(~graph.mask, torch.inf).amin(1)
         atom = int(r.masked_fill(r.isinf(), 0.0).argmax()) if len(r) else 0
-        if not len(r) or not SPARSE * seen < float(r[atom]) < torch.inf:
+        if not len(r) or not SPARSE * cutoff < float(r[atom]) < torch.inf:
             return None
         return atom, (
             f"the nearest neighbour of atom {_named(graph, atom)} is {float(r[atom]):.3g} Å away, and the labels of "
-            f"the model's training know no neighbours beyond {seen:g} Å: its cohesion, and so lattice constants and "
+            f"the model's training know no neighbours beyond {cutoff:g} Å: its cohesion, and so lattice constants and "
             "elastic properties, are wrong. Use another model for such structures, as crystals of K, Rb and Cs."
         )
 

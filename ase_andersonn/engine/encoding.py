@@ -78,8 +78,8 @@ class Encoder:
     """
 
     def __init__(self, functions: Functions, compiled: Callable[[Any], Any], block: int = BLOCK) -> None:
-        self.tells = bool(functions.model.n_message)
-        self.first = compiled(functions.embed if self.tells else functions.encode_block)
+        self.has_messages = bool(functions.model.n_message)
+        self.first = compiled(functions.embed if self.has_messages else functions.encode_block)
         self.second = compiled(functions.inject)
         self.block = block
 
@@ -100,7 +100,7 @@ class Encoder:
         """
         keep = keep and graph.n_atoms <= KEPT_ATOMS
         first = [self._first(graph, species, b, keep) for b in self.blocks(graph.n_atoms)]
-        if not self.tells:
+        if not self.has_messages:
             u, v, gates, pair = _joined(first)
             return Encoding(Injection(u, v, gates), pair, (first, []) if keep else None)
         node, message, gates, pair = _joined(first)
@@ -133,12 +133,12 @@ class Encoder:
             for k, b in enumerate(self.blocks(len(encoding.injection.u))):
                 step = second[k] if second else self._second(graph, species, b, encoding.node, encoding.message, True)
                 pulled.append(step.pull(of_cell(b)))
-            gradient, of_own, of_heard = (_padded(torch.cat(x), graph.n_atoms) for x in zip(*pulled, strict=True))
+            gradient, of_own, of_received = (_padded(torch.cat(x), graph.n_atoms) for x in zip(*pulled, strict=True))
             del pulled
-            of_told = message_vjp(of_heard, graph.reverse)
+            of_messages = message_vjp(of_received, graph.reverse)
 
             def of_first(b: slice) -> tuple[Tensor, Tensor]:
-                return of_own[b], of_told[b]
+                return of_own[b], of_messages[b]
 
         direct = []
         for k, b in enumerate(self.blocks(graph.n_atoms)):

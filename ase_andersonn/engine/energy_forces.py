@@ -38,7 +38,7 @@ ALIKE = 3.0
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model says of a graph.
+    """Energy, forces and stress of a graph, and the fixed point that they belong to.
 
     Attributes:
         energy: [n_systems], eV, float64.

@@ -221,7 +221,7 @@ def _without_converged(found: Equilibrium, earlier: Equilibrium, graph: Graph, t
 
 
 def equilibrium_from_picard(
-    swept: PicardResult,
+    picard: PicardResult,
     graph: Graph,
     encoding: Encoding,
     cell: EquilibriumCell,
@@ -229,20 +229,20 @@ def equilibrium_from_picard(
     backend: str,
 ) -> Equilibrium:
     """Result of so many Picard iterations, with its residuals; converged to `residual_tol` or not."""
-    z_left, z_size, adjoint_left, adjoint_size, correction = per_system(swept.norms.double(), graph).unbind(-1)
+    z_left, z_size, adjoint_left, adjoint_size, correction = per_system(picard.norms.double(), graph).unbind(-1)
     left, size = torch.stack((z_left, adjoint_left)), torch.stack((z_size, adjoint_size))
     residuals = (left / (size + TINY)).sqrt().cpu()
     forward, backward = (
         Solution(value, residual, torch.full(residual.shape, n), residual <= residual_tol, n, Counters())
-        for value, residual, n in zip((swept.z, swept.adjoint), residuals, swept.steps, strict=True)
+        for value, residual, n in zip((picard.z, picard.adjoint), residuals, picard.steps, strict=True)
     )
     return Equilibrium(
-        z=swept.z,
-        adjoint=swept.adjoint,
+        z=picard.z,
+        adjoint=picard.adjoint,
         encoding=encoding,
-        slope=swept.slope,
+        slope=picard.slope,
         cell=cell,
-        lagrangian=swept.lagrangian + encoding.pair,
+        lagrangian=picard.lagrangian + encoding.pair,
         error=correction.abs() / graph.n_per_system,
         forward=forward,
         backward=backward,
@@ -274,8 +274,8 @@ class _Problem:
         graph, injection, compiled = self.graph, self.encoding.injection, self.compiled
         z = injection.u if start.z is None else start.z
         topology = graph.neighbors, graph.reverse
-        swept = compiled.picard(z, injection, *topology, self.cell, self.species, self.focus, PICARD_STEPS)
-        return equilibrium_from_picard(swept, graph, self.encoding, self.cell, residual_tol, compiled.picard.backend)
+        picard = compiled.picard(z, injection, *topology, self.cell, self.species, self.focus, PICARD_STEPS)
+        return equilibrium_from_picard(picard, graph, self.encoding, self.cell, residual_tol, compiled.picard.backend)
 
     def solve(self, start: Start, settings: dict[str, Any], spent: tuple[int, int]) -> Equilibrium:
         """Features, then the adjoint at them, then the energy; `spent` counts what was applied before."""

@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 NEARBY = 0.5
 """Å: when an atom has moved further since the last call, the solves start cold."""
 CLOSE = 1.15
-"""Times the model's `min_distance`: where atoms are closer, an energy is found with its forces, which say what
-rounding may do to it; see `energy_forces.rounding`. Elsewhere an energy alone costs no forces."""
+"""Times the model's `min_distance`: where atoms are closer, an energy is computed with its forces, to estimate
+its rounding error; see `energy_forces.rounding`. Elsewhere an energy alone costs no forces."""
 FUSED_MAX_ATOMS = 256
 """Atoms up to which a structure is evaluated at once: one call takes less time than the bookkeeping of a warm start."""
 
@@ -80,7 +80,7 @@ class DirectEvaluator(Evaluator):
         return self._calculate(atoms, forces=forces, stress=stress, look=True)
 
     def trial_energy(self, atoms: Atoms, changed: NDArray[np.int64]) -> float:
-        """See `Evaluator.trial_energy`. Of trial structures, which most often are rejected, nothing is said."""
+        """See `Evaluator.trial_energy`. Trial structures, most of which are rejected, cause no warnings."""
         if len(changed) >= len(atoms):  # nothing may be taken from what was evaluated before
             self._last = None
         energy: float = self._calculate(atoms, forces=False, stress=False, look=False)["energy"]
@@ -118,7 +118,7 @@ class DirectEvaluator(Evaluator):
         return results
 
     def _evaluate(self, graph: Graph, *, forces: bool, stress: bool) -> Evaluation:
-        """At once where that is enough, else with all that a solver can do; its history says that it was needed."""
+        """By fused Picard iterations where they reach the tolerance, otherwise by the solver from then on."""
         mode = self._compile_choice.mode(self._worked)
         fused = self.settings.solver in AFTER_PICARD and graph.n_atoms <= FUSED_MAX_ATOMS
         if fused and (self.warm_start is None or self.warm_start.empty):
@@ -256,7 +256,7 @@ class DirectEvaluator(Evaluator):
 
 
 class _Last(NamedTuple):
-    """What says whether another structure is close: `positions`, `numbers` and `pbc` of the last one."""
+    """Positions, atomic numbers and pbc of the last structure, to find out whether the next is close."""
 
     positions: NDArray[np.float64]
     numbers: NDArray[np.int64]

@@ -181,17 +181,17 @@ class Functions:
         """`encode`, `picard` from a cold start, and where wanted `∂L/∂d` of the edge vectors, in one.
 
         Returns:
-            what the steps arrive at, the geometry's part of the cell, the pair energies [n_atoms], eV, and `∂L/∂d`
+            the result of the iterations, the geometry's part of the cell, the pair energies [n_atoms], eV, and `∂L/∂d`
             [n_atoms, n_neighbors, 3], eV/Å, or None.
         """
         (u, v, gates, pair), pull_back = self.encoded(vectors, species, neighbors, mask, reverse, derivatives)
         injection = Injection(u, v, gates)
-        swept = self.picard(u, injection, neighbors, reverse, cell, species, None, steps, tol)
+        solved = self.picard(u, injection, neighbors, reverse, cell, species, None, steps, tol)
         if pull_back is None:
-            return swept, injection, pair, None
-        inner, messages = cell.injection_vjp(swept.adjoint, swept.slope)
-        of_gates = cell.gates_vjp(messages, cell.send(swept.z), gates, neighbors)
-        return swept, injection, pair, pull_back(swept.adjoint, inner, of_gates, torch.ones_like(pair))
+            return solved, injection, pair, None
+        inner, messages = cell.injection_vjp(solved.adjoint, solved.slope)
+        of_gates = cell.gates_vjp(messages, cell.send(solved.z), gates, neighbors)
+        return solved, injection, pair, pull_back(solved.adjoint, inner, of_gates, torch.ones_like(pair))
 
     def encoded(
         self,
@@ -221,14 +221,14 @@ class Functions:
         return (*injected, *others), pull_back
 
 
-def message_vjp(of_heard: Tensor, reverse: Tensor) -> Tensor:
+def message_vjp(of_received: Tensor, reverse: Tensor) -> Tensor:
     """Derivative in the messages [n_atoms, n_message], from that in the messages received.
 
     As every pair stands in the list of both its atoms, it is a sum over neighbours again: no scattered additions. An
     edge that leads to itself, as those to atoms without a list do, is to have no cotangent.
 
     Args:
-        of_heard: [n_atoms, n_neighbors, n_message].
+        of_received: [n_atoms, n_neighbors, n_message].
         reverse: place of the reversed edges [n_atoms, n_neighbors].
     """
-    return gathered(of_heard.flatten(0, 1), reverse).sum(1)
+    return gathered(of_received.flatten(0, 1), reverse).sum(1)

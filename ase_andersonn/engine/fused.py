@@ -18,7 +18,7 @@ from .energy_forces import Evaluation, evaluation_of
 from .equilibrium import Equilibrium, equilibrium_from_picard
 
 FUSED_STEPS = (8, 7)
-"""Plain steps for the features and for the adjoint: a step is cheap in a structure this small, and a miss is not."""
+"""Picard iterations for the features and for the adjoint: cheap in a structure this small, while a miss is not."""
 STEP_SHARE = 0.03
 """Of the residual's tolerance: how short a step in C++ has to be, where a further one costs next to nothing."""
 
@@ -54,9 +54,9 @@ def _find(
     """Features and adjoint, converged or not, and `∂L/∂d` [n_atoms, n_neighbors, 3], eV/Å, or None."""
     cell = compiled.cell_weights()
     topology = graph.neighbors, graph.mask, graph.reverse
-    swept, injection, pair, gradient = compiled.fused(
+    solved, injection, pair, gradient = compiled.fused(
         graph.vectors, species, *topology, cell, FUSED_STEPS, STEP_SHARE * math.sqrt(tol), derivatives
     )
     encoding = Encoding(injection, pair)
     backend = compiled.fused.backend
-    return equilibrium_from_picard(swept, graph, encoding, cell, math.sqrt(tol), backend), gradient
+    return equilibrium_from_picard(solved, graph, encoding, cell, math.sqrt(tol), backend), gradient

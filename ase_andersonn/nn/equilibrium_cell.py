@@ -46,7 +46,7 @@ class EquilibriumCell(Protocol):
         """`f(z)` [n_atoms, width]."""
 
     def linearize(self, z: Tensor, injection: Injection, neighbors: Tensor) -> tuple[Tensor, Tensor]:
-        """`f(z)`, and the slope: all that the Jacobian needs to know of `z`, `u` and `v`, each [n_atoms, width]."""
+        """`f(z)`, and the slope: which with the gates determines the Jacobian, each [n_atoms, width]."""
 
     def jvp(self, tangent: Tensor, slope: Tensor, gates: Tensor, neighbors: Tensor) -> Tensor:
         """`(∂f/∂z) t` [n_atoms, width]."""

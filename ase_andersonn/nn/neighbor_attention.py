@@ -72,7 +72,7 @@ class NeighborAttention(nn.Module):
     """Tokens, their self-attention, and what is pooled from them.
 
     Args:
-        n_species: number of species; 0 where the caller says what the species of a pair are (`of_pairs`).
+        n_species: number of species; 0 where the caller gives the species of each pair (`of_pairs`).
         cutoff: Å.
         n_radial: radial functions.
         l_max: highest degree of the Legendre polynomials.

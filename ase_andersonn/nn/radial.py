@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 CLAMP_FRACTION = 0.8
-"""Share of a pair's `min_distance` distance below which a network does not see the distance."""
+"""Share of a pair's `min_distance` distance below which the network gets a constant distance."""
 
 
 def distances(vectors: Tensor, mask: Tensor) -> Tensor:

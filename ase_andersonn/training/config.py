@@ -181,7 +181,7 @@ class TrainConfig(RunConfig):
         super().__post_init__()
         if self.initial is not None and (self.model or self.reference_energies):
             raise ValueError(
-                f"initial is {self.initial!r}, which says sizes and reference energies; leave out model and "
+                f"initial is {self.initial!r}, which has sizes and reference energies; leave out model and "
                 "reference_energies."
             )
         if not any(self.learnt.values()):

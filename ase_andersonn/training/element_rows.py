@@ -37,7 +37,7 @@ def properties_of(elements: Sequence[int]) -> Tensor:
 
 
 def shared_distances(elements: Sequence[int], known: Mapping[tuple[int, int], float]) -> dict[tuple[int, int], float]:
-    """The distance down to which each pair of elements counts as known, Å; those never seen bonded learn from the rest.
+    """The distance down to which each pair of elements counts as known, Å; unbonded pairs take it from the others.
 
     A pair that the frames hold at no less than the sum of its covalent radii, or not at all, takes the median share of
     that sum of the other pairs; one that they hold seldom, and so never near, at most the upper quartile: a repulsion
@@ -55,7 +55,7 @@ def shared_distances(elements: Sequence[int], known: Mapping[tuple[int, int], fl
 
 
 class ElementRows:
-    """The parameters of a model as the optimiser is to see them.
+    """The parameters of a model in the form that is optimised.
 
     Args:
         model: the model; its parameters named in `ROWS` are split.

@@ -1,6 +1,6 @@
 """A training run: the loop over `optimizer.py`, averaged weights, validation, checkpoints that resume exactly.
 
-What is trained, on what and with which loss is said by the classes that derive from `TrainingLoop`.
+Subclasses of `TrainingLoop` define the model, the data and the loss.
 """
 
 import logging
@@ -59,7 +59,7 @@ class TrainingLoop(ABC):
         config: the run.
         model: what is trained.
         batches: which samples are drawn together.
-        rows: the model's per-element parameters as the optimiser is to see them; None for as they are.
+        rows: the model's per-element parameters in the form that is optimised; None for as they are.
         progress_bar: whether to show one; where not given, only on a terminal.
 
     Attributes:
@@ -337,7 +337,7 @@ class TrainingLoop(ABC):
         then, now = self.config.defaults() | state["config"], migrate_run_config(to_dict(self.config))
         changed = [k for k in now if k not in self.config.MAY_CHANGE_ON_RESUME and now[k] != then.get(k)]
         if changed:
-            said = "; ".join(f"{k}: {then.get(k)!r} then, {now[k]!r} now" for k in changed)
-            raise ValueError(f"{path} belongs to a run with another config ({said}). Undo the change or start fresh.")
+            news = "; ".join(f"{k}: {then.get(k)!r} then, {now[k]!r} now" for k in changed)
+            raise ValueError(f"{path} belongs to a run with another config ({news}). Undo the change or start fresh.")
         if state["data"] != self.fingerprint():
             raise ValueError(f"{path} belongs to a run on other data: the samples have changed. Start fresh.")

@@ -51,8 +51,8 @@ def loss_terms(predicted: Targets, labelled: Targets, systems: Systems, scales: 
     """The three losses of a batch.
 
     Args:
-        predicted: what the model says.
-        labelled: what it should say; nan where there is no label.
+        predicted: predictions of the model.
+        labelled: labels; nan where there is none.
         systems: the structures.
         scales: of each element, eV/Å, indexed by atomic number.
         delta: where the loss turns from square to linear.

@@ -50,7 +50,7 @@ class ErrorRow:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a model says of labelled frames, beside their labels.
+    """Predictions of a model for labelled frames, beside the labels.
 
     Attributes:
         errors: by element symbol, and under "all".
@@ -105,10 +105,10 @@ def evaluate_dataset(
 
 def _mean(reports: Sequence[EvaluationReport]) -> EvaluationReport:
     """Of the mean of the members' predictions, as `potentials.committee.mean`."""
-    said = [(r.predicted.energy, r.predicted.forces, r.predicted.stress) for r in reports]
-    predicted = Targets(*(torch.stack(values).mean(0) for values in zip(*said, strict=True)))
+    predictions = [(r.predicted.energy, r.predicted.forces, r.predicted.stress) for r in reports]
+    predicted = Targets(*(torch.stack(values).mean(0) for values in zip(*predictions, strict=True)))
     labelled, systems = reports[0].labelled, reports[0].systems
-    energies, forces, stresses = (torch.stack(values) for values in zip(*said, strict=True))
+    energies, forces, stresses = (torch.stack(values) for values in zip(*predictions, strict=True))
     spread = ErrorRow(
         _sizes(energies.std(0, correction=0) / systems.n_per_system),
         _sizes(forces.var(0, correction=0).sum(1).sqrt()),

@@ -58,5 +58,5 @@ def should_resume(folder: str, *, resume: bool, fresh: bool) -> bool:
     """
     path = Path(folder) / CHECKPOINT
     if path.exists() and not resume and not fresh:
-        raise FileExistsError(f"{path} exists; say --resume to go on with this run or --fresh to start anew.")
+        raise FileExistsError(f"{path} exists; use --resume to go on with this run or --fresh to start anew.")
     return path.exists() and not fresh

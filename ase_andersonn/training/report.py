@@ -111,8 +111,8 @@ def _shifted(result: EvaluationReport, known: Tensor) -> float:
 
 def spread_text(spread: ErrorRow) -> str:
     """The spread of a committee in one line, as it is in the calculator's `diagnostics`."""
-    told = (f"{x.name} {cell} {x.printed_unit}" for x in LABELS if (cell := _cell(spread, x)) != "-")
-    return f"spread of the members, mean / RMS (forces: an atom's three components together): {', '.join(told)}"
+    cells = (f"{x.name} {cell} {x.printed_unit}" for x in LABELS if (cell := _cell(spread, x)) != "-")
+    return f"spread of the members, mean / RMS (forces: an atom's three components together): {', '.join(cells)}"
 
 
 def _cell(row: ErrorRow, label: Property) -> str:

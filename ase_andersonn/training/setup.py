@@ -52,7 +52,7 @@ class TrainingSetup:
         device: of the model.
         dtype: of the model.
         learns_energies: whether the weights ask for energies and the frames have any.
-        rows: per-element parameters as the optimiser is to see them; None for as they are.
+        rows: per-element parameters in the form that is optimised; None for as they are.
     """
 
     model: EnergyModel
@@ -69,7 +69,7 @@ class TrainingSetup:
     def from_config(cls, config: TrainConfig) -> "TrainingSetup":
         """Read the frames, split them, make or load the model."""
         if config.initial is None:
-            _model_config(config, (1,))  # what is wrong with it is told before the frames are read
+            _model_config(config, (1,))  # an error in it comes before the frames are read
         train, validation = frames_of(config)
         if config.initial is not None:
             return cls.from_trained(config, initial_model(config), train, validation)
@@ -253,7 +253,7 @@ def initial_model(config: TrainConfig) -> EnergyModel:
     if kind != config.architecture:
         raise ValueError(
             f"initial, {config.initial}, is a {kind} and architecture is {config.architecture}; "
-            f"say architecture: {kind}."
+            f"set architecture: {kind}."
         )
     return model
 

@@ -1,4 +1,4 @@
-"""Functions in C++ with their first derivatives, as autograd sees them."""
+"""Functions in C++ with first derivatives, as autograd functions."""
 
 import ctypes
 import threading

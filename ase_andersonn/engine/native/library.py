@@ -105,10 +105,10 @@ def build() -> Path:
 
 
 def start_build() -> "subprocess.Popen[bytes] | None":
-    """Begin to compile in a process of its own; `is_built` tells when it is done.
+    """Begin to compile in a process of its own; `is_built` is true when it is done.
 
     Returns:
-        the process, whose error output tells why it failed; None without a compiler.
+        the process, with the reason of a failure in its error output; None without a compiler.
     """
     if find_compiler() is None:
         return None

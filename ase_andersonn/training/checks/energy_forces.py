@@ -45,7 +45,7 @@ BOUND_TOLERANCE = 2.0
 ENERGY_NOISE = 1e-3
 """eV/atom; smaller differences are those of converged calculations."""
 RELAXED_FORCE = 0.05
-"""eV/Å; between relaxed geometries, with forces below this, forces say nothing of the barriers."""
+"""eV/Å; between relaxed geometries, with forces below this, forces contain no information on the barriers."""
 SAME_POSITION = 1e-6
 """Å; displacements up to this are none."""
 MAX_NAMED = 3

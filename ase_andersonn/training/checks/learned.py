@@ -11,7 +11,7 @@ POOR_RELATIVE_RMSE = 0.7
 DIVERGED_RELATIVE_RMSE = 10.0
 """The same, of weights that diverged."""
 MIN_EPOCHS = 5
-"""Epochs from which the errors say something of the labels."""
+"""Epochs after which the errors are informative of the labels."""
 MIN_LABELS = 10
 """Labels from which their standard deviation is known, each component counted."""
 

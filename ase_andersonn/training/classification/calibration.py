@@ -48,7 +48,7 @@ def fit_novelty(model: ClassifierModel, train: Tensor, validation: Tensor) -> No
     Args:
         model: whose buffers are set.
         train: features of the training structures [n, n_features].
-        validation: of structures it has not seen [m, n_features]; the training ones where there are none.
+        validation: of held-out structures [m, n_features]; the training ones where there are none.
     """
     x = train.double()
     centred = x - x.mean(0)

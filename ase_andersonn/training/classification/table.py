@@ -65,7 +65,7 @@ def label_of(given: Any, labels: LabelSet) -> tuple[int, float]:
         ValueError: for nothing, a number without a label, or a name that is not in the set.
     """
     if given is None or given == "":
-        raise ValueError(f"there is no {labels.quantity}; say under `value` in the config where it is found.")
+        raise ValueError(f"there is no {labels.quantity}; set `value` in the config to where it is found.")
     if isinstance(given, str):
         if given in labels.labels:
             return labels.index(given), math.nan

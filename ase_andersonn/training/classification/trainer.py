@@ -131,10 +131,10 @@ class ClassifierTrainer(TrainingLoop):
     def summary(self) -> str:
         """See `TrainingLoop.summary`."""
         counts = torch.bincount(self.train.targets, minlength=len(self.model.labels)).tolist()
-        said = ", ".join(f"{n} {name}" for name, n in zip(self.model.labels.labels, counts, strict=True))
+        counted = ", ".join(f"{n} {name}" for name, n in zip(self.model.labels.labels, counts, strict=True))
         n_parameters = sum(p.numel() for p in self.model.parameters())
         return (
-            f"{len(self.train)} training structures ({said}), {len(self.validation)} validation structures, "
+            f"{len(self.train)} training structures ({counted}), {len(self.validation)} validation structures, "
             f"{n_parameters} parameters"
         )
 
@@ -160,7 +160,7 @@ class ClassifierTrainer(TrainingLoop):
 
 
 def config_in_card(config: ClassifierTrainConfig) -> dict[str, Any]:
-    """What a model's card says of the run it comes from; of files their names alone."""
+    """The training run in a model's card; of files their names alone."""
     found = {k: v for k, v in to_dict(config).items() if k not in ("output", "test")}
     return found | {name: [Path(file).name for file in found[name]] for name in ("train", "validation")}
 
