@@ -10,7 +10,7 @@ from universal_frames import ROOT
 @pytest.fixture(scope="module")
 def set_of() -> SimpleNamespace:
     """The modules of the recipe, as its scripts see them."""
-    names = ("split", "packed", "sources", "teacher", "sampling", "make", "extend")
+    names = ("split", "packed", "sources", "teacher", "sampling", "make", "extend", "alkali")
     sys.path.insert(0, str(ROOT / "universal"))
     try:
         return SimpleNamespace(**{name: __import__(name) for name in names})

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from universal_frames import ROOT, TINY
 
 
@@ -129,3 +132,24 @@ def test_structures_for_which_a_model_fails_are_candidates(set_of: SimpleNamespa
     assert {int(frame.atoms.numbers[0]) for frame, _ in pairs} == {28, 78}
     assert {error for _, error in pairs} == {set_of.extend.UNKNOWN}
     assert all(sampling.sound(frame.label, len(frame.atoms)) for frame, _ in pairs)
+
+
+def test_alkali_metals_take_the_labels_of_the_teacher_that_sees_them(set_of: SimpleNamespace, tmp_path: Path) -> None:
+    """Of the set free atoms and other elements stay; of the other teacher what is not torn apart is added, twice."""
+    bcc, torn, salt = bulk("Cs", "bcc", a=6.1), bulk("Cs", "bcc", a=8.0), bulk("CsCl", "cesiumchloride", a=4.1)
+    packed = set_of.packed
+
+    def labelled(energy: float, *frames: Atoms) -> Any:
+        for atoms in frames:
+            zeros = {"forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, **zeros)
+            atoms.info = {"tag": "element", "step": 0}
+        return packed.pack(list(frames))
+
+    packed.write(tmp_path / "set.npz", labelled(-1.0, bcc.copy(), torn.copy(), salt))
+    packed.write(tmp_path / "better.npz", labelled(-2.0, bcc.copy(), torn.copy()))
+    set_of.alkali.main([str(tmp_path / name) for name in ("set.npz", "better.npz", "joined.npz")])
+    found = packed.read(tmp_path / "joined.npz")
+    volumes = np.abs(np.linalg.det(found["cell"])).round(1)
+    kinds = sorted(zip(found["energy"].tolist(), volumes.tolist(), strict=True))
+    assert kinds == [(-2.0, 113.5), (-2.0, 113.5), (-1.0, 68.9), (-1.0, 256.0)]
