@@ -91,7 +91,9 @@ def relax(
 
 def _relaxed_line(result: Any) -> str:
     n = len(result.atoms)
-    volume = f", {result.volume / n:.4f} Å³/atom" if result.atoms.pbc.all() else ""
+    volume = ""
+    if result.atoms.pbc.all():
+        volume = f", {result.volume / n:.4f} Å³/atom ({result.volume / result.initial_volume - 1:+.1%})"
     return f"{result.energy / n:.6f} eV/atom{volume} after {result.steps} steps"
 
 
