@@ -175,7 +175,7 @@ class DomainMonitor:
         return atom, (
             f"the nearest neighbour of atom {_named(graph, atom)} is {float(r[atom]):.3g} Å away, and the labels of "
             f"the model's training know no neighbours beyond {cutoff:g} Å: its cohesion, and so lattice constants and "
-            "elastic properties, are wrong. Use another model for such structures, as crystals of K, Rb and Cs."
+            "elastic properties, are wrong. Use another model for such structures."
         )
 
 
