@@ -56,13 +56,14 @@ def card_of(model: DEQAttention, shortest: dict[tuple[int, int], float], test: S
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="best.safetensors of the run")
-    parser.add_argument("--train", default="frames/train.extxyz")
+    parser.add_argument("--train", nargs="+", default=["frames/train.extxyz"], help="also those of earlier runs")
     parser.add_argument("--test", default="frames/test.extxyz")
     parser.add_argument("--number", type=int, help="of test frames, drawn at random; all if not given")
     args = parser.parse_args()
     model = load_model(args.model)
     assert isinstance(model, DEQAttention)
-    shortest = FrameDataset(read(args.train, ":"), model.edge_cutoff).min_distance()
+    frames = [atoms for path in args.train for atoms in read(path, ":")]
+    shortest = FrameDataset(frames, model.edge_cutoff).min_distance()
     model.config = replace(model.config, contact_onset=ONSET)
     model.set_min_distance(
         shared_distances(model.elements, {pair: MIN_DISTANCE_SHARE * r for pair, r in shortest.items()})
