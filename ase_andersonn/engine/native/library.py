@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from ase_andersonn.lock import InUseError, Lock
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 FLAGS = (
-    *("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread"),
+    *("-O3", "-march=native", "-std=c++17", "-fPIC", "-pthread"),
     # As -ffast-math, without what it does to other code of the process (flushing denormals) and to infinities.
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
 )
@@ -92,16 +93,24 @@ def build() -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        done = subprocess.run(
-            [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"{compiler} failed: {done.stderr.strip()[:2000]}")
+        objects = [str(Path(folder) / f"{source.stem}.o") for source in SOURCES]
+        command = [compiler, *FLAGS]
+        _run([*command, "-c", str(source), "-o", found] for source, found in zip(SOURCES, objects, strict=True))
+        _run([[*command, "-shared", *objects, "-o", str(made)]])
         checksum = made.with_suffix(".sha256")
         checksum.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         checksum.replace(path.with_suffix(".sha256"))
         made.replace(path)
     return path
+
+
+def _run(commands: Iterable[list[str]]) -> None:
+    """Run compilers side by side; RuntimeError with the messages of the first that fails."""
+    started = [(each[0], subprocess.Popen(each, stderr=subprocess.PIPE, text=True)) for each in commands]
+    messages = [process.communicate()[1].strip() for _, process in started]
+    for (name, process), text in zip(started, messages, strict=True):
+        if process.returncode:
+            raise RuntimeError(f"{name} failed: {text[:2000]}")
 
 
 def start_build() -> "subprocess.Popen[bytes] | None":
