@@ -25,7 +25,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except (typer.Exit, typer.Abort):
         raise
-    except BrokenPipeError:  # as by `| head`: nobody reads on, and nobody is told
+    except BrokenPipeError:  # as by `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:

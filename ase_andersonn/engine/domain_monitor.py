@@ -32,8 +32,8 @@ class DomainMonitor:
     - Surroundings unlike any in training, of the structure as a whole or of an atom, by `extrapolation`.
     - Atoms without a neighbour within the cutoff, of an element of which no such atom was learnt; `isolated` of the
       card are the atomic numbers of which some were.
-    - Atoms whose nearest neighbour is farther than `SPARSE` times the `label_cutoff` of the card: the cutoff of the
-    teacher of a model trained on the labels of another. The cohesion of such atoms is not in the labels.
+    - Atoms whose nearest neighbour is farther than `SPARSE` times the `label_cutoff` of the card: the cutoff of
+      the potential that gave the labels. The cohesion of such atoms is not in the labels.
 
     Along a trajectory every `EVERY`-th call looks, and each that made a new neighbour list.
 

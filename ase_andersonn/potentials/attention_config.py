@@ -16,8 +16,8 @@ class DEQAttentionConfig(EnergyModelConfig):
 
     Attributes:
         n_radial: radial functions.
-        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8; also highest degree of what is
-            heard.
+        l_max: highest Legendre polynomial of the angle between two neighbours, 0 to 8; also highest degree of
+            the density of messages.
         n_edge: width of a neighbour's radial and species part.
         n_token: width of a neighbour's token after attention.
         n_heads: attention heads.
@@ -25,7 +25,7 @@ class DEQAttentionConfig(EnergyModelConfig):
         contraction: γ, the bound on the cell's Lipschitz constant.
         n_pairs: channels that every channel `c` of the density is multiplied with in the power spectrum, counted
             cyclically: `c`, `c − 1`, …; 1 is the squares alone, `n_edge // 2 + 1` every pair. The same of the density
-            of what is heard, of which `n_message // 2 + 1` is every pair.
+            of messages, of which `n_message // 2 + 1` is every pair.
         n_bispectrum: channels of the bispectrum, the products of three densities, of either density; none where this is
             0 or `l_max` below 2.
         separable: whether the value that is weighted by the attention is in each channel a radial function times a

@@ -48,7 +48,7 @@ def standard_axes(crystal: Atoms) -> tuple[Floats, str]:
     cell = (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of how a later version of spglib will tell of failures
+            warnings.simplefilter("ignore")  # on a change in how spglib reports failures
             found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
     except Exception:  # spglib's own kind of error, which depends on its version
         found = None

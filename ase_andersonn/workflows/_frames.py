@@ -22,7 +22,7 @@ class Frames:
 
     Attributes:
         images: the frames.
-        spacing: fs between two of them; nan where nobody told.
+        spacing: fs between two of them; nan where unknown.
     """
 
     images: Sequence[Atoms]

@@ -37,7 +37,7 @@ class Limits:
         """Take the structure as it is as the beginning.
 
         Raises:
-            ValueError: for a limit of what the calculator does not tell.
+            ValueError: for a limit of a quantity that the calculator does not give.
         """
         atoms.get_forces()  # a committee's spread comes with them
         self._energy, self._volume = present_energy(atoms), float(atoms.cell.volume)
@@ -79,7 +79,7 @@ class Limits:
             if limit is None:
                 continue
             if name not in diagnostics:
-                raise ValueError(f"a limit was given for {title} of a calculator that does not tell it.")
+                raise ValueError(f"a limit was given for {title} of a calculator that does not give it.")
             if (found := float(reduce(diagnostics[name]))) > limit:
                 return f"{title} was {found:.3g}, more than {limit:g}"
         return None

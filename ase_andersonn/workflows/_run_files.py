@@ -123,7 +123,7 @@ class Frames:
         self._writer = TrajectoryWriter(path, mode="a" if kept else "w")
 
     def add(self, atoms: Atoms, **info: float) -> None:
-        """Append the structure, with what `atoms.info` of the frame is to tell."""
+        """Append the structure, with entries for the `atoms.info` of the frame."""
         before = atoms.info
         atoms.info = {**before, **info}
         try:

@@ -130,5 +130,5 @@ def test_the_packaged_model_gives_an_extrapolation() -> None:
 
 
 def test_limits_of_quantities_that_the_calculator_does_not_give() -> None:
-    with pytest.raises(ValueError, match="does not tell it"):
+    with pytest.raises(ValueError, match="does not give it"):
         molecular_dynamics(copper(), EMT(), temperature=300.0, steps=3, max_spread=0.1)

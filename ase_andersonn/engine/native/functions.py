@@ -13,6 +13,7 @@ from .messages import NativeCellWeights
 MAX_ATOMS = 256
 """Of larger structures the features leave the cache between two iterations, and one thread does them all."""
 MAX_STEPS = 60
+"""Iterations at most where a tolerance is given; as many as a solver may make."""
 
 
 class NativeFunctions(Functions):

@@ -63,7 +63,7 @@ def _key() -> str:
 
 
 PROCESSOR = ("model name", "flags", "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features")
-"""Lines of /proc/cpuinfo that tell the instruction sets, of x86 and of ARM."""
+"""Lines of /proc/cpuinfo with the instruction sets, of x86 and of ARM."""
 
 
 def _processor() -> str:

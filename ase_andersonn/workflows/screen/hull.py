@@ -66,7 +66,7 @@ def read_entries(path: Path) -> list[Any]:
         return []
     try:
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):  # to be told by who reads it as structures
+    except (OSError, ValueError, RecursionError):  # an error where it is read as structures
         return []
     return [_entry(record, path) for record in _records(data)]
 
